@@ -1,0 +1,1 @@
+"""Command line of nvae-codec: one small module a command."""

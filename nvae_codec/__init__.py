@@ -1,0 +1,1 @@
+"""Lossless image compression with a trained NVAE and bits-back ANS coding."""

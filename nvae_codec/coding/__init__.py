@@ -1,0 +1,1 @@
+"""Stack, intervals, latents, pixels, and the walk that codes a batch."""

@@ -1,0 +1,1 @@
+"""The .nvae file: header, blocks and checksums."""

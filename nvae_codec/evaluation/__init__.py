@@ -1,0 +1,1 @@
+"""Where the bits go: float ELBO, exact ELBO, file."""

@@ -1,0 +1,1 @@
+"""The frozen network on integers: the same numbers on every machine."""

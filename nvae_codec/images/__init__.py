@@ -1,0 +1,1 @@
+"""Reading and writing pictures without loss, tiles, classical methods."""

@@ -1,0 +1,1 @@
+"""The float NVAE as the paper draws it: cells, encoder, decoder, groups, likelihoods."""

@@ -1,0 +1,1 @@
+"""Objective, schedules, data, loop and checkpoints."""
