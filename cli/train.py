@@ -1,0 +1,121 @@
+"""nvae-codec train: a model from a recipe and a folder of images."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nvae_codec.errors import NvaeCodecError
+
+
+@click.command("train")
+@click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FOLDER",
+    help="Images of any size to train on.",
+)
+@click.option(
+    "--valid",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FOLDER",
+    help="Images to measure on.  [default: every 20th of --data, which is then not trained on]",
+)
+@click.option(
+    "--out",
+    "run",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Folder of the checkpoint, the recipe and the log.",
+)
+@click.option("--resume", is_flag=True, help="Go on from RUN's checkpoint; [training] may have changed.")
+@click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps of the whole run.  [default: the recipe's]")
+@click.option(
+    "--minutes", type=click.FloatRange(0, min_open=True), metavar="M", help="Stop after so long, to resume later."
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's]")
+@click.option("--bf16", is_flag=True, help="Networks in bfloat16, likelihood in float32.")
+@click.option("--compile", "compiled", is_flag=True, help="torch.compile: minutes to begin, then faster steps.")
+@click.option(
+    "--valid-crop",
+    type=click.IntRange(8),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Side of the held-out crops.",
+)
+@click.option(
+    "--report-seconds", type=float, default=30.0, show_default=True, metavar="S", help="Between progress lines."
+)
+@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the data, train nothing.")
+def train_command(
+    recipe: Path,
+    data: Path,
+    valid: Path | None,
+    run: Path,
+    resume: bool,
+    steps: int | None,
+    minutes: float | None,
+    device: str,
+    threads: int | None,
+    bf16: bool,
+    compiled: bool,
+    valid_crop: int,
+    report_seconds: float,
+    dry_run: bool,
+) -> None:
+    """Train the model that RECIPE describes."""
+    import torch
+
+    from nvae_codec.recipe import format_recipe, read_recipe
+    from nvae_codec.training.data import ImageFolder, held_out_crops, list_images
+    from nvae_codec.training.loop import Options, Trainer, train
+
+    described = read_recipe(recipe)
+    if steps is not None:
+        described = dataclasses.replace(described, training=dataclasses.replace(described.training, steps=steps))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    files = list_images(data)
+    held_out_files = list_images(valid) if valid is not None else files[::20]
+    if valid is None:
+        files = [file for file in files if file not in set(held_out_files)]
+    held_out = held_out_crops(held_out_files, valid_crop, described.stride)
+    folder = ImageFolder(files, described.training.crop)
+    click.echo(
+        f"data: {len(folder.files)} images, {folder.total_pixels / 1e6:.1f} megapixels; "
+        f"held out: {held_out.shape[0]} crops of {held_out.shape[2]} pixels; {device}",
+        err=True,
+    )
+    if dry_run:
+        click.echo(format_recipe(described), nl=False)
+        return
+    if not resume and (run / "checkpoint.safetensors").exists():
+        raise NvaeCodecError(f"{run}: a run is here already; --resume goes on with it")
+    options = Options(device, bf16, compiled, minutes, report_seconds)
+    trainer = Trainer(described, run, options, resume=resume)
+    count = sum(parameter.numel() for parameter in trainer.network.parameters())
+    click.echo(
+        f"model: {described.name}, {count:,} parameters; step {trainer.step} of {described.training.steps}", err=True
+    )
+    train(trainer, folder, held_out, print_line)
+
+
+def print_line(line: dict[str, Any]) -> None:
+    """One progress line."""
+    valid = line["valid"]
+    kl = " ".join(f"{value:.4f}" for value in valid["kl"])
+    active = " ".join(f"{value:.2f}" for value in valid["active"])
+    click.echo(
+        f"{line['seconds'] / 60:6.1f} min  step {line['step']}  {line['steps_per_second']:.2f}/s  rate {line['rate']:.2e}  "
+        f"train {line['train_bits_per_dim']:.4f}  valid {valid['bits_per_dim']:.4f} bits/dim  KL {kl}  active {active}"
+    )

@@ -1,0 +1,166 @@
+"""Pictures to payloads and back with a frozen model: tiles, batches, one segment."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nvae_codec.coding.batch import Batch, order_colours
+from nvae_codec.coding.stack import Stack
+from nvae_codec.coding.tiles import GROWTHS, LARGEST_BATCH, Canvas, Tile, plan_tiles
+from nvae_codec.coding.walk import BatchRecord, pop_batch, push_batch
+from nvae_codec.errors import DamagedFileError, NvaeCodecError
+from nvae_codec.exact.canary import check_canary
+from nvae_codec.exact.model import FrozenModel
+from nvae_codec.exact.model_file import read_model
+from nvae_codec.phases import Plane
+
+
+class ModelCodec:
+    """A frozen model that compresses pictures of any size, uint8 (H, W, 3)."""
+
+    def __init__(
+        self, model: FrozenModel, *, device: torch.device | None = None, batch_tiles: int | None = None
+    ) -> None:
+        """``device`` and ``batch_tiles`` (tiles evaluated together) say how, and never change what a file means."""
+        self.model = model
+        self.device = device or torch.device("cpu")
+        self.batch_tiles = batch_tiles
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def identity(self) -> bytes:
+        """SHA-256 of all that files of the model depend on, 32 bytes."""
+        return self.model.identity
+
+    def encode(self, pixels: NDArray[np.uint8]) -> tuple[list[int], bytes]:
+        """Plan and payload of a picture, uint8 (H, W, 3). The plan: growth, then three numbers a batch."""
+        for growth in GROWTHS:
+            plan, payload, starved = self._encode(pixels, growth)
+            if not starved:
+                break
+        return plan, payload
+
+    def _encode(self, pixels: NDArray[np.uint8], growth: int) -> tuple[list[int], bytes, bool]:
+        """Plan, payload, and whether the latents of a batch found too few bits on the stack."""
+        planes = order_colours(pixels, self.model.colour_order)
+        tiles = plan_tiles(*pixels.shape[:2], growth)
+        stack, plan, start, done, starved = Stack(), [growth], None, 0, False
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            while done < len(tiles):
+                chosen = tiles[done : done + self._choose_size(tiles[done:], stack.bits)]
+                batch = self._batch(chosen, first=start is None)
+                for phase in self.model.phases:
+                    batch.canvas.write(phase.plane, cut_plane(planes, chosen, phase.plane))
+                before = stack.bits
+                record = push_batch(stack, batch, start)
+                starved = starved or (start is not None and record.fill < before // 8)
+                plan += [record.tiles, record.fill_code, record.rate]
+                done, start = done + record.tiles, record.end(batch.values)
+        return plan, stack.to_bytes(), starved
+
+    def decode(self, height: int, width: int, plan: Sequence[int], payload: bytes) -> NDArray[np.uint8]:
+        """The picture, uint8 (H, W, 3). Raises DamagedFileError where plan and payload do not belong together."""
+        parts = read_plan(height, width, plan)
+        stack = Stack(payload)
+        planes = np.empty((3, height, width), np.uint8)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            starts: list[int | None] = [None]
+            for tiles, record in parts[:-1]:
+                starts.append(record.end(3 * batch_pixels(tiles)))
+            for (tiles, record), start in zip(reversed(parts), reversed(starts), strict=True):
+                batch = self._batch(tiles, first=start is None)
+                pop_batch(stack, batch, start, record)
+                for tile, pixels in zip(tiles, batch.canvas.pixels, strict=True):
+                    inside = pixels[:, : tile.height, : tile.width]
+                    planes[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = inside
+        if not stack.is_empty():
+            raise DamagedFileError("damaged: something is left on the stack")
+        picture = np.empty((height, width, 3), np.uint8)
+        picture[:, :, list(self.model.colour_order)] = planes.transpose(1, 2, 0)
+        return picture
+
+    def _batch(self, tiles: Sequence[Tile], *, first: bool) -> Batch:
+        canvas = Canvas(len(tiles), (tiles[0].height, tiles[0].width), self.model.stride)
+        return Batch(self.model, canvas, first=first, chunk=self.batch_tiles, device=self.device)
+
+    def _choose_size(self, tiles: Sequence[Tile], bits: int) -> int:
+        """Tiles of one size as many as the stack's bits feed (0.9 of them) and memory allows, at least one."""
+        first = tiles[0]
+        places = sum(len(g.kept) * first.height * first.width / g.stride**2 for g in self.model.groups)
+        most = min(int(0.9 * bits / max(BITS_IN_FLIGHT * places, 1)), LARGEST_BATCH // (first.height * first.width))
+        same = 1
+        while same < min(most, len(tiles)) and (tiles[same].height, tiles[same].width) == (first.height, first.width):
+            same += 1
+        return same
+
+
+BITS_IN_FLIGHT = 3.0
+"""What popping a latent takes from the stack, about: -log2 of a bin as wide as sigma, with room."""
+
+
+def read_plan(height: int, width: int, plan: Sequence[int]) -> list[tuple[list[Tile], BatchRecord]]:
+    """The batches of a plan with their tiles. Raises DamagedFileError where it does not fit the picture."""
+    if len(plan) % 3 != 1 or plan[0] not in GROWTHS:
+        raise DamagedFileError("damaged: its plan is not one")
+    tiles, done = plan_tiles(height, width, plan[0]), 0
+    parts = []
+    for at in range(1, len(plan), 3):
+        record = BatchRecord(*plan[at : at + 3])
+        chosen = tiles[done : done + record.tiles]
+        if not chosen or len(chosen) != record.tiles or len({(t.height, t.width) for t in chosen}) > 1:
+            raise DamagedFileError("damaged: its batches do not fit the picture")
+        if max(record.fill_code, record.rate) > 255 or (len(chosen) > 1 and batch_pixels(chosen) > LARGEST_BATCH):
+            raise DamagedFileError("damaged: a batch of impossible size")
+        parts.append((chosen, record))
+        done += record.tiles
+    if done != len(tiles):
+        raise DamagedFileError("damaged: its batches do not cover the picture")
+    return parts
+
+
+def batch_pixels(tiles: Sequence[Tile]) -> int:
+    """Pixels of tiles."""
+    return sum(tile.height * tile.width for tile in tiles)
+
+
+def cut_plane(planes: NDArray[np.uint8], tiles: Sequence[Tile], plane: Plane) -> NDArray[np.uint8]:
+    """A plane of several tiles, (B, 3, rows, columns)."""
+    return np.stack([
+        planes[:, t.top + plane.row : t.top + t.height : plane.stride, t.left + plane.column : t.left + t.width : plane.stride]
+        for t in tiles
+    ])  # fmt: skip
+
+
+def prepare_codec(
+    model: FrozenModel, *, device: str = "auto", threads: int | None = None, batch_tiles: int | None = None
+) -> ModelCodec:
+    """A codec on a device (auto, cpu, cuda) once the model's canary has sung there. Raises NumericsError."""
+    torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]  # not exact on whole numbers
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise NvaeCodecError("no CUDA device is here; use --device cpu")
+    where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+    graph = model.graph.to(where)
+    with torch.inference_mode(), torch.autocast(where.type, enabled=False):
+        check_canary(graph, model.canary, where)
+    return ModelCodec(dataclasses.replace(model, graph=graph), device=where, batch_tiles=batch_tiles)
+
+
+def load_codec(
+    name_or_path: str | Path, *, device: str = "auto", threads: int | None = None, batch_tiles: int | None = None
+) -> ModelCodec:
+    """Load a model by name or path. Raises UnknownModelError, ModelFileError, NumericsError."""
+    from nvae_codec.model_library import find_model
+
+    return prepare_codec(read_model(find_model(name_or_path)), device=device, threads=threads, batch_tiles=batch_tiles)

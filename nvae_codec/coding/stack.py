@@ -1,0 +1,102 @@
+"""The stack: constriction's ANS coder as a stack of symbols with integer intervals [left, left + width) of 2^bits.
+
+Popping an interval gives back exactly the bits that pushing it took, so latents can be popped with the posterior while
+encoding and pushed back while decoding (Townsend et al. 2019, "bits back with ANS").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.errors import DamagedFileError
+
+Uniform = constriction.stream.model.Uniform
+AnsCoder = constriction.stream.stack.AnsCoder
+
+Int32 = NDArray[np.int32]
+Find = Callable[[Int32], tuple[Int32, Int32, Int32]]
+"""Quantiles (n,) to the symbols whose intervals hold them, with left ends and widths."""
+
+LARGEST_ARRAY = 16384
+SMALLEST_ARRAY = 8
+"""Single symbols on a nearly empty stack would cost bits each, since the coder's state is then shorter than a quantile;
+so many at once cost 16 bytes once."""
+BORROWED_BITS = 20
+"""What a symbol of an array borrows: at most its quantile's bits, with room."""
+
+
+class Stack:
+    """Bits of a segment. All arrays are int32 of one length; widths are 1 to 2^bits, bits at most 20."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        """An empty stack, or that of :meth:`to_bytes`."""
+        words = np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32)
+        self._coder = AnsCoder(words) if words.any() else AnsCoder()
+
+    def to_bytes(self) -> bytes:
+        """Everything on the stack: little-endian words of 32 bits, zero bytes at the end left out."""
+        return cast(bytes, self._coder.get_compressed().astype("<u4").tobytes()).rstrip(b"\0")
+
+    @property
+    def bits(self) -> int:
+        """How many bits lie on the stack."""
+        return cast(int, self._coder.num_valid_bits())
+
+    def is_empty(self) -> bool:
+        """Whether nothing lies on the stack, as after the last symbol of a sound segment."""
+        return bool(self._coder.is_empty())
+
+    def push(self, left: Int32, width: Int32, bits: int, turn: Int32 | int = 0) -> None:
+        """Push symbols by their intervals, the last of the array deepest; the inverse of :meth:`pop`.
+
+        Raises DamagedFileError where a width is not positive: only bytes that no encoder wrote lead there.
+        """
+        rest = self._pop_uniform(width)
+        quantile = (left + rest - turn) & ((1 << bits) - 1)
+        self._coder.encode_reverse(np.ascontiguousarray(quantile, np.int32), Uniform(1 << bits))
+
+    def pop(self, count: int, find: Find, bits: int, turn: Int32 | int = 0) -> Int32:
+        """Pop symbols; ``turn`` (0 to 2^bits) is added to the quantiles before ``find``."""
+        quantile = (self._coder.decode(Uniform(1 << bits), count) + turn) & ((1 << bits) - 1)
+        symbol, left, width = find(quantile.astype(np.int32))
+        self._push_uniform(quantile - left, width)
+        return symbol
+
+    def _pop_uniform(self, sizes: Int32) -> Int32:
+        if sizes.size and int(sizes.min()) < 1:
+            raise DamagedFileError("damaged: a symbol has no interval")
+        out = np.zeros(len(sizes), np.int32)
+        some = np.flatnonzero(sizes > 1)  # Uniform needs two values
+        if some.size:
+            out[some] = self._coder.decode(Uniform(), np.ascontiguousarray(sizes[some], np.int32))
+        return out
+
+    def _push_uniform(self, values: Int32, sizes: Int32) -> None:
+        if sizes.size and int(sizes.min()) < 1:
+            raise DamagedFileError("damaged: a symbol has no interval")
+        some = np.flatnonzero(sizes > 1)
+        if some.size:
+            self._coder.encode_reverse(
+                np.ascontiguousarray(values[some], np.int32), Uniform(), np.ascontiguousarray(sizes[some], np.int32)
+            )
+
+
+def cut(count: int, fill: int, rate: int = 0) -> list[slice]:
+    """An array of symbols in slices, in the order of pushing.
+
+    A vectorised push borrows up to ``count * bits`` bits from the stack before it gives them back; near an empty stack
+    those bits come out of nothing and are paid. So a slice borrows no more than surely lies there: ``fill`` bits before
+    the array, and ``rate`` sixteenths of a bit more for every symbol pushed. What a slice borrows too much is paid once:
+    it stays on the stack for those after it.
+    """
+    slices, done = [], 0
+    while done < count:
+        size = min(count - done, max(SMALLEST_ARRAY, min(LARGEST_ARRAY, (fill + (done * rate >> 4)) // BORROWED_BITS)))
+        slices.append(slice(done, done + size))
+        done += size
+    return slices

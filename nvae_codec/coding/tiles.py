@@ -1,0 +1,112 @@
+"""Pictures as tiles: the regions that one evaluation of the network sees.
+
+The first is small, since a segment starts on an empty stack; the next may be as large as what lies on the stack can
+feed; the rest are as large as memory allows, since every edge between tiles costs bits. The plan follows from the
+picture's size and the growth that the encoder chose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.phases import Plane
+
+FIRST_SIDE = 64
+LARGEST_SIDE = 768
+GROWTHS = (7, 5, 3, 1)
+"""A tile has at most so many times the pixels of all tiles before it; flat pictures, whose tiles leave little on the
+stack for the latents of the next, take a smaller one."""
+LARGEST_BATCH = LARGEST_SIDE**2
+"""Pixels of a batch: bounds the memory of a walk."""
+STEP = 64
+"""Sides of tiles inside of a picture are multiples of it, whatever the network's stride."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of a picture, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def plan_tiles(height: int, width: int, growth: int) -> list[Tile]:
+    """The tiles of a picture in the order of encoding: a band of the first side, then bands as high as may be."""
+    tiles: list[Tile] = []
+    top = done = 0
+    while top < height:
+        left_over = height - top
+        if top == 0:
+            rows = height if height <= FIRST_SIDE * 3 // 2 else FIRST_SIDE
+        else:
+            rows = min(_share(left_over, LARGEST_SIDE), max(STEP, growth * done // width // STEP * STEP))
+            rows = left_over if left_over - rows < STEP // 2 else min(rows, left_over)
+        left = 0
+        while left < width:
+            over = width - left
+            if not done:
+                columns = over if over <= FIRST_SIDE * 3 // 2 else FIRST_SIDE
+            else:
+                columns = min(_share(over, LARGEST_SIDE), max(STEP, growth * done // rows // STEP * STEP))
+                columns = over if over - columns < STEP // 2 else min(columns, over)
+            tiles.append(Tile(top, left, rows, columns))
+            done += rows * columns
+            left += columns
+        top += rows
+    return tiles
+
+
+def _share(length: int, largest: int) -> int:
+    """An even part of a length, at most the largest, a multiple of STEP."""
+    parts = -(-length // largest)
+    return -(-length // parts // STEP) * STEP
+
+
+def padded(length: int, stride: int) -> int:
+    """The next multiple of the stride."""
+    return -(-length // stride) * stride
+
+
+def plane_size(tile: tuple[int, int], plane: Plane) -> tuple[int, int]:
+    """Rows and columns of a plane's pixels that lie in a tile of (height, width); 0 where there are none."""
+    height, width = tile
+    return -(-(height - plane.row) // plane.stride), -(-(width - plane.column) // plane.stride)
+
+
+class Canvas:
+    """The pixels of a batch of tiles as far as they are known, padded to the network's stride.
+
+    Padding follows the planes: each repeats its own last row and column, so that decoder and encoder, which learn
+    planes one after another, see the same. A plane with no pixel of its own copies the plane that it continues.
+    """
+
+    def __init__(self, count: int, size: tuple[int, int], stride: int) -> None:
+        """Room for ``count`` tiles of (height, width)."""
+        self.size = size
+        height, width = size
+        self.pixels = np.zeros((count, 3, padded(height, stride), padded(width, stride)), np.int32)
+
+    def write(self, plane: Plane, values: NDArray[np.integer]) -> None:
+        """Set a plane's pixels (B, 3, rows, columns) and its padding; planes come in the order of decoding."""
+        rows, columns = plane_size(self.size, plane)
+        view = self.read(plane)
+        if rows <= 0 or columns <= 0:
+            view[:] = self.pixels[:, :, 0 :: plane.stride, 0 :: plane.stride]
+            return
+        view[:, :, :rows, :columns] = values
+        view[:, :, rows:, :columns] = view[:, :, rows - 1 : rows, :columns]
+        view[:, :, :, columns:] = view[:, :, :, columns - 1 : columns]
+
+    def read(self, plane: Plane) -> NDArray[np.int32]:
+        """A plane with its padding, a view (B, 3, h, w)."""
+        return self.pixels[:, :, plane.row :: plane.stride, plane.column :: plane.stride]
+
+    def known(self, plane: Plane) -> NDArray[np.int32]:
+        """A plane's own pixels (B, 3, rows, columns)."""
+        rows, columns = plane_size(self.size, plane)
+        return self.read(plane)[:, :, : max(rows, 0), : max(columns, 0)]

@@ -1,0 +1,194 @@
+"""The two bounds that a file is measured against: the float network's ELBO and the exact one (docs/theory.md).
+
+Both are of the whole picture, without tiles, as the mean of several draws of z from a stated seed. The exact one uses
+the frozen network's whole-number parameters with real-valued distributions; what a file takes beyond it is overhead of
+coding, what it takes beyond the float one is the price of exactness.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nvae_codec.coding.batch import Batch, PhaseLikelihood, order_colours
+from nvae_codec.coding.codec import ModelCodec, cut_plane
+from nvae_codec.coding.latents import GroupLatents
+from nvae_codec.coding.pixels import colour_centre
+from nvae_codec.coding.tiles import Canvas, Tile, plane_size
+from nvae_codec.exact.model import FrozenModel
+from nvae_codec.exact.tables import (
+    FIXED,
+    LEVEL_UNIT,
+    LOG_SCALE_HIGH,
+    LOG_SCALE_LOW,
+    LOG_SCALE_UNIT,
+    LOGIT_UNIT,
+)
+from nvae_codec.phases import Phase, Plane, list_phases
+from nvae_codec.recipe import Recipe
+
+if TYPE_CHECKING:
+    from nvae_codec.network.nvae import Nvae
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PictureElbo:
+    """A negative ELBO in bits, by part. kl: an entry a group from the top; pixels: an entry a phase; dims: H·W·3."""
+
+    kl: tuple[float, ...]
+    pixels: tuple[float, ...]
+    dims: int
+
+    @property
+    def bits(self) -> float:
+        """The whole, in bits."""
+        return math.fsum(self.kl) + math.fsum(self.pixels)
+
+    @property
+    def bits_per_dim(self) -> float:
+        """The whole, in bits/dim."""
+        return self.bits / self.dims
+
+    def __float__(self) -> float:
+        return self.bits_per_dim
+
+
+def exact_elbo(
+    pixels: NDArray[np.uint8], model: FrozenModel | ModelCodec, *, seed: int = 0, samples: int = 4
+) -> PictureElbo:
+    """The exact network's negative ELBO of a picture, uint8 (H, W, 3).
+
+    Latents are drawn on the fine grid with numpy's PCG64(seed); Φ and the logistic function are real-valued, float64.
+    """
+    device = torch.device("cpu")
+    if isinstance(model, ModelCodec):
+        model, device = model.model, model.device
+    rng = np.random.Generator(np.random.PCG64(seed))
+    kl, nats = np.zeros(len(model.groups)), np.zeros(len(model.phases))
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        for _ in range(samples):
+            batch = _whole_picture(pixels, model, device)
+            batch.show_image()
+            for index in range(len(model.groups)):
+                latents = batch.prior(index)
+                batch.add_posterior(index, latents)
+                symbols, bits = _draw_latents(latents, rng)
+                batch.set_latents(index, latents, symbols)
+                kl[index] += bits / samples
+            for index, phase in enumerate(model.phases):
+                nats[index] += _pixel_bits(batch, index, phase) / samples
+    return PictureElbo(tuple(kl.tolist()), tuple(nats.tolist()), pixels.size)
+
+
+def _whole_picture(pixels: NDArray[np.uint8], model: FrozenModel, device: torch.device) -> Batch:
+    canvas = fill_canvas(pixels, model.colour_order, model.stride, model.phases)
+    return Batch(model, canvas, first=False, chunk=None, device=device)
+
+
+def fill_canvas(pixels: NDArray[np.uint8], colour_order: tuple[int, ...], stride: int, phases: list[Phase]) -> Canvas:
+    """A whole picture as one tile, padded as the codec pads."""
+    height, width = pixels.shape[:2]
+    canvas = Canvas(1, (height, width), stride)
+    planes = order_colours(pixels, colour_order)
+    for phase in phases:
+        canvas.write(phase.plane, cut_plane(planes, [Tile(0, 0, height, width)], phase.plane))
+    return canvas
+
+
+def _draw_latents(latents: GroupLatents, rng: np.random.Generator) -> tuple[NDArray[np.int32], float]:
+    """Symbols drawn from the posterior, and log2 q / p of their bins."""
+    step = latents.step / 2**FIXED
+    mean, sigma = latents.posterior_mean / 2**FIXED, 2.0**16 / np.maximum(latents.posterior_inverse, 1)
+    drawn = np.rint((mean + sigma * rng.standard_normal(latents.count)) / step)
+    k = np.clip(drawn, -latents.half, latents.half)
+    low = np.where(k <= -latents.half, -np.inf, (k - 0.5) * step)
+    high = np.where(k >= latents.half, np.inf, (k + 0.5) * step)
+    bits = np.log2(normal_mass((low - mean) / sigma, (high - mean) / sigma)) - np.log2(normal_mass(low, high))
+    return (k + latents.half).astype(np.int32), float(bits.sum())
+
+
+def normal_mass(low: Float64, high: Float64) -> Float64:
+    """Φ(high) - Φ(low), from the side where it keeps its digits."""
+    flip = low > 0
+    a, b = np.where(flip, -high, low), np.where(flip, -low, high)
+    mass: Float64 = (torch.special.ndtr(torch.from_numpy(b)) - torch.special.ndtr(torch.from_numpy(a))).numpy()
+    return np.maximum(mass, 1e-300)
+
+
+def logistic_mass(low: Float64, high: Float64) -> Float64:
+    """σ(high) - σ(low), from the side where it keeps its digits."""
+    flip = low > 0
+    a, b = np.where(flip, -high, low), np.where(flip, -low, high)
+    mass: Float64 = (torch.sigmoid(torch.from_numpy(b)) - torch.sigmoid(torch.from_numpy(a))).numpy()
+    return mass
+
+
+def _pixel_bits(batch: Batch, index: int, phase: Phase) -> float:
+    """-log2 p of a phase's pixels."""
+    likelihood = batch.likelihood(index)
+    pixels = batch.canvas.known(phase.plane)
+    total = 0.0
+    for colour in range(3):
+        values = np.ascontiguousarray(pixels[:, colour]).ravel()
+        for start in range(0, len(values), 1 << 16):
+            total += _colour_bits(batch.model, likelihood, colour, values, slice(start, start + (1 << 16)))
+        likelihood.observe(colour, values)
+    return total
+
+
+def _colour_bits(
+    model: FrozenModel, likelihood: PhaseLikelihood, colour: int, values: NDArray[np.int32], at: slice
+) -> float:
+    residual = [r[at] for r in likelihood.residual]
+    centre = colour_centre(model, likelihood.coefficients[:, at], likelihood.guess[colour][at], residual)
+    mean = (likelihood.mean[colour][:, at] + centre) / LEVEL_UNIT
+    log_scale = np.clip(likelihood.log_scale[colour][:, at], LOG_SCALE_LOW, LOG_SCALE_HIGH) / LOG_SCALE_UNIT
+    inverse = np.exp(-log_scale) / 127.5
+    logit = likelihood.logit[colour][:, at] / LOGIT_UNIT
+    weight = np.exp(logit - logit.max(0))
+    x = values[at]
+    low = np.where(x == 0, -np.inf, (x - 0.5 - mean) * inverse)
+    high = np.where(x == 255, np.inf, (x + 0.5 - mean) * inverse)
+    mass = (weight * logistic_mass(low, high)).sum(0) / weight.sum(0)
+    return float(-np.log2(np.maximum(mass, 1e-300)).sum())
+
+
+@torch.inference_mode()
+def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, samples: int = 4) -> PictureElbo:
+    """The float network's negative ELBO of a picture, uint8 (H, W, 3), with continuous z drawn from a torch seed."""
+    from nvae_codec.network.likelihood import mixture_nats, neighbour_mean
+    from nvae_codec.network.normal import kl_divergence, normal_of_raw
+
+    recipe: Recipe = network.recipe
+    phases = list_phases(recipe.likelihood.levels)
+    canvas = fill_canvas(pixels, tuple(network.colour_order), recipe.stride, phases)
+    x = torch.from_numpy(canvas.pixels).float() / 127.5 - 1
+    x = x.contiguous(memory_format=torch.channels_last)
+    generator = torch.Generator().manual_seed(seed)
+    kl, nats = np.zeros(len(network.latents)), np.zeros(len(phases))
+
+    def draw(group: int, raw_prior: Tensor | None, raw: Tensor) -> Tensor:
+        posterior, prior = normal_of_raw(raw, raw), normal_of_raw(raw_prior, raw)
+        kl[group] += float(kl_divergence(posterior, prior).double().sum()) / samples / math.log(2)
+        return posterior.mean + posterior.sigma * torch.randn(posterior.mean.shape, generator=generator)
+
+    def look(plane: Plane) -> Tensor:
+        return x[:, :, plane.row :: plane.stride, plane.column :: plane.stride]
+
+    def score(index: int, raw: Tensor) -> None:
+        seen = look(phases[index].plane)
+        rows, columns = (max(n, 0) for n in plane_size(canvas.size, phases[index].plane))
+        each = mixture_nats(raw, neighbour_mean(phases[index], look, seen), seen, recipe.likelihood)
+        nats[index] += float(each[:, :, :rows, :columns].double().sum()) / samples / math.log(2)
+
+    for _ in range(samples):
+        network.likelihood(network.hierarchy(x, network.blank(x), draw), look, score)
+    return PictureElbo(tuple(kl.tolist()), tuple(nats.tolist()), pixels.size)

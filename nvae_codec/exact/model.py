@@ -1,0 +1,58 @@
+"""A frozen model: the exact network, its latents and tables, and the identity that files carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.exact.graph import Graph
+from nvae_codec.exact.tables import Tables
+from nvae_codec.phases import Phase, list_phases
+
+
+@dataclass(frozen=True)
+class LatentGroup:
+    """One group of latents as it is coded.
+
+    stride: pixels a step of its map. channels: all that the network knows. kept: those that are coded, the others sit
+    at the prior's mean. steps: the grid of each kept channel in 2^-12. multiplier (channels,) float64 takes z from
+    2^-12 to the network's integers, within bound. has_prior: the top group's prior is N(0, 1.01), without a head.
+    """
+
+    stride: int
+    channels: int
+    kept: tuple[int, ...]
+    steps: tuple[int, ...]
+    multiplier: NDArray[np.float64] = field(repr=False)
+    bound: int
+    has_prior: bool
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """All that coding needs. pixel_bits and latent_bits are the P of each kind of symbol (docs/format.md)."""
+
+    name: str
+    graph: Graph
+    groups: tuple[LatentGroup, ...]
+    tables: Tables
+    stride: int
+    levels: int
+    components: int
+    colour_order: tuple[int, ...]
+    bounded_colour: bool
+    pixel_bits: int
+    latent_bits: int
+    identity: bytes
+    canary: str
+
+    @cached_property
+    def phases(self) -> list[Phase]:
+        """The phases of the likelihood in the order of decoding."""
+        return list_phases(self.levels)
+
+    def __hash__(self) -> int:
+        return int.from_bytes(self.identity[:8], "little")

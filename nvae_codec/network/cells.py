@@ -1,0 +1,126 @@
+"""Residual cells of the encoder and the decoder (NVAE, section 3.1, figure 3), and the steps between scales."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvae_codec.recipe import CellRecipe
+
+
+def make_activation(name: str) -> nn.Module:
+    """The activation of that name; each is a leaf that freezing knows."""
+    kinds: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "swish": nn.SiLU, "hard_swish": nn.Hardswish, "elu": nn.ELU}
+    return kinds[name]()
+
+
+def make_normalization(name: str, channels: int) -> nn.Module:
+    """Batch normalisation with the momentum of NVAE (section 3.1.1), or nothing."""
+    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.05) if name == "batch" else nn.Identity()
+
+
+class SqueezeExcitation(nn.Module):
+    """A gate a channel from the mean over space: x * sigmoid(W2 relu(W1 mean(x))), (B, C, H, W) to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(channels // 16, 4)
+        self.mean = nn.AdaptiveAvgPool2d(1)
+        self.squeeze, self.relu = nn.Conv2d(channels, hidden, 1), nn.ReLU()
+        self.excite, self.gate = nn.Conv2d(hidden, channels, 1), nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weigh the channels of x."""
+        return x * self.gate(self.excite(self.relu(self.squeeze(self.mean(x)))))
+
+
+class Scale(nn.Module):
+    """Multiplication by a constant; a leaf, so that freezing folds it into the layer before."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply."""
+        return x * self.factor
+
+
+class ResidualCell(nn.Module):
+    """x + residual_scale * body(x), (B, C, H, W) to the same.
+
+    Bodies: *regular* norm-act-3x3-norm-act-3x3 (NVAE's encoder), *separable* norm-1x1-norm-act-depthwise-norm-act-1x1-norm
+    (NVAE's decoder), *depthwise* depthwise-1x1-act-1x1, cheap and without normalisation, zero at the start.
+    """
+
+    def __init__(self, channels: int, recipe: CellRecipe) -> None:
+        super().__init__()
+        inner = channels * recipe.expansion
+
+        def norm(width: int) -> nn.Module:
+            return make_normalization(recipe.normalization, width)
+
+        def act() -> nn.Module:
+            return make_activation(recipe.activation)
+
+        bias = recipe.normalization == "none"
+        layers: list[nn.Module]
+        if recipe.kind == "regular":
+            layers = [norm(channels), act(), nn.Conv2d(channels, channels, 3, padding=1)]
+            layers += [norm(channels), act(), nn.Conv2d(channels, channels, 3, padding=1)]
+        elif recipe.kind == "separable":
+            pad = recipe.kernel // 2
+            layers = [norm(channels), nn.Conv2d(channels, inner, 1, bias=bias), norm(inner), act()]
+            layers += [nn.Conv2d(inner, inner, recipe.kernel, padding=pad, groups=inner, bias=bias), norm(inner), act()]
+            layers += [nn.Conv2d(inner, channels, 1, bias=bias), norm(channels)]
+        else:
+            pad = recipe.kernel // 2
+            last = nn.Conv2d(inner, channels, 1)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(cast(Tensor, last.bias))
+            layers = [nn.Conv2d(channels, channels, recipe.kernel, padding=pad, groups=channels)]
+            layers += [nn.Conv2d(channels, inner, 1), act(), last]
+        if recipe.squeeze_excitation:
+            layers.append(SqueezeExcitation(channels))
+        if recipe.residual_scale != 1:
+            layers.append(Scale(recipe.residual_scale))
+        self.body = nn.Sequential(*[layer for layer in layers if not isinstance(layer, nn.Identity)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the branch."""
+        return x + self.body(x)
+
+
+class StepDown(nn.Sequential):
+    """Half the side: a 3x3 convolution of stride 2, (B, C, H, W) to (B, D, H/2, W/2)."""
+
+    def __init__(self, channels: int, out: int, activation: str) -> None:
+        super().__init__(nn.Conv2d(channels, out, 3, stride=2, padding=1), make_activation(activation))
+
+
+class StepUp(nn.Module):
+    """Twice the side (or ``factor`` times): a 1x1 convolution whose channels become squares of pixels."""
+
+    def __init__(self, channels: int, out: int, factor: int = 2) -> None:
+        super().__init__()
+        self.factor = factor
+        self.spread = nn.Conv2d(channels, out * factor**2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, out, factor * H, factor * W)."""
+        return F.pixel_shuffle(self.spread(x), self.factor)
+
+
+class Constant(nn.Module):
+    """A trained value a channel, spread over space: the top-down network's start (h in NVAE's figure 2)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, blank: Tensor) -> Tensor:
+        """blank (B, 1, H, W), whose values do not matter, to (B, C, H, W)."""
+        return self.value.expand(blank.shape[0], -1, blank.shape[2], blank.shape[3])

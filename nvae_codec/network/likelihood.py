@@ -1,0 +1,129 @@
+"""p(x | z): a discretised mixture of logistics with linear colour autoregression, in one or several phases.
+
+The mixture is PixelCNN++'s (Salimans et al. 2017, section 2.1), which NVAE uses; docs/likelihood.md describes phases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvae_codec.network.cells import ResidualCell, StepUp, make_activation
+from nvae_codec.phases import Phase, Plane, list_phases
+from nvae_codec.recipe import CellRecipe, LikelihoodRecipe, NetworkRecipe
+
+Look = Callable[[Plane], Tensor]
+"""A plane of known pixels, (B, 3, h, w) in [-1, 1], colours in coding order."""
+Predict = Callable[[int, Tensor], None]
+"""Takes (phase, raw parameters (B, 9 * components + 3, h, w))."""
+
+LOG_SCALE_RANGE = (-7.0, 2.5)
+HEAD_CELL = CellRecipe("depthwise", 3, 2, "none", "relu", squeeze_excitation=False, residual_scale=1.0)
+
+
+class Head(nn.Module):
+    """Raw parameters of one phase: means, log scales and logits of three colours, then three colour coefficients."""
+
+    def __init__(self, channels: int, recipe: LikelihoodRecipe, *, base: bool) -> None:
+        super().__init__()
+        k = recipe.components
+        self.mix_in, self.relu_in = nn.Conv2d(channels, recipe.head_width, 3, padding=1), nn.ReLU()
+        self.body = nn.Sequential(*[ResidualCell(recipe.head_width, HEAD_CELL) for _ in range(recipe.head_cells)])
+        self.relu_out, self.out = nn.ReLU(), nn.Conv2d(recipe.head_width, 9 * k + 3, 1)
+        nn.init.normal_(self.out.weight, std=0.02)
+        bias = torch.zeros(9 * k + 3)
+        if base:  # it knows no neighbour: wide scales, means spread over the range
+            bias[: 3 * k] = (torch.linspace(-0.6, 0.6, k) / recipe.mean_scale).repeat(3)
+            bias[3 * k : 6 * k] = torch.linspace(-2.5, 1.0, k).clamp(-2.5, -1.0).repeat(3)
+        else:
+            bias[3 * k : 6 * k] = torch.linspace(-5, -1.5, k).repeat(3)
+        bias[9 * k :] = torch.tensor([0.8, 0.4, 0.4])  # colours start as residuals of one another
+        self.out.bias = nn.Parameter(bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, h, w) to hidden features for the next phase and the raw parameters."""
+        hidden = self.body(self.relu_in(self.mix_in(x)))
+        return hidden, self.out(self.relu_out(hidden))
+
+
+class PhasedHeads(nn.Module):
+    """A head a phase; each sees the level's planes before it, the hierarchy's features and the hidden ones before."""
+
+    def __init__(self, network: NetworkRecipe, recipe: LikelihoodRecipe) -> None:
+        super().__init__()
+        self.phases = list_phases(recipe.levels)
+        self.base = Head(network.width, recipe, base=True)
+        self.heads, self.spreads = nn.ModuleList(), nn.ModuleList()
+        for level in range(recipe.levels):
+            self.spreads.append(StepUp(network.width, recipe.head_features, 2**level))
+            for known in (1, 2, 3):
+                hidden = recipe.head_width if known > 1 else 0
+                self.heads.append(Head(3 * known + hidden + recipe.head_features, recipe, base=False))
+
+    def forward(self, features: Tensor, look: Look, predict: Predict, count: int | None = None) -> None:
+        """Give ``predict`` the raw parameters of each phase (or the first ``count``) in the order of decoding."""
+        predict(0, self.base(features)[1])
+        spread = hidden = features
+        for index, phase in enumerate(self.phases[1:count]):
+            if index % 3 == 0:
+                spread = self.spreads[index // 3](features)
+            seen = [look(plane) for plane in phase.known] + ([hidden] if index % 3 else []) + [spread]
+            hidden, raw = self.heads[index](torch.cat(seen, 1))
+            predict(index + 1, raw)
+
+
+class PlainHead(nn.Module):
+    """The official likelihood: all pixels at once, from an activation and a 3x3 convolution."""
+
+    def __init__(self, network: NetworkRecipe, recipe: LikelihoodRecipe) -> None:
+        super().__init__()
+        self.phases = list_phases(0)
+        self.spread = StepUp(network.width, network.width, network.patch) if network.patch > 1 else nn.Identity()
+        self.activation = make_activation(network.decoder_cell.activation)
+        self.out = nn.Conv2d(network.width, 9 * recipe.components + 3, 3, padding=1)
+
+    def forward(self, features: Tensor, look: Look, predict: Predict, count: int | None = None) -> None:
+        """Give ``predict`` the raw parameters of the only phase."""
+        predict(0, self.out(self.activation(self.spread(features))))
+
+
+def shift(x: Tensor, rows: int, columns: int) -> Tensor:
+    """x[r + rows, c + columns] at (r, c), edges repeated; shifts of at most one."""
+    h, w = x.shape[2:]
+    return F.pad(x, (1, 1, 1, 1), mode="replicate")[:, :, 1 + rows : 1 + rows + h, 1 + columns : 1 + columns + w]
+
+
+def neighbour_mean(phase: Phase, look: Look, like: Tensor) -> Tensor:
+    """The first guess of a phase's pixels: the mean of its neighbours, 0 without any."""
+    if not phase.neighbours:
+        return torch.zeros_like(like)
+    return sum((shift(look(phase.known[i]), r, c) for i, r, c in phase.neighbours), torch.zeros_like(like)) / 4
+
+
+def mixture_nats(raw: Tensor, guess: Tensor, x: Tensor, recipe: LikelihoodRecipe) -> Tensor:
+    """-log p(x) of a discretised mixture of logistics, nats, (B, 3, h, w).
+
+    raw: (B, 9K + 3, h, w); guess and x: (B, 3, h, w) in [-1, 1]. A colour's mean is its guess plus the scaled raw mean
+    plus the coefficients times what the colours before differ from their guesses.
+    """
+    k, (b, _, h, w) = recipe.components, x.shape
+    raw = raw.float()
+    mean, log_scale, logit = raw[:, : 9 * k].view(b, 3, 3, k, h, w).unbind(1)
+    log_scale = log_scale.clamp(*LOG_SCALE_RANGE)
+    c = torch.tanh(raw[:, 9 * k :]) if recipe.bounded_colour else raw[:, 9 * k :]
+    r = x - guess
+    colour = torch.stack([torch.zeros_like(r[:, 0]), c[:, 0] * r[:, 0], c[:, 1] * r[:, 0] + c[:, 2] * r[:, 1]], 1)
+    d = x[:, :, None] - recipe.mean_scale * mean - (guess + colour)[:, :, None]
+    inverse = torch.exp(-log_scale)
+    upper, lower = inverse * (d + 1 / 255), inverse * (d - 1 / 255)
+    mass = torch.sigmoid(upper) - torch.sigmoid(lower)
+    first, last = x[:, :, None] < -0.999, x[:, :, None] > 0.999
+    # where the difference of sigmoids loses all its digits, the density at the middle times the bin's width
+    density = -F.softplus(inverse * d) - F.softplus(-inverse * d) - log_scale - math.log(127.5)
+    inner = torch.where(mass > 1e-5, mass.clamp_min(1e-10).log(), density)
+    log_p = torch.where(first, F.logsigmoid(upper), torch.where(last, F.logsigmoid(-lower), inner))
+    return -torch.logsumexp(log_p + F.log_softmax(logit, 2), 2)

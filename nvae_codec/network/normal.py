@@ -1,0 +1,44 @@
+"""Normals from raw parameters, in the official parametrisation (NVAE's code; conformance notes, "Latents")."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SIGMA_FLOOR = 0.01
+"""Added to every sigma, so that the top prior N(0, 1) is N(0, 1.01)."""
+
+
+class Normal(NamedTuple):
+    """Mean and sigma, equal shapes."""
+
+    mean: Tensor
+    sigma: Tensor
+
+
+def soft_clamp(x: Tensor) -> Tensor:
+    """5 tanh(x / 5)."""
+    return 5 * torch.tanh(x / 5)
+
+
+def normal_of_raw(raw: Tensor | None, like: Tensor) -> Normal:
+    """The Normal of raw parameters (B, 2L, H, W); None is the top prior, of the shape of ``like``'s first half."""
+    if raw is None:
+        mean = torch.zeros_like(like[:, : like.shape[1] // 2])
+        return Normal(mean, torch.ones_like(mean) * (1 + SIGMA_FLOOR))
+    mean, log_sigma = raw.chunk(2, 1)
+    return Normal(soft_clamp(mean), torch.exp(soft_clamp(log_sigma)) + SIGMA_FLOOR)
+
+
+def kl_divergence(posterior: Normal, prior: Normal) -> Tensor:
+    """KL(posterior || prior) in nats, entry by entry."""
+    ratio = posterior.sigma / prior.sigma
+    shift = (posterior.mean - prior.mean) / prior.sigma
+    return 0.5 * (shift**2 + ratio**2 - 1) - torch.log(ratio)
+
+
+def prior_units(posterior: Normal, prior: Normal) -> Normal:
+    """The posterior of u = (z - prior mean) / prior sigma, whose prior is N(0, 1)."""
+    return Normal((posterior.mean - prior.mean) / prior.sigma, posterior.sigma / prior.sigma)

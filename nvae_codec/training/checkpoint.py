@@ -1,0 +1,102 @@
+"""A run's state on disk: a folder with recipe.toml, checkpoint.safetensors and log.jsonl. No pickle anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nvae_codec.errors import NvaeCodecError
+from nvae_codec.network.nvae import Nvae
+from nvae_codec.recipe import Recipe, format_recipe, parse_recipe
+
+FILE = "checkpoint.safetensors"
+
+
+class Average:
+    """Exponential moving average of weights and buffers; the decay is smaller in the first steps."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Move towards the network after a step."""
+        share = max(1 - self.decay, 10 / (step + 10))
+        current = network.state_dict()
+        floats = [name for name, value in self.state.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.state[n] for n in floats], [current[n].detach() for n in floats], share)
+        for name in self.state.keys() - set(floats):
+            self.state[name].copy_(current[name])
+
+
+def save_checkpoint(
+    run: Path,
+    recipe: Recipe,
+    network: nn.Module,
+    average: Average,
+    optimizer: torch.optim.Optimizer,
+    done: dict[str, Any],
+) -> None:
+    """Write everything that an exact resume needs, under a temporary name first. ``done``: step, seconds, bits/dim."""
+    tensors: dict[str, Tensor] = {f"network.{n}": v for n, v in network.state_dict().items()}
+    tensors |= {f"average.{n}": v for n, v in average.state.items()}
+    names = [name for name, _ in network.named_parameters()]
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{names[index]}.{key}": torch.as_tensor(value) for key, value in state.items()}
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"format": "nvae-codec run 1", "recipe": format_recipe(recipe), "done": json.dumps(done)}
+    part = run / (FILE + ".part")
+    save_file(contiguous, str(part), metadata)
+    os.replace(part, run / FILE)
+
+
+def read_checkpoint(run: Path) -> tuple[Recipe, dict[str, Tensor], dict[str, Any]]:
+    """A run's recipe, tensors and what was done. ``run`` is the folder or the file. Raises NvaeCodecError."""
+    path = run / FILE if run.is_dir() else run
+    if not path.is_file():
+        raise NvaeCodecError(f"{run}: no checkpoint here")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except Exception as error:
+        raise NvaeCodecError(f"{path}: not a checkpoint: {error}") from None
+    if metadata.get("format") != "nvae-codec run 1":
+        raise NvaeCodecError(f"{path}: not a checkpoint of a training run")
+    return parse_recipe(metadata["recipe"]), tensors, json.loads(metadata["done"])
+
+
+def part_of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give an optimizer the moments of a checkpoint."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for index, (name, parameter) in enumerate(network.named_parameters()):
+        found = part_of(tensors, f"optimizer.{name}.")
+        # names may be prefixes of one another: the moments have no dot in theirs
+        states[index] = {
+            key: value.to(parameter.device) if key != "step" else value
+            for key, value in found.items()
+            if "." not in key
+        }
+    kept = {index: state for index, state in states.items() if state}
+    optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def load_average(run: Path) -> tuple[Recipe, Nvae, dict[str, Any]]:
+    """The network of a run with the moving average of its weights, in evaluation mode: what is frozen."""
+    recipe, tensors, done = read_checkpoint(run)
+    network = Nvae(recipe)
+    network.load_state_dict(part_of(tensors, "average."))
+    return recipe, network.eval(), done

@@ -1,0 +1,63 @@
+"""What is minimised: the negative ELBO with an annealed and balanced KL (NVAE, section 3.2 and appendix A)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nvae_codec.network.nvae import Elbo
+from nvae_codec.recipe import Recipe, TrainingRecipe
+
+
+def kl_weight(training: TrainingRecipe, progress: float) -> float:
+    """The weight of the KL after a share of all steps: from kl_start, linearly to 1."""
+    if training.kl_warmup_share <= 0:
+        return 1.0
+    return min(1.0, training.kl_start + (1 - training.kl_start) * progress / training.kl_warmup_share)
+
+
+def learning_rate(training: TrainingRecipe, step: int) -> float:
+    """Linear warm-up, level, and a cosine down to final_rate over the last decay_share of the steps."""
+    rise = min(1.0, (step + 1) / max(1, training.warmup_steps))
+    begin = training.steps * (1 - training.decay_share)
+    fall = max(0.0, (step - begin) / max(1.0, training.steps - begin))
+    cosine = 0.5 + 0.5 * math.cos(math.pi * min(1.0, fall))
+    return rise * (training.final_rate + (training.rate - training.final_rate) * cosine)
+
+
+def balance_weights(recipe: Recipe) -> Tensor:
+    """alpha, a float a group from the top (NVAE, appendix A): large maps may spend more before they are held back."""
+    groups = recipe.network.groups[::-1]
+    alpha = [4.0**scale / count for scale, count in enumerate(groups) for _ in range(count)]
+    return torch.tensor(alpha) / min(alpha)
+
+
+@dataclass
+class BitsPerDim:
+    """A batch's bits/dim: what is minimised, and its parts. pixels: (phases,), kl: (groups,)."""
+
+    loss: Tensor
+    pixels: Tensor
+    kl: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The negative ELBO in bits/dim."""
+        return self.pixels.sum() + self.kl.sum()
+
+
+def weigh(elbo: Elbo, weight: float, alpha: Tensor | None, dims: int) -> BitsPerDim:
+    """The loss of a batch of ``dims`` colour values. ``alpha`` balances the groups; None sums them plainly."""
+    unit = 1 / (math.log(2) * dims)
+    pixels = torch.stack(elbo.pixels) * unit
+    kl = torch.stack([group.sum() for group in elbo.kl]) * unit
+    balanced = kl
+    if alpha is not None:
+        # official form: KL of an image a group, weighed by itself over alpha, weights of mean 1, no gradient through them
+        mean_kl = torch.stack([group.sum(1).abs().mean() for group in elbo.kl]).detach() + 0.01
+        share = mean_kl / alpha
+        balanced = kl * (share / share.mean())
+    return BitsPerDim(pixels.sum() + weight * balanced.sum(), pixels, kl)
