@@ -1,0 +1,95 @@
+"""A picture as this codec sees it: its colour, its pixels, what else its file holds, and that file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.errors import UnsupportedImageError
+
+
+class Colour(NamedTuple):
+    """What a pixel is made of, as PNG defines it."""
+
+    mode: str  # "gray", "RGB", "palette", "gray+alpha", "RGBA"
+    bits: int  # a sample
+    png_type: int  # the colour type of PNG's IHDR
+    channels: int  # samples a pixel
+
+
+# Every combination that PNG allows. A colour's place in this row is its number in .nvae files: append, never reorder.
+COLOURS = (
+    Colour("gray", 1, 0, 1),
+    Colour("gray", 2, 0, 1),
+    Colour("gray", 4, 0, 1),
+    Colour("gray", 8, 0, 1),
+    Colour("gray", 16, 0, 1),
+    Colour("RGB", 8, 2, 3),
+    Colour("RGB", 16, 2, 3),
+    Colour("palette", 1, 3, 1),
+    Colour("palette", 2, 3, 1),
+    Colour("palette", 4, 3, 1),
+    Colour("palette", 8, 3, 1),
+    Colour("gray+alpha", 8, 4, 2),
+    Colour("gray+alpha", 16, 4, 2),
+    Colour("RGBA", 8, 6, 4),
+    Colour("RGBA", 16, 6, 4),
+)
+GRAY8, RGB8, GRAY_ALPHA8, RGBA8 = COLOURS[3], COLOURS[5], COLOURS[11], COLOURS[13]
+PIXEL_COLOURS = {1: GRAY8, 2: GRAY_ALPHA8, 3: RGB8, 4: RGBA8}  # by channels: those that are kept as pixels
+
+
+class Chunk(NamedTuple):
+    """One chunk of a PNG file; ``Chunk(b"IDAT", b"")`` stands for the place of the pixels among the others."""
+
+    type: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What was read from a picture's file, or is to be written to one.
+
+    ``pixels`` is uint8, (H, W) for gray and (H, W, C) else, or None where the picture is kept as a file only, and
+    then ``why_file_only`` says why in words that follow "it". ``chunks`` are the ancillary chunks of a PNG in their
+    order, with one empty IDAT that says where the pixels stand; they are empty where there is nothing to keep.
+    ``png`` is the PNG file itself, byte for byte, where the picture came as one.
+    """
+
+    width: int
+    height: int
+    colour: Colour
+    pixels: NDArray[np.uint8] | None
+    chunks: tuple[Chunk, ...] = ()
+    png: bytes | None = None
+    why_file_only: str = ""
+
+    @property
+    def dims(self) -> int:
+        """The number of colour values: W·H·C."""
+        return self.width * self.height * self.colour.channels
+
+    @classmethod
+    def from_pixels(cls, pixels: NDArray[np.uint8], chunks: tuple[Chunk, ...] = ()) -> Picture:
+        """A picture of 8-bit pixels: (H, W) gray, or (H, W, C) with 2 (gray and alpha), 3 (RGB) or 4 (RGBA)."""
+        channels = 1 if pixels.ndim == 2 else pixels.shape[-1]
+        height, width = pixels.shape[:2]
+        return cls(width, height, PIXEL_COLOURS[channels], pixels, chunks)
+
+    def require_pixels(self, for_what: str) -> NDArray[np.uint8]:
+        """The pixels; raises UnsupportedImageError where the picture is kept as a file only."""
+        if self.pixels is None:
+            raise UnsupportedImageError(f"{for_what} takes 8-bit pixels, but this picture {self.why_file_only}")
+        return self.pixels
+
+
+def same_picture(one: Picture, other: Picture) -> bool:
+    """Whether two pictures have the same colour, pixels and chunks; pictures kept as files: the same bytes."""
+    if (one.width, one.height, one.colour) != (other.width, other.height, other.colour):
+        return False
+    if one.pixels is None or other.pixels is None:
+        return one.png is not None and one.png == other.png
+    return one.chunks == other.chunks and np.array_equal(one.pixels, other.pixels)
