@@ -1,1 +1,109 @@
-"""Lossless image compression with a trained NVAE and bits-back ANS coding."""
+"""Lossless image compression with a trained NVAE and bits-back ANS coding.
+
+    import nvae_codec
+
+    data = nvae_codec.compress(pixels)  # uint8 (H, W, 3) to bytes
+    assert (nvae_codec.decompress(data) == pixels).all()
+
+Torch is imported when a model is first needed, not before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nvae_codec.model_library import ImageCodec, Models
+
+__all__ = ["__version__", "compress", "decompress", "load_model"]
+__version__ = "0.1.0"
+
+
+def load_model(
+    name_or_path: str | Path = "photo",
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    batch_tiles: int | None = None,
+) -> ImageCodec:
+    """Load a model once, to pass it to ``compress`` and ``decompress`` many times.
+
+    ``name_or_path`` is an installed model's name, a model file or the folder that holds one. ``device`` (auto, cpu,
+    cuda), ``threads`` and ``batch_tiles`` (how many tiles the network sees together) change speed and memory alone:
+    never the bytes of a file, never what they mean.
+
+    Raises UnknownModelError, ModelFileError, and NumericsError where this machine does not compute the model exactly.
+    """
+    return _models(name_or_path, device=device, threads=threads, batch_tiles=batch_tiles).chosen()
+
+
+def compress(
+    pixels: NDArray[np.uint8],
+    *,
+    model: str | Path | ImageCodec = "photo",
+    method: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    batch_tiles: int | None = None,
+) -> bytes:
+    """Compress pixels, uint8 of shape (H, W, 3) in RGB order, into the bytes of an .nvae file.
+
+    ``method`` is ``"model"``, ``"webp"``, ``"stored"``, or ``"auto"`` for the smallest of the three. ``model`` is a
+    name, a path, or what ``load_model`` gave, for which ``device``, ``threads`` and ``batch_tiles`` were set there.
+
+    Raises TypeError and ValueError for other arrays or methods, UnsupportedImageError for more pixels than Pillow's
+    limit or sides that the method cannot hold, and what ``load_model`` raises.
+    """
+    import numpy as np
+
+    from nvae_codec.container.choice import write_file
+    from nvae_codec.images.limits import check_size
+    from nvae_codec.images.picture import Picture
+
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        raise TypeError(f"pixels must be an array of uint8, not {getattr(pixels, 'dtype', type(pixels).__name__)}")
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ValueError(f"pixels must have the shape (height, width, 3), not {pixels.shape}")
+    check_size(pixels.shape[1], pixels.shape[0])
+    codecs = _models(model, device=device, threads=threads, batch_tiles=batch_tiles)
+    return write_file(Picture.from_pixels(np.ascontiguousarray(pixels)), method, codecs)
+
+
+def decompress(
+    data: bytes,
+    *,
+    model: str | Path | ImageCodec | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    batch_tiles: int | None = None,
+) -> NDArray[np.uint8]:
+    """The pixels of an .nvae file, uint8: (H, W, 3) for RGB and so for all that ``compress`` makes.
+
+    Files that the command line made of 8-bit gray, gray with alpha and RGBA pictures give (H, W), (H, W, 2) and
+    (H, W, 4). The installed model that made the file is found by its identity; ``model`` adds one that is not
+    installed.
+
+    Raises DamagedFileError for a file that is not whole and unaltered, UnknownModelError where its model is missing,
+    UnsupportedImageError for palettes and for 1, 2, 4 and 16 bits, which only ``nvae-codec decompress`` restores, and
+    what ``load_model`` raises.
+    """
+    from nvae_codec.container.image import read_file
+    from nvae_codec.images.read import read_picture
+
+    codecs = _models(model, device=device, threads=threads, batch_tiles=batch_tiles)
+    picture = read_file(bytes(data), codecs)
+    if picture.pixels is None and picture.png is not None:
+        picture = read_picture(picture.png)
+    return picture.require_pixels("decompress")
+
+
+def _models(
+    model: str | Path | ImageCodec | None, *, device: str, threads: int | None, batch_tiles: int | None
+) -> Models:
+    from nvae_codec.model_library import Models
+
+    return Models(model, device=device, threads=threads, batch_tiles=batch_tiles)

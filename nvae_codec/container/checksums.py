@@ -1,0 +1,30 @@
+"""The two checksums of a file: of what it holds, and of its own bytes."""
+
+from __future__ import annotations
+
+import struct
+
+import xxhash
+
+from nvae_codec.images.picture import COLOURS, Picture
+
+FILE_CHECKSUM_BYTES = 4
+
+
+def content_checksum(picture: Picture) -> bytes:
+    """The 8 bytes that say whether a picture came back: XXH3-64 of its size, its colour and its pixels.
+
+    Hashed are width and height (4 bytes each), the colour's number (1 byte) and the pixels in rows from the top, or
+    the PNG file where the picture is kept as one; all little-endian.
+    """
+    content = xxhash.xxh3_64(struct.pack("<IIB", picture.width, picture.height, COLOURS.index(picture.colour)))
+    if picture.pixels is not None:
+        content.update(picture.pixels.tobytes())
+    elif picture.png is not None:
+        content.update(picture.png)
+    return content.intdigest().to_bytes(8, "little")
+
+
+def bytes_checksum(data: bytes | memoryview) -> bytes:
+    """The low 4 bytes of the XXH3-64 of these bytes, little-endian."""
+    return (xxhash.xxh3_64_intdigest(data) & 0xFFFFFFFF).to_bytes(FILE_CHECKSUM_BYTES, "little")

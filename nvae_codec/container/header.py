@@ -1,0 +1,120 @@
+"""A file's header and its place between magic and trailer; ``docs/format.md`` describes every byte of it.
+
+    magic d6 4e 56 ┬ version ┬ kind, colour, metadata? ┬ [model, 4] ┬ width ┬ height ┬ [plan] ┬ content checksum, 8
+    [metadata length ┬ metadata block] ┬ payload ┬ file checksum, 4
+
+The payload has no length of its own: it ends where the last four bytes begin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
+from nvae_codec.container.varints import LARGEST, ByteReader, pack_varint
+from nvae_codec.errors import DamagedFileError
+from nvae_codec.images.picture import COLOURS, PIXEL_COLOURS, RGB8, Colour
+
+MAGIC = b"\xd6NV"  # the first byte is no ASCII (and no UTF-8 before an N), so that text tools keep away
+VERSION = 1
+ID_BYTES = 4  # how much of a model's identity a header carries
+
+_LARGEST_SIDE = (1 << 31) - 1
+_METADATA_FLAG = 0x80
+
+
+class Kind(IntEnum):
+    """What a payload is; the other numbers up to 7 are free for what comes later."""
+
+    MODEL = 1  # 8-bit RGB through a model's codec
+    WEBP = 2  # 8-bit pixels as a VP8L stream
+    PIXELS = 3  # 8-bit pixels as they are
+    PNG = 4  # a PNG file as it is
+
+
+METHOD_NAMES = {Kind.MODEL: "model", Kind.WEBP: "webp", Kind.PIXELS: "stored", Kind.PNG: "stored"}
+
+
+@dataclass(frozen=True)
+class Header:
+    """The fields that say what a file holds; ``model_id`` and ``plan`` belong to model images alone."""
+
+    kind: Kind
+    colour: Colour
+    width: int
+    height: int
+    content_checksum: bytes
+    model_id: bytes = b""
+    plan: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A whole file, taken apart: header, metadata block (empty where there is none) and payload."""
+
+    header: Header
+    metadata: bytes
+    payload: bytes
+
+
+def join_parts(parts: Parts) -> bytes:
+    """The bytes of the file."""
+    header = parts.header
+    flag = _METADATA_FLAG if parts.metadata else 0
+    out = bytearray(MAGIC)
+    out += bytes((VERSION, header.kind | COLOURS.index(header.colour) << 3 | flag))
+    out += header.model_id
+    out += pack_varint(header.width) + pack_varint(header.height)
+    if header.kind is Kind.MODEL:
+        out += pack_varint(len(header.plan)) + b"".join(pack_varint(size) for size in header.plan)
+    out += header.content_checksum
+    if parts.metadata:
+        out += pack_varint(len(parts.metadata)) + parts.metadata
+    out += parts.payload
+    return bytes(out + bytes_checksum(memoryview(out)))
+
+
+def split_parts(data: bytes) -> Parts:
+    """Take a file apart, its checksum first, and every length checked against the file's own before it is used.
+
+    Raises DamagedFileError, in words that tell a file of another kind or of a newer version from a damaged one.
+    """
+    if not data:
+        raise DamagedFileError("empty file")
+    if data[:3] != MAGIC:
+        raise DamagedFileError("truncated .nvae file" if MAGIC.startswith(data) else "not an .nvae file")
+    if len(data) < len(MAGIC) + 1 + FILE_CHECKSUM_BYTES:
+        raise DamagedFileError("truncated .nvae file")
+    if data[3] != VERSION:
+        newer = f"; this nvae-codec reads version {VERSION}: a newer one may read it" if data[3] > VERSION else ""
+        raise DamagedFileError(f"a file of format version {data[3]}{newer}")
+    end = len(data) - FILE_CHECKSUM_BYTES
+    if bytes_checksum(memoryview(data)[:end]) != data[end:]:
+        raise DamagedFileError("damaged or truncated: its checksum is wrong")
+    reader = ByteReader(data, len(MAGIC) + 1, end)
+    header, with_metadata = _read_header(reader)
+    metadata = reader.take(reader.varint(FILE_CHECKSUM_BYTES + 1, LARGEST)) if with_metadata else b""
+    return Parts(header, metadata, reader.take(reader.left))
+
+
+def _read_header(reader: ByteReader) -> tuple[Header, bool]:
+    """The header up to the content checksum, and whether there is metadata."""
+    kind_and_colour = reader.take(1)[0]
+    kind_number, colour_number = kind_and_colour & 7, kind_and_colour >> 3 & 15
+    if kind_number not in list(Kind) or colour_number >= len(COLOURS):
+        raise DamagedFileError("a file of a kind that this nvae-codec does not know: a newer one may read it")
+    kind, colour = Kind(kind_number), COLOURS[colour_number]
+    with_metadata = bool(kind_and_colour & _METADATA_FLAG)
+    if (
+        (kind is Kind.MODEL and colour != RGB8)
+        or (kind is not Kind.PNG and colour not in PIXEL_COLOURS.values())
+        or (kind is Kind.PNG and with_metadata)
+    ):
+        raise DamagedFileError("damaged: a kind of file that cannot hold its kind of picture")
+    model_id = reader.take(ID_BYTES) if kind is Kind.MODEL else b""
+    width, height = reader.varint(1, _LARGEST_SIDE), reader.varint(1, _LARGEST_SIDE)
+    plan: tuple[int, ...] = ()
+    if kind is Kind.MODEL:
+        plan = tuple(reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left)))
+    return Header(kind, colour, width, height, reader.take(8), model_id, plan), with_metadata

@@ -1,0 +1,113 @@
+"""One picture, one file: each kind of .nvae file written and, right below, read."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from nvae_codec.container.checksums import content_checksum
+from nvae_codec.container.header import ID_BYTES, Header, Kind, Parts, join_parts, split_parts
+from nvae_codec.container.metadata import pack_metadata, unpack_metadata
+from nvae_codec.errors import DamagedFileError, UnsupportedImageError
+from nvae_codec.images.limits import check_size
+from nvae_codec.images.picture import RGB8, Chunk, Picture
+from nvae_codec.images.png import parse_png
+from nvae_codec.images.webp import BEST, decode_webp, encode_webp
+from nvae_codec.model_library import ImageCodec
+
+
+class CodecFinder(Protocol):
+    """Where a reader finds the codec that made a file."""
+
+    def made_by(self, model_id: bytes) -> ImageCodec:
+        """The codec whose identity begins with ``model_id``."""
+        ...
+
+
+def write_model_file(picture: Picture, codec: ImageCodec) -> bytes:
+    """An 8-bit RGB picture through a model; raises UnsupportedImageError for any other."""
+    pixels = picture.require_pixels("the model")
+    if picture.colour != RGB8:
+        raise UnsupportedImageError(f"the model takes RGB pixels, but this picture is {picture.colour.mode}")
+    plan, payload = codec.encode(pixels)
+    return _write(picture, Kind.MODEL, payload, codec.identity[:ID_BYTES], tuple(plan))
+
+
+def _read_model_payload(parts: Parts, codecs: CodecFinder) -> Picture:
+    header = parts.header
+    codec = codecs.made_by(header.model_id)
+    return _picture(parts, codec.decode(header.height, header.width, header.plan, parts.payload))
+
+
+def write_webp_file(picture: Picture, effort: tuple[int, int] = BEST) -> bytes:
+    """8-bit pixels as lossless WebP; raises UnsupportedImageError where WebP cannot hold them."""
+    return _write(picture, Kind.WEBP, encode_webp(picture.require_pixels("WebP"), effort))
+
+
+def _read_webp_payload(parts: Parts) -> Picture:
+    header = parts.header
+    return _picture(parts, decode_webp(parts.payload, header.width, header.height, header.colour))
+
+
+def write_pixels_file(picture: Picture) -> bytes:
+    """8-bit pixels as they are: for pictures so small, or so noisy, that nothing gains."""
+    return _write(picture, Kind.PIXELS, picture.require_pixels("this method").tobytes())
+
+
+def _read_pixels_payload(parts: Parts) -> Picture:
+    header = parts.header
+    if len(parts.payload) != header.width * header.height * header.colour.channels:
+        raise DamagedFileError("damaged: its pixels are of the wrong length")
+    shape = (header.height, header.width, header.colour.channels)
+    pixels = np.frombuffer(parts.payload, np.uint8).reshape(shape if header.colour.channels > 1 else shape[:2])
+    return _picture(parts, pixels)
+
+
+def write_png_file(picture: Picture) -> bytes:
+    """A picture that came as a PNG, as that file, byte for byte."""
+    if picture.png is None:
+        raise UnsupportedImageError("only a PNG is kept as a file")
+    as_file = Picture(picture.width, picture.height, picture.colour, None, (), picture.png)
+    return _write(as_file, Kind.PNG, picture.png)
+
+
+def _read_png_payload(parts: Parts) -> Picture:
+    header = parts.header
+    png = parse_png(parts.payload)
+    if (png.width, png.height, png.colour) != (header.width, header.height, header.colour):
+        raise DamagedFileError("damaged: its PNG is another picture")
+    return Picture(png.width, png.height, png.colour, None, (), parts.payload)
+
+
+def read_file(data: bytes, codecs: CodecFinder) -> Picture:
+    """The picture in an .nvae file.
+
+    Raises DamagedFileError for a file that is not whole and unaltered, UnknownModelError where its model is missing,
+    and UnsupportedImageError beyond Pillow's pixel limit.
+    """
+    parts = split_parts(data)
+    check_size(parts.header.width, parts.header.height)
+    match parts.header.kind:
+        case Kind.MODEL:
+            picture = _read_model_payload(parts, codecs)
+        case Kind.WEBP:
+            picture = _read_webp_payload(parts)
+        case Kind.PIXELS:
+            picture = _read_pixels_payload(parts)
+        case Kind.PNG:
+            picture = _read_png_payload(parts)
+    if content_checksum(picture) != parts.header.content_checksum:
+        raise DamagedFileError("damaged: the checksum of its pixels is wrong")
+    return picture
+
+
+def _write(picture: Picture, kind: Kind, payload: bytes, model_id: bytes = b"", plan: tuple[int, ...] = ()) -> bytes:
+    checksum = content_checksum(picture)
+    header = Header(kind, picture.colour, picture.width, picture.height, checksum, model_id, plan)
+    return join_parts(Parts(header, pack_metadata(picture.chunks) if picture.chunks else b"", payload))
+
+
+def _picture(parts: Parts, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Picture:
+    chunks: tuple[Chunk, ...] = unpack_metadata(parts.metadata) if parts.metadata else ()
+    return Picture(parts.header.width, parts.header.height, parts.header.colour, pixels, chunks)

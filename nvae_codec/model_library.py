@@ -1,0 +1,167 @@
+"""The models that are here: found by name, path or identity without loading them, and loaded once when needed.
+
+A model is a folder of the package ``nvae_codec.models`` with ``model.safetensors``, ``recipe.toml`` and ``card.md``,
+or any model file given by its path.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.errors import ModelFileError, UnknownModelError
+
+DEFAULT_MODEL = "photo"
+MODEL_FORMAT = "nvae-codec exact 1"
+MODEL_FILE = "model.safetensors"
+MODELS_FOLDER = Path(str(importlib.import_module("nvae_codec.models").__file__)).parent
+
+_LARGEST_HEADER = 1 << 24
+_IDENTITY_BYTES = 32
+_ID_BYTES = 4
+
+
+class ImageCodec(Protocol):
+    """A model that is ready to code 8-bit RGB pixels."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        ...
+
+    @property
+    def identity(self) -> bytes:
+        """SHA-256 of everything that its exact network and tables depend on, 32 bytes."""
+        ...
+
+    def encode(self, pixels: NDArray[np.uint8]) -> tuple[list[int], bytes]:
+        """Code pixels (H, W, 3): the plan of their tiles and batches, numbers from 0, and the payload."""
+        ...
+
+    def decode(self, height: int, width: int, plan: Sequence[int], payload: bytes) -> NDArray[np.uint8]:
+        """The pixels (H, W, 3) of a payload; raises DamagedFileError."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file says about itself."""
+
+    name: str
+    identity: bytes
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The first four bytes of the identity in hexadecimal: what files and messages call the model."""
+        return self.identity[:_ID_BYTES].hex()
+
+
+def read_model_info(path: Path) -> ModelInfo:
+    """Read the header of a model file (safetensors: length, JSON, tensors); raises ModelFileError or OSError."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= _LARGEST_HEADER:
+            raise ModelFileError(f"{path} is not a model file")
+        text = file.read(length)
+    try:
+        metadata = json.loads(text)["__metadata__"]
+        name, identity, model_format = str(metadata["name"]), bytes.fromhex(metadata["identity"]), metadata["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path} is not a model of nvae-codec") from error
+    if model_format != MODEL_FORMAT:
+        raise ModelFileError(f"{path} is a model of format {model_format!r}; this nvae-codec reads {MODEL_FORMAT!r}")
+    if len(identity) != _IDENTITY_BYTES:
+        raise ModelFileError(f"{path} does not name its model's identity")
+    return ModelInfo(name, identity, path)
+
+
+def installed_models() -> list[ModelInfo]:
+    """The models that came with the package, by name."""
+    return [read_model_info(path) for path in sorted(MODELS_FOLDER.glob(f"*/{MODEL_FILE}"))]
+
+
+def find_model(name_or_path: str | Path) -> ModelInfo:
+    """The model of that name or path (a model file, or a folder that holds one); raises UnknownModelError."""
+    path = Path(name_or_path)
+    installed = installed_models()
+    for info in installed:
+        if str(name_or_path) in (info.name, info.path.parent.name):
+            return info
+    if path.is_dir():
+        path /= MODEL_FILE
+    if path.is_file():
+        return read_model_info(path)
+    raise UnknownModelError(f"there is no model {name_or_path}; {_name_those(installed)}")
+
+
+def find_by_identity(prefix: bytes, among: Sequence[ModelInfo] = ()) -> ModelInfo:
+    """The model whose identity begins so, among those given and those installed; raises UnknownModelError."""
+    here = [*among, *installed_models()]
+    for info in here:
+        if info.identity.startswith(prefix):
+            return info
+    raise UnknownModelError(f"made by model {prefix.hex()}, which is not here; {_name_those(here)}")
+
+
+def _name_those(here: Sequence[ModelInfo]) -> str:
+    if not here:
+        return "there are no models here"
+    return "here are: " + ", ".join(f"{info.name} ({info.id})" for info in here)
+
+
+class Models:
+    """Loads models when they are first needed, each once, all for the same device and number of threads.
+
+    ``model`` is the one to compress with: a name, a path, or a codec that is loaded already. Files are decoded with
+    the model that made them, which may be that one or an installed one.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | ImageCodec | None = None,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        batch_tiles: int | None = None,
+    ) -> None:
+        self._model = model
+        self._device, self._threads, self._batch_tiles = device, threads, batch_tiles
+        self._loaded: dict[bytes, ImageCodec] = {}
+
+    def chosen(self) -> ImageCodec:
+        """The model to compress with; raises UnknownModelError, ModelFileError or NumericsError."""
+        if self._model is None or isinstance(self._model, str | Path):
+            return self._load(find_model(self._model or DEFAULT_MODEL))
+        return self._model
+
+    def made_by(self, model_id: bytes) -> ImageCodec:
+        """The model whose identity begins with ``model_id``; raises as ``chosen`` does."""
+        given: list[ModelInfo] = []
+        if isinstance(self._model, str | Path):
+            given.append(find_model(self._model))
+        elif self._model is not None:
+            if self._model.identity.startswith(model_id):
+                return self._model
+            given.append(ModelInfo(self._model.name, self._model.identity, Path()))
+        return self._load(find_by_identity(model_id, given))
+
+    def _load(self, info: ModelInfo) -> ImageCodec:
+        if info.identity not in self._loaded:
+            # imported here: it brings torch, which takes longer than everything else that a command does
+            from nvae_codec.coding.codec import load_codec
+
+            codec: ImageCodec = load_codec(
+                str(info.path), device=self._device, threads=self._threads, batch_tiles=self._batch_tiles
+            )
+            if codec.identity != info.identity:
+                raise ModelFileError(f"{info.path} is not the model that it says it is")
+            self._loaded[info.identity] = codec
+        return self._loaded[info.identity]
