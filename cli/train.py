@@ -113,9 +113,14 @@ def train_command(
 def print_line(line: dict[str, Any]) -> None:
     """One progress line."""
     valid = line["valid"]
-    kl = " ".join(f"{value:.4f}" for value in valid["kl"])
-    active = " ".join(f"{value:.2f}" for value in valid["active"])
-    click.echo(
-        f"{line['seconds'] / 60:6.1f} min  step {line['step']}  {line['steps_per_second']:.2f}/s  rate {line['rate']:.2e}  "
-        f"train {line['train_bits_per_dim']:.4f}  valid {valid['bits_per_dim']:.4f} bits/dim  KL {kl}  active {active}"
-    )
+    cells = [
+        f"{line['seconds'] / 60:6.1f} min",
+        f"step {line['step']}",
+        f"{line['steps_per_second']:.2f}/s",
+        f"rate {line['rate']:.2e}",
+        f"train {line['train_bits_per_dim']:.4f}",
+        f"valid {valid['bits_per_dim']:.4f} bits/dim",
+        "KL " + " ".join(f"{value:.4f}" for value in valid["kl"]),
+        "active " + " ".join(f"{value:.2f}" for value in valid["active"]),
+    ]
+    click.echo("  ".join(cells))

@@ -103,7 +103,7 @@ class NetworkRecipe:
     @property
     def stride(self) -> int:
         """Pixels a step of the coarsest latents: sides of what the network sees are multiples of it."""
-        return self.patch * 2 ** (self.preprocess_blocks + len(self.groups) - 1)
+        return self.patch << (self.preprocess_blocks + len(self.groups) - 1)
 
 
 @dataclass(frozen=True)

@@ -32,25 +32,25 @@ class Batch:
     ) -> None:
         """``first``: whether nothing lies on the segment's stack below this batch."""
         self.model, self.canvas, self.device = model, canvas, device
-        count, _, height, width = canvas.pixels.shape
-        self.shape = (count, height, width)
-        size = chunk or count
-        self.chunks = [slice(at, min(at + size, count)) for at in range(0, count, size)]
+        self.tiles = len(canvas.pixels)
+        self.padded: tuple[int, ...] = canvas.pixels.shape[2:]
+        size = chunk or self.tiles
+        self.chunks = [slice(at, min(at + size, self.tiles)) for at in range(0, self.tiles, size)]
         self.walks = [model.graph.evaluate() for _ in self.chunks]
         self.grids = [Grid(model, group, first) for group in model.groups]
-        self._give("blank", np.zeros((count, 1, height // model.stride, width // model.stride)))
+        self._give("blank", np.zeros((self.tiles, 1, *(side // model.stride for side in self.padded))))
 
     @property
     def values(self) -> int:
         """Pixel values of the batch."""
-        return self.shape[0] * 3 * self.canvas.size[0] * self.canvas.size[1]
+        height, width = self.canvas.size
+        return 3 * self.tiles * height * width
 
     def prior(self, index: int) -> GroupLatents:
         """The latents of group ``index`` with their prior."""
         group = self.model.groups[index]
         raw = self._take(f"prior.{index}") if group.has_prior else None
-        count, height, width = self.shape
-        shape = (count, group.channels, height // group.stride, width // group.stride)
+        shape = (self.tiles, group.channels, *(side // group.stride for side in self.padded))
         return GroupLatents(group, self.grids[index], decode_raw(self.model, raw, shape))
 
     def add_posterior(self, index: int, latents: GroupLatents) -> None:

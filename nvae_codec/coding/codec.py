@@ -53,8 +53,9 @@ class ModelCodec:
     def _encode(self, pixels: NDArray[np.uint8], growth: int) -> tuple[list[int], bytes, bool]:
         """Plan, payload, and whether the latents of a batch found too few bits on the stack."""
         planes = order_colours(pixels, self.model.colour_order)
-        tiles = plan_tiles(*pixels.shape[:2], growth)
-        stack, plan, start, done, starved = Stack(), [growth], None, 0, False
+        tiles = plan_tiles(pixels.shape[0], pixels.shape[1], growth)
+        stack, plan, done, starved = Stack(), [growth], 0, False
+        start: int | None = None
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             while done < len(tiles):
                 chosen = tiles[done : done + self._choose_size(tiles[done:], stack.bits)]
@@ -135,10 +136,8 @@ def batch_pixels(tiles: Sequence[Tile]) -> int:
 
 def cut_plane(planes: NDArray[np.uint8], tiles: Sequence[Tile], plane: Plane) -> NDArray[np.uint8]:
     """A plane of several tiles, (B, 3, rows, columns)."""
-    return np.stack([
-        planes[:, t.top + plane.row : t.top + t.height : plane.stride, t.left + plane.column : t.left + t.width : plane.stride]
-        for t in tiles
-    ])  # fmt: skip
+    inside = [planes[:, t.top : t.top + t.height, t.left : t.left + t.width] for t in tiles]
+    return np.stack([tile[:, plane.row :: plane.stride, plane.column :: plane.stride] for tile in inside])
 
 
 def prepare_codec(
@@ -163,4 +162,6 @@ def load_codec(
     """Load a model by name or path. Raises UnknownModelError, ModelFileError, NumericsError."""
     from nvae_codec.model_library import find_model
 
-    return prepare_codec(read_model(find_model(name_or_path)), device=device, threads=threads, batch_tiles=batch_tiles)
+    return prepare_codec(
+        read_model(find_model(name_or_path).path), device=device, threads=threads, batch_tiles=batch_tiles
+    )

@@ -58,7 +58,8 @@ class Grid:
         full = 1 << self.bits
         table = (table * (full - bins) >> self.bits) + np.arange(bins + 1)
         table[0], table[-1] = 0, full
-        return table.astype(np.int32)
+        quantiles: Int32 = table.astype(np.int32)
+        return quantiles
 
 
 class GroupLatents:
@@ -83,7 +84,8 @@ class GroupLatents:
 
     def prior_cdf(self, k: Int64, at: slice) -> Int64:
         """Quantiles below bin k under the prior."""
-        return self.grid.prior[self.first[at] + k].astype(np.int64)
+        quantiles: Int64 = self.grid.prior[self.first[at] + k].astype(np.int64)
+        return quantiles
 
     def set_posterior(self, posterior: Normals) -> None:
         """Take the posterior over all channels, in absolute units, and keep it in prior units."""
@@ -99,7 +101,7 @@ class GroupLatents:
         edge = (2 * k - bins) * self.step[at] - 2 * self.posterior_mean[at]  # 2^-13
         reach = NORMAL_REACH * NORMAL_UNIT
         index = np.clip(edge * self.posterior_inverse[at] >> (FIXED + 1 + 16 - 8), -reach, reach)
-        out = self.grid.normal[index + reach].astype(np.int64)
+        out: Int64 = self.grid.normal[index + reach].astype(np.int64)
         out[k <= 0] = 0
         out[k >= bins] = 1 << self.grid.bits
         return out

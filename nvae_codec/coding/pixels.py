@@ -89,7 +89,7 @@ def mixture_weights(logit: Int32, softmax: Int32, shift: int) -> Int32:
     below = logit.max(0) - logit
     mass = np.where(below < LOGIT_REACH, softmax.take(np.minimum(below, LOGIT_REACH - 1)), 0)
     # mass <= 2^16, at most 16 components, shift <= 14: float64 holds the products and their quotients' floors exactly
-    weight = np.floor(mass * float(1 << shift) / mass.sum(0)).astype(np.int32)
+    weight: Int32 = np.floor(mass * float(1 << shift) / mass.sum(0)).astype(np.int32)
     weight[0] += (1 << shift) - weight.sum(0)
     return weight
 
@@ -103,7 +103,7 @@ def colour_centre(model: FrozenModel, coefficients: Int32, guess: Int32, residua
     centre = guess * (LEVEL_UNIT // 4)
     if not residual:
         return centre
-    used = coefficients[:1] if len(residual) == 1 else coefficients[1:]
+    used: Int32 = coefficients[:1] if len(residual) == 1 else coefficients[1:]
     if model.bounded_colour:
         used = model.tables.tanh.take(used + PIXEL_RAW_BOUND)
     total = sum((c * r for c, r in zip(used, residual, strict=True)), np.zeros_like(centre))

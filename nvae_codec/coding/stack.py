@@ -51,7 +51,7 @@ class Stack:
         """Whether nothing lies on the stack, as after the last symbol of a sound segment."""
         return bool(self._coder.is_empty())
 
-    def push(self, left: Int32, width: Int32, bits: int, turn: Int32 | int = 0) -> None:
+    def push(self, left: Int32, width: Int32, bits: int, turn: NDArray[np.integer] | int = 0) -> None:
         """Push symbols by their intervals, the last of the array deepest; the inverse of :meth:`pop`.
 
         Raises DamagedFileError where a width is not positive: only bytes that no encoder wrote lead there.
@@ -60,7 +60,7 @@ class Stack:
         quantile = (left + rest - turn) & ((1 << bits) - 1)
         self._coder.encode_reverse(np.ascontiguousarray(quantile, np.int32), Uniform(1 << bits))
 
-    def pop(self, count: int, find: Find, bits: int, turn: Int32 | int = 0) -> Int32:
+    def pop(self, count: int, find: Find, bits: int, turn: NDArray[np.integer] | int = 0) -> Int32:
         """Pop symbols; ``turn`` (0 to 2^bits) is added to the quantiles before ``find``."""
         quantile = (self._coder.decode(Uniform(1 << bits), count) + turn) & ((1 << bits) - 1)
         symbol, left, width = find(quantile.astype(np.int32))
@@ -91,8 +91,8 @@ def cut(count: int, fill: int, rate: int = 0) -> list[slice]:
 
     A vectorised push borrows up to ``count * bits`` bits from the stack before it gives them back; near an empty stack
     those bits come out of nothing and are paid. So a slice borrows no more than surely lies there: ``fill`` bits before
-    the array, and ``rate`` sixteenths of a bit more for every symbol pushed. What a slice borrows too much is paid once:
-    it stays on the stack for those after it.
+    the array, and ``rate`` sixteenths of a bit more for every symbol pushed. What a slice borrows beyond is paid
+    once: it stays on the stack for those after it.
     """
     slices, done = [], 0
     while done < count:

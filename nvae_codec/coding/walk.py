@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def shorten(value: int) -> int:
 
 
 def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
-    """Encode a batch whose canvas is full. ``start``: the bits that surely lie on the stack, None for the first batch."""
+    """Encode a batch whose canvas is full. ``start``: bits that surely lie on the stack, None for the first batch."""
     model = batch.model
     batch.show_image()
     groups: list[tuple[GroupLatents, Int32]] = []
@@ -65,7 +66,7 @@ def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
         symbols = np.empty(latents.count, np.int32)
         for at in posterior_cut(latents, start):
             symbols[at] = stack.pop(
-                at.stop - at.start, lambda q, at=at, group=latents: group.find(q, at, posterior=True),
+                at.stop - at.start, partial(latents.find, at=at, posterior=True),
                 model.latent_bits, latents.turn(at),
             )  # fmt: skip
         batch.set_latents(index, latents, symbols)
@@ -78,7 +79,7 @@ def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
         for colour in range(3):
             values = np.ascontiguousarray(pixels[:, colour]).ravel()
             intervals[index, colour] = likelihood.interval(colour, values)
-    record = BatchRecord(batch.shape[0], shorten(stack.bits), half_rate(intervals, model.pixel_bits))
+    record = BatchRecord(batch.tiles, shorten(stack.bits), half_rate(intervals, model.pixel_bits))
     for index, colour, slices in pixel_order(batch, record):
         left, width = intervals.pop((index, colour))
         for at in slices:
@@ -99,7 +100,7 @@ def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord
         symbols = np.empty(latents.count, np.int32)
         for at in reversed(cut(latents.count, record.end(batch.values))):
             symbols[at] = stack.pop(
-                at.stop - at.start, lambda q, at=at, group=latents: group.find(q, at, posterior=False),
+                at.stop - at.start, partial(latents.find, at=at, posterior=False),
                 model.latent_bits,
             )  # fmt: skip
         batch.set_latents(index, latents, symbols)
@@ -115,7 +116,7 @@ def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord
         mixture = likelihood.mixture(colour)
         values = np.empty(likelihood.count, np.int32)
         for at in reversed(slices):
-            values[at] = stack.pop(at.stop - at.start, lambda q, at=at: mixture.find(q, at), model.pixel_bits)
+            values[at] = stack.pop(at.stop - at.start, partial(mixture.find, at=at), model.pixel_bits)
         likelihood.observe(colour, values)
         planes[:, colour] = values.reshape(planes[:, colour].shape)
         if colour == 2:
@@ -148,7 +149,7 @@ def pixel_order(batch: Batch, record: BatchRecord) -> Iterator[tuple[int, int, l
     fill = record.fill
     for index, phase in reversed(list(enumerate(batch.model.phases))):
         rows, columns = plane_size(batch.canvas.size, phase.plane)
-        count = batch.shape[0] * max(rows, 0) * max(columns, 0)
+        count = batch.tiles * max(rows, 0) * max(columns, 0)
         for colour in (2, 1, 0):
             yield index, colour, cut(count, fill, record.rate)
             fill += count * record.rate >> 4

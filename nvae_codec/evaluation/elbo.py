@@ -68,9 +68,8 @@ def exact_elbo(
 
     Latents are drawn on the fine grid with numpy's PCG64(seed); Φ and the logistic function are real-valued, float64.
     """
-    device = torch.device("cpu")
-    if isinstance(model, ModelCodec):
-        model, device = model.model, model.device
+    device = model.device if isinstance(model, ModelCodec) else torch.device("cpu")
+    model = model.model if isinstance(model, ModelCodec) else model
     rng = np.random.Generator(np.random.PCG64(seed))
     kl, nats = np.zeros(len(model.groups)), np.zeros(len(model.phases))
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):

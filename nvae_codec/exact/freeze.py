@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -123,5 +122,5 @@ def _freeze_groups(
 
 def _grid_step(statistics: LatentStatistics, channel: int) -> int:
     """The grid's spacing in 2^-12: the narrow posteriors' sigma, at most one prior sigma, at least a 64th of it."""
-    sigma = float(cast(Tensor, statistics.sigma[channel]))
-    return max(2**FIXED // 64, min(2**FIXED, round(sigma * 2**FIXED)))
+    whole = round(float(statistics.sigma[channel]) * (1 << FIXED))
+    return max((1 << FIXED) // 64, min(1 << FIXED, whole))

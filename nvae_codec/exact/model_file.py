@@ -117,7 +117,8 @@ def _rebuild(arrays: Arrays, description: dict[str, Any], metadata: dict[str, st
         for key in step.pop("constants"):
             array = arrays[f"{step['name']}.{key}"]
             constants[key] = torch.from_numpy(array.astype(np.int32 if key == "table" else np.float32))
-        operations.append(kind(**{**step, "inputs": tuple(step["inputs"])}, **constants))
+        fields: dict[str, Any] = {**step, "inputs": tuple(step["inputs"]), **constants}
+        operations.append(kind(**fields))
     groups = [
         LatentGroup(
             **{**fields, "kept": tuple(fields["kept"]), "steps": tuple(fields["steps"])},

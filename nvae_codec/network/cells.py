@@ -34,7 +34,8 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh the channels of x."""
-        return x * self.gate(self.excite(self.relu(self.squeeze(self.mean(x)))))
+        gate: Tensor = self.gate(self.excite(self.relu(self.squeeze(self.mean(x)))))
+        return x * gate
 
 
 class Scale(nn.Module):
@@ -52,8 +53,11 @@ class Scale(nn.Module):
 class ResidualCell(nn.Module):
     """x + residual_scale * body(x), (B, C, H, W) to the same.
 
-    Bodies: *regular* norm-act-3x3-norm-act-3x3 (NVAE's encoder), *separable* norm-1x1-norm-act-depthwise-norm-act-1x1-norm
-    (NVAE's decoder), *depthwise* depthwise-1x1-act-1x1, cheap and without normalisation, zero at the start.
+    Bodies, norm and act as the recipe says:
+
+    - *regular*, of NVAE's encoder: norm, act, 3x3, norm, act, 3x3;
+    - *separable*, of NVAE's decoder: norm, 1x1, norm, act, depthwise, norm, act, 1x1, norm;
+    - *depthwise*, cheap and zero at the start: depthwise, 1x1, act, 1x1.
     """
 
     def __init__(self, channels: int, recipe: CellRecipe) -> None:
@@ -91,7 +95,8 @@ class ResidualCell(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the branch."""
-        return x + self.body(x)
+        branch: Tensor = self.body(x)
+        return x + branch
 
 
 class StepDown(nn.Sequential):

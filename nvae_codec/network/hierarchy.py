@@ -21,7 +21,7 @@ Choose = Callable[[int, Tensor | None, Tensor], Tensor]
 
 
 class Encoder(nn.Module):
-    """Bottom-up: an image (B, 3, H, W) in [-1, 1] to the features that each group's posterior reads, top group first."""
+    """Bottom-up: an image (B, 3, H, W) in [-1, 1] to what each group's posterior reads, top group first."""
 
     def __init__(self, recipe: NetworkRecipe) -> None:
         super().__init__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def save_checkpoint(
     metadata = {"format": "nvae-codec run 1", "recipe": format_recipe(recipe), "done": json.dumps(done)}
     part = run / (FILE + ".part")
     save_file(contiguous, str(part), metadata)
-    os.replace(part, run / FILE)
+    part.replace(run / FILE)
 
 
 def read_checkpoint(run: Path) -> tuple[Recipe, dict[str, Tensor], dict[str, Any]]:

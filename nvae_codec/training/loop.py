@@ -59,7 +59,7 @@ class Trainer:
         self.recipe, self.run, self.options = recipe, run, options
         self.device = torch.device(options.device)
         torch.manual_seed(recipe.training.seed)
-        self.network = Nvae(recipe).to(self.device, memory_format=torch.channels_last)
+        self.network = place(Nvae(recipe), self.device)
         self.step, self.seconds, self.skipped = 0, 0.0, 0
         tensors = None
         if resume:
@@ -117,6 +117,13 @@ class Trainer:
         """Write the checkpoint."""
         done = {"step": self.step, "seconds": round(self.seconds, 1), **more}
         save_checkpoint(self.run, self.recipe, self.network, self.average, self.optimizer, done)
+
+
+def place(network: Nvae, device: torch.device) -> Nvae:
+    """The network on a device, in the layout that its convolutions prefer."""
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def make_optimizer(recipe: Recipe, network: Nvae) -> torch.optim.Optimizer:
@@ -181,7 +188,7 @@ def train(
         stopped = True
 
     before = signal.signal(signal.SIGTERM, stop)
-    average = Nvae(recipe).to(trainer.device, memory_format=torch.channels_last)
+    average = place(Nvae(recipe), trainer.device)
     begin = last = reported = saved = time.monotonic()
     sums: list[tuple[float, NDArray[np.float64]]] = []
     try:

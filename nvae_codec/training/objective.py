@@ -56,7 +56,7 @@ def weigh(elbo: Elbo, weight: float, alpha: Tensor | None, dims: int) -> BitsPer
     kl = torch.stack([group.sum() for group in elbo.kl]) * unit
     balanced = kl
     if alpha is not None:
-        # official form: KL of an image a group, weighed by itself over alpha, weights of mean 1, no gradient through them
+        # official form: each group weighed by its own KL over alpha, weights of mean 1, no gradient through them
         mean_kl = torch.stack([group.sum(1).abs().mean() for group in elbo.kl]).detach() + 0.01
         share = mean_kl / alpha
         balanced = kl * (share / share.mean())
