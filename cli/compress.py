@@ -1,0 +1,84 @@
+"""nvae-codec compress: pictures into .nvae files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .files import Job, check_target, plan_jobs, read_source, write_target
+from .options import how_to_evaluate, how_to_report, how_to_write
+from .report import run_jobs
+
+SUFFIX = ".nvae"
+
+
+@click.command("compress")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("-o", "output", metavar="OUT", help="File or folder to write to, - for stdout.  [default: beside INPUT]")
+@click.option("--model", metavar="NAME|PATH", help="Model to compress with.  [default: photo]")
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "model", "webp", "stored"]),
+    default="auto",
+    show_default=True,
+    help="auto: the smallest. model: 8-bit RGB. webp: 8 bits without a palette. stored: a PNG's own bytes.",
+)
+@how_to_evaluate
+@click.option("--verify", is_flag=True, help="Decode each result and compare before it is written.")
+@how_to_write
+@how_to_report
+def compress_command(
+    inputs: tuple[str, ...],
+    output: str | None,
+    model: str | None,
+    method: str,
+    device: str,
+    threads: int | None,
+    batch_tiles: int | None,
+    verify: bool,
+    remove: bool,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Compress pictures without loss: photo.png to photo.nvae.
+
+    INPUT is a PNG (any kind), or a PPM, BMP, TIFF, WebP or JPEG file, whose decoded pixels count; a folder of them;
+    or - for stdin. Several inputs, or a folder, need a folder as OUT. Sources are kept.
+    """
+    from nvae_codec.container.choice import write_file
+    from nvae_codec.container.header import MAGIC
+    from nvae_codec.container.image import read_file
+    from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
+    from nvae_codec.images.picture import same_picture
+    from nvae_codec.images.read import SUFFIXES, read_picture
+    from nvae_codec.model_library import Models
+
+    jobs = plan_jobs(inputs, output, lambda name: name_compressed(name, SUFFIXES), SUFFIXES)
+    if remove and any(job.target is None and not job.problem for job in jobs):
+        raise click.UsageError("--rm needs a file to write to, not stdout")
+    models = Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
+
+    def compress(job: Job) -> str:
+        check_target(job, force=force)
+        data = read_source(job)
+        if data.startswith(MAGIC):
+            raise UnsupportedImageError("it is compressed already")
+        picture = read_picture(data)
+        result = write_file(picture, method, models)
+        if (verify or remove) and not same_picture(picture, read_file(result, models)):
+            raise NvaeCodecError("the result does not decode to the same picture; nothing was written")
+        write_target(job, result, force=force)
+        if remove and job.source is not None:
+            job.source.unlink()
+        bits = 8 * len(result) / picture.dims
+        return f"{job.name}: {len(data):,} -> {len(result):,} bytes, {bits:.3f} bits/dim"
+
+    return run_jobs(jobs, compress, quiet=quiet, verbose=verbose)
+
+
+def name_compressed(name: str, suffixes: frozenset[str]) -> str:
+    """photo.png to photo.nvae; a name without a picture's suffix keeps all of it."""
+    path = Path(name)
+    return path.stem + SUFFIX if path.suffix.lower() in suffixes else name + SUFFIX

@@ -1,0 +1,65 @@
+"""nvae-codec decompress: .nvae files back into PNGs."""
+
+from __future__ import annotations
+
+import click
+
+from .files import Job, check_target, plan_jobs, read_source, write_target
+from .options import how_to_evaluate, how_to_report, how_to_write
+from .report import run_jobs
+
+
+@click.command("decompress")
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE...")
+@click.option("-o", "output", metavar="OUT", help="File or folder to write to, - for stdout.  [default: beside FILE]")
+@click.option("--model", metavar="NAME|PATH", help="A model that is not installed, if FILE was made by it.")
+@how_to_evaluate
+@how_to_write
+@how_to_report
+def decompress_command(
+    inputs: tuple[str, ...],
+    output: str | None,
+    model: str | None,
+    device: str,
+    threads: int | None,
+    batch_tiles: int | None,
+    remove: bool,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Restore pictures as PNGs: photo.nvae to photo.png.
+
+    FILE is an .nvae file, a folder of them, or - for stdin. Several files, or a folder, need a folder as OUT. Every
+    picture is checked against its checksum before it is written. Sources are kept.
+    """
+    from nvae_codec.container.image import read_file
+    from nvae_codec.errors import NvaeCodecError
+    from nvae_codec.images.picture import same_picture
+    from nvae_codec.images.read import read_picture
+    from nvae_codec.images.write import write_png
+    from nvae_codec.model_library import Models
+
+    jobs = plan_jobs(inputs, output, name_restored, (".nvae",))
+    if remove and any(job.target is None and not job.problem for job in jobs):
+        raise click.UsageError("--rm needs a file to write to, not stdout")
+    models = Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
+
+    def decompress(job: Job) -> str:
+        check_target(job, force=force)
+        data = read_source(job)
+        picture = read_file(data, models)
+        result = write_png(picture)
+        if remove and not same_picture(picture, read_picture(result)):
+            raise NvaeCodecError("the PNG does not hold the same picture; nothing was written")
+        write_target(job, result, force=force)
+        if remove and job.source is not None:
+            job.source.unlink()
+        return f"{job.name}: {len(data):,} -> {len(result):,} bytes"
+
+    return run_jobs(jobs, decompress, quiet=quiet, verbose=verbose)
+
+
+def name_restored(name: str) -> str:
+    """photo.nvae to photo.png; a name without .nvae keeps all of it."""
+    return name.removesuffix(".nvae") + ".png"

@@ -1,0 +1,159 @@
+"""From the inputs and -o to a list of jobs, and the reading, writing and removing of their files.
+
+A target appears whole or not at all: it is written under a temporary name beside its place and then renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from nvae_codec.errors import NvaeCodecError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to read and where its result goes; None stands for stdin and stdout."""
+
+    source: Path | None
+    target: Path | None
+    in_folder: bool = False  # whether the target's folders may have to be made
+    problem: str = ""  # why there is nothing to do
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "stdin" if self.source is None else str(self.source)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the source, at least 1; 1 where that is not known."""
+        try:
+            return max(1, self.source.stat().st_size) if self.source is not None else 1
+        except OSError:
+            return 1
+
+
+def plan_jobs(
+    inputs: Sequence[str], output: str | None, rename: Callable[[str], str], suffixes: Collection[str]
+) -> list[Job]:
+    """Where each input goes.
+
+    A single file goes beside its source or to ``output``, which may be a folder or ``-``; stdin goes to stdout or to
+    the file ``output``; several inputs and folders, of which the files with these ``suffixes`` are taken, go into the
+    folder ``output``, folders mirrored. Raises click.UsageError where that cannot be.
+    """
+    many = len(inputs) > 1 or Path(inputs[0]).is_dir()
+    if "-" in inputs and many:
+        raise click.UsageError("- (stdin) cannot stand beside other inputs")
+    if many:
+        if output is None or output == "-":
+            raise click.UsageError("several inputs, or a folder, need a folder to go to: -o FOLDER")
+        if Path(output).exists() and not Path(output).is_dir():
+            raise click.UsageError(f"several inputs, or a folder, need a folder to go to; {output} is a file")
+        return _mark_collisions(
+            [job for name in inputs for job in _plan_mirrored(Path(name), Path(output), rename, suffixes)]
+        )
+    source = None if inputs[0] == "-" else Path(inputs[0])
+    to_folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith(("/", os.sep)))
+    if output == "-" or (output is None and source is None):
+        return [Job(source, None)]
+    if source is None:
+        if to_folder:
+            raise click.UsageError("what comes from stdin needs a file to go to, not a folder")
+        return [Job(None, Path(str(output)))]
+    if output is None:
+        return [Job(source, source.with_name(rename(source.name)))]
+    return [Job(source, Path(output) / rename(source.name) if to_folder else Path(output), in_folder=to_folder)]
+
+
+def find_files(name: str, suffixes: Collection[str]) -> list[Job]:
+    """The jobs of a command that writes nothing: a file, stdin, or all files of a folder with these suffixes."""
+    path = Path(name)
+    if name == "-":
+        return [Job(None, None)]
+    if not path.is_dir():
+        return [Job(path, None)]
+    return [Job(file, None) for file in _walk(path, suffixes)] or [_empty(path, suffixes)]
+
+
+def _plan_mirrored(
+    source: Path, folder: Path, rename: Callable[[str], str], suffixes: Collection[str]
+) -> Iterator[Job]:
+    if not source.is_dir():
+        yield Job(source, folder / rename(source.name), in_folder=True)
+        return
+    files = _walk(source, suffixes)
+    for file in files:
+        yield Job(file, folder / file.relative_to(source).with_name(rename(file.name)), in_folder=True)
+    if not files:
+        yield _empty(source, suffixes)
+
+
+def _walk(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+
+
+def _empty(folder: Path, suffixes: Collection[str]) -> Job:
+    return Job(folder, None, problem=f"no files in it that end in {', '.join(sorted(suffixes))}")
+
+
+def _mark_collisions(jobs: list[Job]) -> list[Job]:
+    """Sources with one target among them: none is done, as either would overwrite the other."""
+    counts = Counter(job.target for job in jobs)
+    return [
+        replace(job, problem=f"another input would go to {job.target} too")
+        if job.target is not None and counts[job.target] > 1
+        else job
+        for job in jobs
+    ]
+
+
+def read_source(job: Job) -> bytes:
+    """The bytes of a job's file, or all of stdin."""
+    return sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
+
+
+def check_target(job: Job, *, force: bool) -> None:
+    """Raise NvaeCodecError, before any work, where the result could not be written."""
+    if job.target is None:
+        if sys.stdout.isatty() and not force:
+            raise NvaeCodecError("binary data does not go to a terminal (-f sends it there, -o FILE elsewhere)")
+        return
+    if job.target.is_dir():
+        raise NvaeCodecError(f"{job.target} is a folder")
+    if job.target.is_file():
+        if job.source is not None and job.source.exists() and job.source.samefile(job.target):
+            raise NvaeCodecError("it would overwrite itself")
+        if not force:
+            raise NvaeCodecError(f"{job.target} exists already (-f overwrites it)")
+
+
+def write_target(job: Job, data: bytes, *, force: bool) -> None:
+    """Write a job's result; raises NvaeCodecError or OSError and then leaves nothing behind."""
+    check_target(job, force=force)
+    target = job.target
+    if target is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    if target.exists() and not target.is_file():  # a device or a pipe is written to, not replaced
+        target.write_bytes(data)
+        return
+    if job.in_folder:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

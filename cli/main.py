@@ -1,0 +1,70 @@
+"""nvae-codec: the group of commands, each imported when it is called, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from nvae_codec import __version__
+
+from .report import explain, print_error
+
+# name: (module and attribute, one line of help), so that --help imports nothing
+COMMANDS = {
+    "compress": ("compress:compress_command", "Compress pictures into .nvae files."),
+    "decompress": ("decompress:decompress_command", "Restore the pictures in .nvae files as PNGs."),
+    "test": ("test:test_command", "Decode .nvae files and check them, writing nothing."),
+    "info": ("info:info_command", "Say what is in an .nvae file."),
+    "models": ("models:models_command", "List the models that are here."),
+    "train": ("train:train_command", "Train a model from a recipe and a folder of images."),
+    "freeze": ("freeze:freeze_command", "Make a trained network exact, ready to code with."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported one by one, as they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands' names in the order of the table above."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command, or None where there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(f"nvae_codec.cli.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands in --help."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
+def nvae_codec() -> None:
+    """Compress images without loss, with a trained NVAE and bits-back coding."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code: 0, 1 where something failed, 2 for wrong usage, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = nvae_codec.main(given, prog_name="nvae-codec", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print_error("interrupted")
+        return 130
+    except Exception as error:
+        print_error(explain(error))
+        if "-v" in given or "--verbose" in given:
+            raise
+        return 1
+    return code if isinstance(code, int) else 0

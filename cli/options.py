@@ -1,0 +1,34 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def how_to_evaluate(command: Command) -> Command:
+    """--device, --threads, --batch-tiles: they change speed and memory, never a file."""
+    more_tiles = "Tiles that the network sees together; fewer take less memory."
+    where = "Where the network runs; no file depends on it."
+    devices = click.Choice(["auto", "cpu", "cuda"])
+    command = click.option("--batch-tiles", type=click.IntRange(1), metavar="N", help=more_tiles)(command)
+    command = click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's]")(
+        command
+    )
+    return click.option("--device", type=devices, default="auto", show_default=True, help=where)(command)
+
+
+def how_to_write(command: Command) -> Command:
+    """--rm, --force."""
+    command = click.option("-f", "--force", is_flag=True, help="Overwrite; send binary data to a terminal.")(command)
+    return click.option("--rm", "remove", is_flag=True, help="Remove each source once its result is verified.")(command)
+
+
+def how_to_report(command: Command) -> Command:
+    """--quiet, --verbose."""
+    command = click.option("-v", "--verbose", is_flag=True, help="A line a file; details of errors.")(command)
+    return click.option("-q", "--quiet", is_flag=True, help="No progress bar; errors alone.")(command)

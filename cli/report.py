@@ -1,0 +1,68 @@
+"""What a command says: one line an error on stderr, more with -v, and a progress bar where someone watches."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+from nvae_codec.errors import NvaeCodecError
+
+from .files import Job
+
+
+def print_error(reason: str, name: str = "") -> None:
+    """One line on stderr: ``nvae-codec: FILE: reason``."""
+    print(" ".join(f"nvae-codec: {name}{': ' if name else ''}{reason}".split()), file=sys.stderr)
+
+
+def explain(error: BaseException) -> str:
+    """An error in one plain line."""
+    if isinstance(error, NvaeCodecError):
+        return str(error)
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "allocate memory" in str(error):
+        return "not enough memory"
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return f"internal error ({type(error).__name__}: {error}); -v says where"
+
+
+def run_jobs(jobs: Sequence[Job], work: Callable[[Job], str], *, quiet: bool, verbose: bool) -> int:
+    """Do the work of each job, go on after failures, and return the exit code: 0, or 1 where one failed.
+
+    ``work`` returns a line that is shown with -v.
+    """
+    failed = False
+    with _progress(jobs, quiet=quiet) as advance:
+        for job in jobs:
+            try:
+                if job.problem:
+                    raise NvaeCodecError(job.problem)
+                line = work(job)
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
+                raise
+            except BaseException as error:  # a panic of constriction is no Exception
+                failed = True
+                print_error(explain(error), job.name)
+                if verbose:
+                    traceback.print_exc()
+            else:
+                if verbose:
+                    print(line, file=sys.stderr)
+            advance(job)
+    return int(failed)
+
+
+@contextlib.contextmanager
+def _progress(jobs: Sequence[Job], *, quiet: bool) -> Iterator[Callable[[Job], None]]:
+    """A bar over the bytes of all jobs, on a terminal; elsewhere nothing."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda job: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(jobs[0].name if len(jobs) == 1 else f"{len(jobs)} files", total=sum(j.size for j in jobs))
+        yield lambda job: bar.advance(task, job.size)
