@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nvae_codec.coding.batch import Batch, order_colours
 from nvae_codec.coding.stack import Stack
-from nvae_codec.coding.tiles import GROWTHS, LARGEST_BATCH, Canvas, Tile, plan_tiles
+from nvae_codec.coding.tiles import GROWTHS, LARGEST_BATCH, Canvas, Tile, busiest_corner, plan_tiles
 from nvae_codec.coding.walk import BatchRecord, pop_batch, push_batch
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from nvae_codec.exact.canary import check_canary
@@ -43,18 +43,22 @@ class ModelCodec:
         return self.model.identity
 
     def encode(self, pixels: NDArray[np.uint8]) -> tuple[list[int], bytes]:
-        """Plan and payload of a picture, uint8 (H, W, 3). The plan: growth, then three numbers a batch."""
-        for growth in GROWTHS:
-            plan, payload, starved = self._encode(pixels, growth)
+        """Plan and payload of a picture, uint8 (H, W, 3).
+
+        The plan: which growth and corner the tiles have, then three numbers a batch (docs/format.md).
+        """
+        corner = busiest_corner(pixels)
+        for growth in range(len(GROWTHS)):
+            plan, payload, starved = self._encode(pixels, growth, corner)
             if not starved:
                 break
         return plan, payload
 
-    def _encode(self, pixels: NDArray[np.uint8], growth: int) -> tuple[list[int], bytes, bool]:
+    def _encode(self, pixels: NDArray[np.uint8], growth: int, corner: int) -> tuple[list[int], bytes, bool]:
         """Plan, payload, and whether the latents of a batch found too few bits on the stack."""
         planes = order_colours(pixels, self.model.colour_order)
-        tiles = plan_tiles(pixels.shape[0], pixels.shape[1], growth)
-        stack, plan, done, starved = Stack(), [growth], 0, False
+        tiles = plan_tiles(pixels.shape[0], pixels.shape[1], GROWTHS[growth], corner)
+        stack, plan, done, starved = Stack(), [4 * growth + corner], 0, False
         start: int | None = None
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             while done < len(tiles):
@@ -111,9 +115,9 @@ BITS_IN_FLIGHT = 3.0
 
 def read_plan(height: int, width: int, plan: Sequence[int]) -> list[tuple[list[Tile], BatchRecord]]:
     """The batches of a plan with their tiles. Raises DamagedFileError where it does not fit the picture."""
-    if len(plan) % 3 != 1 or plan[0] not in GROWTHS:
+    if len(plan) % 3 != 1 or not 0 <= plan[0] < 4 * len(GROWTHS):
         raise DamagedFileError("damaged: its plan is not one")
-    tiles, done = plan_tiles(height, width, plan[0]), 0
+    tiles, done = plan_tiles(height, width, GROWTHS[plan[0] // 4], plan[0] % 4), 0
     parts = []
     for at in range(1, len(plan), 3):
         record = BatchRecord(*plan[at : at + 3])

@@ -2,7 +2,7 @@
 
 The first is small, since a segment starts on an empty stack; the next may be as large as what lies on the stack can
 feed; the rest are as large as memory allows, since every edge between tiles costs bits. The plan follows from the
-picture's size and the growth that the encoder chose.
+picture's size, and the growth and the corner that the encoder chose.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ class Tile:
     width: int
 
 
-def plan_tiles(height: int, width: int, growth: int) -> list[Tile]:
-    """The tiles of a picture in the order of encoding: a band of the first side, then bands as high as may be."""
+def plan_tiles(height: int, width: int, growth: int, corner: int = 0) -> list[Tile]:
+    """The tiles of a picture in the order of encoding: a band of the first side, then bands as high as may be.
+
+    ``corner`` is where the first lies: 0 top left, 1 top right, 2 bottom left, 3 bottom right.
+    """
     tiles: list[Tile] = []
     top = done = 0
     while top < height:
@@ -58,7 +61,22 @@ def plan_tiles(height: int, width: int, growth: int) -> list[Tile]:
             done += rows * columns
             left += columns
         top += rows
-    return tiles
+    return [_turn(tile, height, width, corner) for tile in tiles]
+
+
+def _turn(tile: Tile, height: int, width: int, corner: int) -> Tile:
+    top = height - tile.top - tile.height if corner & 2 else tile.top
+    left = width - tile.left - tile.width if corner & 1 else tile.left
+    return Tile(top, left, tile.height, tile.width)
+
+
+def busiest_corner(pixels: NDArray[np.uint8]) -> int:
+    """Where a picture, uint8 (H, W, 3), has most detail: a plain sky as the first tile would leave too few bits."""
+    steps = np.abs(np.diff(pixels[:, :, 1].astype(np.int32), axis=1))
+    bottom = steps[-FIRST_SIDE:].sum() > steps[:FIRST_SIDE].sum()
+    band = steps[-FIRST_SIDE:] if bottom else steps[:FIRST_SIDE]
+    right = band[:, -FIRST_SIDE:].sum() > band[:, :FIRST_SIDE].sum()
+    return 2 * int(bottom) + int(right)
 
 
 def _share(length: int, largest: int) -> int:
