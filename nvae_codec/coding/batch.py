@@ -46,6 +46,29 @@ class Batch:
         height, width = self.canvas.size
         return 3 * self.tiles * height * width
 
+    @property
+    def latent_counts(self) -> list[int]:
+        """Coded latents of each group."""
+        height, width = self.padded
+        return [self.tiles * len(g.kept) * (height // g.stride) * (width // g.stride) for g in self.model.groups]
+
+    @property
+    def pixel_counts(self) -> list[int]:
+        """Values of one colour in each phase."""
+        sizes = [plane_size(self.canvas.size, phase.plane) for phase in self.model.phases]
+        return [self.tiles * rows * columns for rows, columns in sizes]
+
+    def known_values(self, phase: int) -> list[Int32]:
+        """The values of a phase that lie on the canvas, (n,) a colour."""
+        pixels = self.canvas.known(self.model.phases[phase].plane)
+        return [np.ascontiguousarray(pixels[:, colour]).ravel() for colour in range(3)]
+
+    def write_values(self, phase: int, values: list[Int32]) -> None:
+        """Put the values of a phase, (n,) a colour, on the canvas."""
+        plane = self.model.phases[phase].plane
+        shape = (self.tiles, *plane_size(self.canvas.size, plane))
+        self.canvas.write(plane, np.stack([colour.reshape(shape) for colour in values], 1))
+
     def prior(self, index: int) -> GroupLatents:
         """The latents of group ``index`` with their prior."""
         group = self.model.groups[index]
@@ -97,22 +120,22 @@ class PhaseLikelihood:
     def __init__(self, model: FrozenModel, phase: Phase, canvas: Canvas, raw: Int32) -> None:
         """``raw`` (B, 9K + 3, h, w) covers the padded plane."""
         self.model = model
-        self.rows, self.columns = (max(n, 0) for n in plane_size(canvas.size, phase.plane))
+        self.rows, self.columns = plane_size(canvas.size, phase.plane)
         self.tiles = raw.shape[0]
         channels_first = raw[:, :, : self.rows, : self.columns].transpose(1, 0, 2, 3)
         parameters = np.ascontiguousarray(channels_first).reshape(raw.shape[1], -1)
         self.mean, self.log_scale, self.logit, self.coefficients = split_raw(parameters, model.components)
         self.guess = self._guess(phase, canvas)
-        self.residual: list[Int32] = []
+        self.values: list[Int32] = []
 
     @property
     def count(self) -> int:
         """Values of one colour."""
-        return self.tiles * self.rows * self.columns
+        return len(self.guess[0])
 
     def mixture(self, colour: int) -> Mixture:
         """The distribution of the next colour; :meth:`observe` tells the one before."""
-        centre = colour_centre(self.model, self.coefficients, self.guess[colour], self.residual[:colour])
+        centre = colour_centre(self.model, self.coefficients, self.guess[colour], self.residuals(colour))
         return Mixture(self.model, self.mean[colour], self.log_scale[colour], self.logit[colour], centre)
 
     def interval(self, colour: int, values: Int32) -> tuple[Int32, Int32]:
@@ -127,7 +150,12 @@ class PhaseLikelihood:
 
     def observe(self, colour: int, values: Int32) -> None:
         """Tell the values (n,) of a colour."""
-        self.residual.append(4 * values - self.guess[colour])
+        assert len(self.values) == colour
+        self.values.append(values)
+
+    def residuals(self, colour: int, at: slice = slice(None)) -> list[Int32]:
+        """What the colours before differ from their guesses, in quarter levels."""
+        return [4 * values[at] - guess[at] for values, guess in zip(self.values[:colour], self.guess, strict=False)]
 
     def _guess(self, phase: Phase, canvas: Canvas) -> list[Int32]:
         """Four times the mean of the neighbours, in levels, a colour each (n,); the middle level without any."""

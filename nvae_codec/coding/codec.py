@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from nvae_codec.coding.batch import Batch, order_colours
+from nvae_codec.coding.record import LARGEST_CODE, BatchRecord
 from nvae_codec.coding.stack import Stack
 from nvae_codec.coding.tiles import GROWTHS, LARGEST_BATCH, Canvas, Tile, busiest_corner, plan_tiles
-from nvae_codec.coding.walk import BatchRecord, pop_batch, push_batch
+from nvae_codec.coding.walk import pop_batch, push_batch
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from nvae_codec.exact.canary import check_canary
 from nvae_codec.exact.model import FrozenModel
@@ -66,11 +67,10 @@ class ModelCodec:
                 batch = self._batch(chosen, first=start is None)
                 for phase in self.model.phases:
                     batch.canvas.write(phase.plane, cut_plane(planes, chosen, phase.plane))
-                before = stack.bits
                 record = push_batch(stack, batch, start)
-                starved = starved or (start is not None and record.fill < before // 8)
-                plan += [record.tiles, record.fill_code, record.rate]
-                done, start = done + record.tiles, record.end(batch.values)
+                starved = starved or (start is not None and record.before < STARVED)
+                plan += [record.tiles, record.before_code, record.after_code]
+                done, start = done + record.tiles, record.after
         return plan, stack.to_bytes(), starved
 
     def decode(self, height: int, width: int, plan: Sequence[int], payload: bytes) -> NDArray[np.uint8]:
@@ -80,8 +80,8 @@ class ModelCodec:
         planes = np.empty((3, height, width), np.uint8)
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             starts: list[int | None] = [None]
-            for tiles, record in parts[:-1]:
-                starts.append(record.end(3 * batch_pixels(tiles)))
+            for _, record in parts[:-1]:
+                starts.append(record.after)
             for (tiles, record), start in zip(reversed(parts), reversed(starts), strict=True):
                 batch = self._batch(tiles, first=start is None)
                 pop_batch(stack, batch, start, record)
@@ -109,6 +109,9 @@ class ModelCodec:
         return same
 
 
+STARVED = 128
+"""With fewer bits left on the stack, the latents of a batch have likely found too few."""
+
 BITS_IN_FLIGHT = 3.0
 """What popping a latent takes from the stack, about: -log2 of a bin as wide as sigma, with room."""
 
@@ -124,7 +127,9 @@ def read_plan(height: int, width: int, plan: Sequence[int]) -> list[tuple[list[T
         chosen = tiles[done : done + record.tiles]
         if not chosen or len(chosen) != record.tiles or len({(t.height, t.width) for t in chosen}) > 1:
             raise DamagedFileError("damaged: its batches do not fit the picture")
-        if max(record.fill_code, record.rate) > 255 or (len(chosen) > 1 and batch_pixels(chosen) > LARGEST_BATCH):
+        if max(record.before_code, record.after_code) > LARGEST_CODE or (
+            len(chosen) > 1 and batch_pixels(chosen) > LARGEST_BATCH
+        ):
             raise DamagedFileError("damaged: a batch of impossible size")
         parts.append((chosen, record))
         done += record.tiles

@@ -93,7 +93,8 @@ def padded(length: int, stride: int) -> int:
 def plane_size(tile: tuple[int, int], plane: Plane) -> tuple[int, int]:
     """Rows and columns of a plane's pixels that lie in a tile of (height, width); 0 where there are none."""
     height, width = tile
-    return -(-(height - plane.row) // plane.stride), -(-(width - plane.column) // plane.stride)
+    rows, columns = -(-(height - plane.row) // plane.stride), -(-(width - plane.column) // plane.stride)
+    return max(rows, 0), max(columns, 0)
 
 
 class Canvas:
@@ -113,7 +114,7 @@ class Canvas:
         """Set a plane's pixels (B, 3, rows, columns) and its padding; planes come in the order of decoding."""
         rows, columns = plane_size(self.size, plane)
         view = self.read(plane)
-        if rows <= 0 or columns <= 0:
+        if not rows or not columns:
             view[:] = self.pixels[:, :, 0 :: plane.stride, 0 :: plane.stride]
             return
         view[:, :, :rows, :columns] = values
@@ -127,4 +128,4 @@ class Canvas:
     def known(self, plane: Plane) -> NDArray[np.int32]:
         """A plane's own pixels (B, 3, rows, columns)."""
         rows, columns = plane_size(self.size, plane)
-        return self.read(plane)[:, :, : max(rows, 0), : max(columns, 0)]
+        return self.read(plane)[:, :, :rows, :columns]

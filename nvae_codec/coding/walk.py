@@ -12,144 +12,106 @@ on the stack (stack.cut); what the decoder must know for that stands in the batc
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from nvae_codec.coding.batch import Batch
 from nvae_codec.coding.latents import GroupLatents
+from nvae_codec.coding.record import BatchRecord
 from nvae_codec.coding.stack import Int32, Stack, cut
-from nvae_codec.coding.tiles import plane_size
 
-
-@dataclass(frozen=True)
-class BatchRecord:
-    """What a file says of a batch: its tiles, the bits that lay below its pixels (a short float), and how fast its
-    pixels fill the stack (sixteenths of a bit a value)."""
-
-    tiles: int
-    fill_code: int
-    rate: int
-
-    @property
-    def fill(self) -> int:
-        """Bits that surely lie on the stack before the batch's pixels are pushed."""
-        return short_float(self.fill_code)
-
-    def end(self, values: int) -> int:
-        """Bits that surely lie there after the batch of so many pixel values."""
-        return self.fill + (values * self.rate >> 4)
-
-
-def short_float(code: int) -> int:
-    """Eight values an octave, from 0: (8 + code % 8) * 2^(code / 8) - 8."""
-    return ((8 + code % 8) << code // 8) - 8
-
-
-def shorten(value: int) -> int:
-    """The largest code whose short float is at most a value."""
-    code = 0
-    while short_float(code + 1) <= value:
-        code += 1
-    return code
+Pushed = tuple[GroupLatents, Int32]
 
 
 def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
     """Encode a batch whose canvas is full. ``start``: bits that surely lie on the stack, None for the first batch."""
     model = batch.model
     batch.show_image()
-    groups: list[tuple[GroupLatents, Int32]] = []
-    for index in range(len(model.groups)):
+    groups: list[Pushed] = []
+    for index, slices in enumerate(posterior_cuts(batch, start)):
         latents = batch.prior(index)
         batch.add_posterior(index, latents)
         symbols = np.empty(latents.count, np.int32)
-        for at in posterior_cut(latents, start):
-            symbols[at] = stack.pop(
-                at.stop - at.start, partial(latents.find, at=at, posterior=True),
-                model.latent_bits, latents.turn(at),
-            )  # fmt: skip
+        for at in slices:
+            find = partial(latents.find, at=at, posterior=True)
+            symbols[at] = stack.pop(at.stop - at.start, find, model.latent_bits, latents.turn(at))
         batch.set_latents(index, latents, symbols)
         groups.append((latents, symbols))
 
     intervals: dict[tuple[int, int], tuple[Int32, Int32]] = {}
-    for index, phase in enumerate(model.phases):
+    for index in range(len(model.phases)):
         likelihood = batch.likelihood(index)
-        pixels = batch.canvas.known(phase.plane)
-        for colour in range(3):
-            values = np.ascontiguousarray(pixels[:, colour]).ravel()
+        for colour, values in enumerate(batch.known_values(index)):
             intervals[index, colour] = likelihood.interval(colour, values)
-    record = BatchRecord(batch.tiles, shorten(stack.bits), half_rate(intervals, model.pixel_bits))
-    for index, colour, slices in pixel_order(batch, record):
+    gained = sum(width.size * model.pixel_bits - float(np.log2(width).sum()) for _, width in intervals.values())
+    record = BatchRecord.of(batch.tiles, stack.bits, stack.bits + int(gained))
+    for index, colour, slices in pixel_cuts(batch, record):
         left, width = intervals.pop((index, colour))
         for at in slices:
             stack.push(left[at], width[at], model.pixel_bits)
 
     for latents, symbols in reversed(groups):
-        for at in cut(latents.count, record.end(batch.values)):
-            stack.push(*latents.interval(symbols[at], at, posterior=False), model.latent_bits)
+        for at in cut(latents.count, record.after):
+            left, width = latents.interval(symbols[at], at, posterior=False)
+            stack.push(left, width, model.latent_bits)
     return record
 
 
 def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord) -> None:
     """Decode a batch onto its canvas."""
     model = batch.model
-    groups: list[tuple[GroupLatents, Int32]] = []
+    groups: list[Pushed] = []
     for index in range(len(model.groups)):
         latents = batch.prior(index)
         symbols = np.empty(latents.count, np.int32)
-        for at in reversed(cut(latents.count, record.end(batch.values))):
-            symbols[at] = stack.pop(
-                at.stop - at.start, partial(latents.find, at=at, posterior=False),
-                model.latent_bits,
-            )  # fmt: skip
+        for at in reversed(cut(latents.count, record.after)):
+            find = partial(latents.find, at=at, posterior=False)
+            symbols[at] = stack.pop(at.stop - at.start, find, model.latent_bits)
         batch.set_latents(index, latents, symbols)
         groups.append((latents, symbols))
 
-    likelihood = None
-    for index, colour, slices in reversed(list(pixel_order(batch, record))):
-        plane = model.phases[index].plane
+    for index, colour, slices in reversed(list(pixel_cuts(batch, record))):
         if colour == 0:
             likelihood = batch.likelihood(index)
-            planes = np.empty((likelihood.tiles, 3, likelihood.rows, likelihood.columns), np.int32)
-        assert likelihood is not None
         mixture = likelihood.mixture(colour)
         values = np.empty(likelihood.count, np.int32)
         for at in reversed(slices):
             values[at] = stack.pop(at.stop - at.start, partial(mixture.find, at=at), model.pixel_bits)
         likelihood.observe(colour, values)
-        planes[:, colour] = values.reshape(planes[:, colour].shape)
         if colour == 2:
-            batch.canvas.write(plane, planes)
+            batch.write_values(index, likelihood.values)
 
     batch.show_image()
-    for index, (latents, symbols) in reversed(list(enumerate(groups))):
+    for index, slices in reversed(list(enumerate(posterior_cuts(batch, start)))):
+        latents, symbols = groups[index]
         batch.add_posterior(index, latents)
-        for at in reversed(posterior_cut(latents, start)):
+        for at in reversed(slices):
             left, width = latents.interval(symbols[at], at, posterior=True)
             stack.push(left, width, model.latent_bits, latents.turn(at))
 
 
-def half_rate(intervals: dict[tuple[int, int], tuple[Int32, Int32]], bits: int) -> int:
-    """Half the bits that a pixel value adds to the stack, in sixteenths: those of the thriftiest beginning of the
-    pushing, but at least half of the mean."""
-    arrays = [width for _, (_, width) in sorted(intervals.items(), reverse=True) if width.size]
-    pushed = np.cumsum([width.size * bits - np.log2(width).sum() for width in arrays])
-    means = pushed / np.cumsum([width.size for width in arrays])
-    return min(255, int(8 * max(means.min(), means[-1] / 2)))
+def posterior_cuts(batch: Batch, start: int | None) -> Iterator[list[slice]]:
+    """Slices of each group's latents under the posterior, which empties the stack as it goes.
+
+    From an empty stack all at once: there, popping takes nothing (see GroupLatents.turn).
+    """
+    for count in batch.latent_counts:
+        if start is None:
+            yield [slice(0, count)]
+        else:
+            yield cut(count, start, -BITS_OF_LATENT)
+            start = max(0, start - (count * BITS_OF_LATENT >> 4))
 
 
-def posterior_cut(latents: GroupLatents, start: int | None) -> list[slice]:
-    """Slices of a group's latents under the posterior; from an empty stack all at once (latents.turn)."""
-    return [slice(0, latents.count)] if start is None else cut(latents.count, start // 2)
+BITS_OF_LATENT = 36
+"""What popping a latent takes from the stack, about, in sixteenths of a bit: a bin as wide as sigma."""
 
 
-def pixel_order(batch: Batch, record: BatchRecord) -> Iterator[tuple[int, int, list[slice]]]:
+def pixel_cuts(batch: Batch, record: BatchRecord) -> Iterator[tuple[int, int, list[slice]]]:
     """(phase, colour, slices) in the order of pushing: the last phase and colour first."""
-    fill = record.fill
-    for index, phase in reversed(list(enumerate(batch.model.phases))):
-        rows, columns = plane_size(batch.canvas.size, phase.plane)
-        count = batch.tiles * max(rows, 0) * max(columns, 0)
+    fill, rate = record.before, record.rate(batch.values)
+    for index, count in reversed(list(enumerate(batch.pixel_counts))):
         for colour in (2, 1, 0):
-            yield index, colour, cut(count, fill, record.rate)
-            fill += count * record.rate >> 4
+            yield index, colour, cut(count, fill, rate)
+            fill += count * rate >> 4

@@ -146,8 +146,8 @@ def _pixel_bits(batch: Batch, index: int, phase: Phase) -> float:
 def _colour_bits(
     model: FrozenModel, likelihood: PhaseLikelihood, colour: int, values: NDArray[np.int32], at: slice
 ) -> float:
-    residual = [r[at] for r in likelihood.residual]
-    centre = colour_centre(model, likelihood.coefficients[:, at], likelihood.guess[colour][at], residual)
+    residuals = likelihood.residuals(colour, at)
+    centre = colour_centre(model, likelihood.coefficients[:, at], likelihood.guess[colour][at], residuals)
     mean = (likelihood.mean[colour][:, at] + centre) / LEVEL_UNIT
     log_scale = np.clip(likelihood.log_scale[colour][:, at], LOG_SCALE_LOW, LOG_SCALE_HIGH) / LOG_SCALE_UNIT
     inverse = np.exp(-log_scale) / 127.5
@@ -184,7 +184,7 @@ def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, sampl
 
     def score(index: int, raw: Tensor) -> None:
         seen = look(phases[index].plane)
-        rows, columns = (max(n, 0) for n in plane_size(canvas.size, phases[index].plane))
+        rows, columns = plane_size(canvas.size, phases[index].plane)
         each = mixture_nats(raw, neighbour_mean(phases[index], look, seen), seen, recipe.likelihood)
         nats[index] += float(each[:, :, :rows, :columns].double().sum()) / samples / math.log(2)
 
