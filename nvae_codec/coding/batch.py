@@ -114,7 +114,7 @@ class Batch:
 class PhaseLikelihood:
     """p(pixels of one phase | z, phases before): a mixture a colour, each colour after those before it.
 
-    Symbols of a colour run over tiles, rows, columns of the plane's own pixels.
+    The ``count`` symbols of a colour run over tiles, rows, columns of the plane's own pixels.
     """
 
     def __init__(self, model: FrozenModel, phase: Phase, canvas: Canvas, raw: Int32) -> None:
@@ -125,13 +125,9 @@ class PhaseLikelihood:
         channels_first = raw[:, :, : self.rows, : self.columns].transpose(1, 0, 2, 3)
         parameters = np.ascontiguousarray(channels_first).reshape(raw.shape[1], -1)
         self.mean, self.log_scale, self.logit, self.coefficients = split_raw(parameters, model.components)
+        self.count: int = parameters.shape[1]
         self.guess = self._guess(phase, canvas)
         self.values: list[Int32] = []
-
-    @property
-    def count(self) -> int:
-        """Values of one colour."""
-        return len(self.guess[0])
 
     def mixture(self, colour: int) -> Mixture:
         """The distribution of the next colour; :meth:`observe` tells the one before."""
