@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nvae_codec.images.picture import Picture, same_picture
+from nvae_codec.images.read import read_picture
+from nvae_codec.images.write import write_png
+from tests.cli.conftest import Run
+from tests.fakes import FakeLoader, write_fake_model
+
+pytestmark = pytest.mark.usefixtures("fake_models")
+
+
+def ramp(height: int = 40, width: int = 60) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x, y, x + y], -1).astype(np.uint8)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    path.write_bytes(write_png(Picture.from_pixels(ramp())))
+    return path
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_photo_goes_and_comes_back(run: Run, photo: Path) -> None:
+    original = photo.read_bytes()
+    assert run("compress", photo, "--method", "model").code == 0
+    assert files_in(photo.parent) == ["photo.nvae", "photo.png"]
+    assert photo.read_bytes() == original
+    photo.unlink()
+    result = run("decompress", photo.with_suffix(".nvae"))
+    assert (result.code, result.out, result.err) == (0, b"", "")
+    assert same_picture(read_picture(photo.read_bytes()), read_picture(original))
+    assert run("test", photo.with_suffix(".nvae")).out.endswith(b"photo.nvae: ok\n")
+
+
+@pytest.mark.parametrize("method", ["auto", "model", "webp", "stored"])
+def test_stdin_and_stdout(run: Run, photo: Path, method: str) -> None:
+    packed = run("compress", "-", "--method", method, stdin=photo.read_bytes())
+    assert (packed.code, packed.err) == (0, "")
+    restored = run("decompress", "-", stdin=packed.out)
+    assert (restored.code, restored.err) == (0, "")
+    assert same_picture(read_picture(restored.out), read_picture(photo.read_bytes()))
+    assert run("compress", photo, "-o", "-", "--method", method).out == packed.out
+    assert run("test", "-", stdin=packed.out).out == b"stdin: ok\n"
+    assert json.loads(run("info", "-", "--json", stdin=packed.out).out)["method"] in (method, "webp", "stored")
+
+
+def test_binary_data_does_not_go_to_a_terminal_unless_forced(run: Run, photo: Path) -> None:
+    refused = run("compress", photo, "-o", "-", terminal=True)
+    assert (refused.code, refused.out) == (1, b"")
+    assert "terminal" in refused.err
+    assert run("compress", photo, "-o", "-", "-f", terminal=True).out.startswith(b"\xd6NV")
+
+
+def test_nothing_is_overwritten_unless_forced(run: Run, photo: Path) -> None:
+    target = photo.with_suffix(".nvae")
+    target.write_bytes(b"precious")
+    refused = run("compress", photo)
+    assert refused.code == 1
+    assert refused.err == f"nvae-codec: {photo}: {target} exists already (-f overwrites it)\n"
+    assert target.read_bytes() == b"precious"
+    assert run("compress", photo, "-f").code == 0
+    assert run("decompress", target).code == 1
+    assert run("decompress", target, "-f").code == 0
+    itself = run("compress", photo, "-f", "-o", photo)
+    assert (itself.code, "overwrite itself" in itself.err) == (1, True)
+
+
+def test_folders_are_mirrored(run: Run, photo: Path, tmp_path: Path) -> None:
+    tree, there, back = tmp_path / "tree", tmp_path / "there", tmp_path / "back"
+    for name in ("a.png", "deep/b.PNG", "deep/er/c.png"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(photo.read_bytes())
+    (tree / "notes.txt").write_text("no picture")
+    assert run("compress", tree).code == 2
+    assert run("compress", tree, "-o", there).code == 0
+    assert files_in(there) == ["a.nvae", "deep", "deep/b.nvae", "deep/er", "deep/er/c.nvae"]
+    assert run("test", there).out.count(b": ok\n") == 3
+    assert run("decompress", there, "-o", back).code == 0
+    assert files_in(back) == ["a.png", "deep", "deep/b.png", "deep/er", "deep/er/c.png"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert run("compress", empty, "-o", tmp_path / "none").code == 1
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_rest_goes_on_after_a_failure(run: Run, photo: Path, tmp_path: Path) -> None:
+    broken, out = tmp_path / "broken.png", tmp_path / "out"
+    broken.write_bytes(photo.read_bytes()[:-5])
+    result = run("compress", broken, tmp_path / "missing.png", photo, "-o", out)
+    assert result.code == 1
+    assert result.error_lines == [
+        f"nvae-codec: {broken}: truncated PNG: it ends within a chunk",
+        f"nvae-codec: {tmp_path / 'missing.png'}: No such file or directory",
+    ]
+    assert files_in(out) == ["photo.nvae"]
+
+
+def test_rm_removes_the_source_after_success_only(run: Run, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = read_picture(photo.read_bytes())
+    packed = photo.with_suffix(".nvae")
+    assert run("compress", photo, "--rm", "-o", "-").code == 2
+    assert run("compress", photo, "--rm").code == 0
+    assert files_in(photo.parent) == ["photo.nvae"]
+    assert run("decompress", packed, "--rm").code == 0
+    assert files_in(photo.parent) == ["photo.png"]
+    assert same_picture(read_picture(photo.read_bytes()), original)
+    monkeypatch.setattr("nvae_codec.container.image.read_file", lambda data, models: Picture.from_pixels(ramp(2, 2)))
+    result = run("compress", photo, "--rm")
+    assert (result.code, "does not decode to the same picture" in result.err) == (1, True)
+    assert files_in(photo.parent) == ["photo.png"]
+
+
+def test_the_model_is_loaded_once_and_with_what_was_asked(
+    run: Run, photo: Path, tmp_path: Path, fake_models: FakeLoader
+) -> None:
+    other = tmp_path / "other.png"
+    other.write_bytes(photo.read_bytes())
+    options = ("--device", "cpu", "--threads", "1", "--batch-tiles", "2", "--method", "model", "--verify")
+    assert run("compress", photo, other, "-o", tmp_path / "out", *options).code == 0
+    assert fake_models.calls == [{"name": "photo", "device": "cpu", "threads": 1, "batch_tiles": 2}]
+
+
+def test_models_by_name_by_path_and_unknown(run: Run, photo: Path, tmp_path: Path) -> None:
+    mine = write_fake_model(tmp_path / "mine", "mine")
+    packed = photo.with_suffix(".nvae")
+    assert run("compress", photo, "--model", "mnist", "--method", "model").code == 0
+    assert json.loads(run("info", packed, "--json").out)["model"]["name"] == "mnist"
+    assert run("compress", photo, "--model", mine, "--method", "model", "-f").code == 0
+    described = json.loads(run("info", packed, "--json").out)["model"]
+    assert described["name"] is None
+    lost = run("test", packed)
+    here = ", ".join(f"{m['name']} ({m['id']})" for m in json.loads(run("models", "--json").out))
+    assert lost.code == 1
+    assert lost.err == (f"nvae-codec: {packed}: made by model {described['id']}, which is not here; here are: {here}\n")
+    assert run("test", packed, "--model", mine.parent).code == 0
+    nameless = run("compress", photo, "--model", "nothing", "-f")
+    assert (nameless.code, "there is no model nothing; here are: " in nameless.err) == (1, True)
+
+
+def test_info_says_what_is_in_a_file(run: Run, photo: Path) -> None:
+    run("compress", photo, "--method", "model")
+    packed = photo.with_suffix(".nvae")
+    described = json.loads(run("info", packed, "--json").out)
+    size = packed.stat().st_size
+    assert described["model"].keys() == {"name", "id"}
+    expected = {"width": 60, "height": 40, "mode": "RGB", "bits": 8, "method": "model", "file_bytes": size}
+    assert described | expected == described
+    assert described["bits_per_dim"] == pytest.approx(8 * size / (60 * 40 * 3), abs=1e-6)
+    assert len(described["checksum"]) == 16
+    assert size - described["payload_bytes"] == 28
+    assert b"photo (" in run("info", packed).out
+
+
+def test_the_checksum_is_that_of_the_pixels(run: Run, photo: Path) -> None:
+    sums = set()
+    for method in ("model", "webp"):
+        run("compress", photo, "--method", method, "-f")
+        sums.add(json.loads(run("info", photo.with_suffix(".nvae"), "--json").out)["checksum"])
+    assert len(sums) == 1
+
+
+def test_models_are_listed(run: Run) -> None:
+    listed = json.loads(run("models", "--json").out)
+    assert [(model["name"], model["default"]) for model in listed] == [("mnist", False), ("photo", True)]
+    assert b"A model of photographs" in run("models").out
+
+
+@pytest.mark.parametrize("arguments", [[], ["compress"], ["nothing"], ["compress", "x.png", "--method", "best"]])
+def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert (result.code, "Usage: nvae-codec" in result.err) == (2, True)
+
+
+def test_what_no_model_takes_says_so(run: Run, tmp_path: Path) -> None:
+    gray = tmp_path / "gray.png"
+    Image.fromarray(ramp()[:, :, 0]).save(gray)
+    result = run("compress", gray, "--method", "model")
+    assert (result.code, "the model takes 8-bit RGB, not 8-bit gray" in result.err) == (1, True)
+    assert run("compress", gray).code == 0
+    again = run("compress", gray.with_suffix(".nvae"))
+    assert (again.code, "compressed already" in again.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
+        (ZeroDivisionError("an\noversight"), "internal error (ZeroDivisionError: an oversight); -v says where"),
+    ],
+)
+def test_what_should_not_happen_is_one_line_too(
+    run: Run, photo: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
+    def fail(data: bytes) -> None:
+        raise error
+
+    monkeypatch.setattr("nvae_codec.images.read.read_picture", fail)
+    assert run("compress", photo).error_lines == [f"nvae-codec: {photo}: {line}"]
+    verbose = run("compress", photo, "-v").err
+    assert "Traceback" in verbose
+
+
+def test_an_interruption_leaves_nothing(run: Run, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nvae_codec.container.choice.write_model_file", interrupt)
+    result = run("compress", photo)
+    assert (result.code, result.err.strip()) == (130, "nvae-codec: interrupted")
+    assert files_in(photo.parent) == ["photo.png"]
+
+
+def test_what_needs_no_model_does_not_import_torch(photo: Path) -> None:
+    script = f"""
+import sys
+from nvae_codec.cli.main import main
+packed = {str(photo.with_suffix(".nvae"))!r}
+codes = [main(["--help"]), main(["compress", {str(photo)!r}, "--method", "webp"])]
+codes += [main(["info", packed]), main(["decompress", packed, "-f"]), main(["models"])]
+sys.exit(any(codes) or "torch" in sys.modules or "rich" in sys.modules)
+"""
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "--version" in finished.stdout

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import click
+import pytest
+
+files = importlib.import_module("nvae_codec.cli.files")
+
+
+def plan(inputs: list[str], output: str | None = None) -> list[tuple[str | None, str | None]]:
+    jobs = files.plan_jobs(inputs, output, lambda name: Path(name).stem + ".nvae", (".png",))
+    return [(job.source and str(job.source), job.target and str(job.target)) for job in jobs]
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "tree/b.png", "tree/deep/c.PNG", "tree/deep/notes.txt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    Path("out").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "expected"),
+    [
+        (["a.png"], None, [("a.png", "a.nvae")]),
+        (["tree/b.png"], None, [("tree/b.png", "tree/b.nvae")]),
+        (["a.png"], "x", [("a.png", "x")]),
+        (["a.png"], "out", [("a.png", "out/a.nvae")]),
+        (["a.png"], "new/", [("a.png", "new/a.nvae")]),
+        (["a.png"], "-", [("a.png", None)]),
+        (["-"], None, [(None, None)]),
+        (["-"], "-", [(None, None)]),
+        (["-"], "x", [(None, "x")]),
+        (["a.png", "tree/b.png"], "new", [("a.png", "new/a.nvae"), ("tree/b.png", "new/b.nvae")]),
+        (["tree"], "new", [("tree/b.png", "new/b.nvae"), ("tree/deep/c.PNG", "new/deep/c.nvae")]),
+        (["missing.png"], None, [("missing.png", "missing.nvae")]),
+    ],
+)
+def test_where_results_go(inputs: list[str], output: str | None, expected: list[tuple[str, str]]) -> None:
+    assert plan(inputs, output) == expected
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output"),
+    [
+        (["a.png", "tree/b.png"], None),
+        (["tree"], None),
+        (["tree"], "-"),
+        (["tree"], "a.png"),
+        (["-", "a.png"], "out"),
+        (["-"], "out"),
+    ],
+)
+def test_what_cannot_be_is_wrong_usage(inputs: list[str], output: str | None) -> None:
+    with pytest.raises(click.UsageError):
+        plan(inputs, output)
+
+
+def test_inputs_that_would_go_to_one_file_are_not_done() -> None:
+    Path("other").mkdir()
+    jobs = files.plan_jobs(["a.png", "tree", "other/a.png"], "new", lambda name: "x.nvae", (".png",))
+    assert [bool(job.problem) for job in jobs] == [True, True, False, True]
+
+
+def test_nothing_is_left_of_a_write_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(OSError, match="No space"):
+        files.write_target(files.Job(Path("a.png"), Path("a.nvae")), b"data", force=False)
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_device_is_written_to_and_not_replaced() -> None:
+    files.write_target(files.Job(Path("a.png"), Path("/dev/null")), b"data", force=False)
+    assert not Path("/dev/null").is_file()

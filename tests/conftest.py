@@ -1,0 +1,30 @@
+"""What many tests need: the PngSuite, and models that deflate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from nvae_codec import model_library
+from tests.fakes import FakeLoader, write_fake_model
+
+PNGSUITE = Path(__file__).parent / "data" / "pngsuite"
+
+
+@pytest.fixture
+def fake_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> FakeLoader:
+    """The models photo and mnist are installed, and loading one gives a codec that deflates."""
+    folder = tmp_path_factory.mktemp("models")
+    write_fake_model(folder, "photo").with_name("card.md").write_text("# A model of photographs\n\nIt deflates.\n")
+    write_fake_model(folder, "mnist")
+    loader = FakeLoader()
+    monkeypatch.setattr(model_library, "MODELS_FOLDER", folder)
+    monkeypatch.setitem(sys.modules, "nvae_codec.coding.codec", loader)
+    return loader
+
+
+@pytest.fixture(scope="session")
+def pngsuite() -> Path:
+    return PNGSUITE

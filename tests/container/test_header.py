@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nvae_codec.container.checksums import bytes_checksum
+from nvae_codec.container.header import VERSION, Header, Kind, Parts, join_parts, split_parts
+from nvae_codec.container.metadata import pack_metadata, unpack_metadata
+from nvae_codec.errors import DamagedFileError
+from nvae_codec.images.picture import COLOURS, GRAY8, PIXEL_COLOURS, RGB8, Chunk
+from nvae_codec.images.png import IDAT_PLACE
+
+
+@st.composite
+def parts(draw: st.DrawFn) -> Parts:
+    kind = draw(st.sampled_from(list(Kind)))
+    colours = {Kind.MODEL: [RGB8], Kind.PNG: list(COLOURS)}.get(kind, list(PIXEL_COLOURS.values()))
+    sides = st.integers(1, (1 << 31) - 1)
+    header = Header(
+        kind,
+        draw(st.sampled_from(colours)),
+        draw(sides),
+        draw(sides),
+        draw(st.binary(min_size=8, max_size=8)),
+        draw(st.binary(min_size=4, max_size=4)) if kind is Kind.MODEL else b"",
+        tuple(draw(st.lists(st.integers(0, 1 << 34), max_size=9))) if kind is Kind.MODEL else (),
+    )
+    metadata = b"" if kind is Kind.PNG else draw(st.just(b"") | st.binary(min_size=5, max_size=40))
+    return Parts(header, metadata, draw(st.binary(max_size=60)))
+
+
+@given(parts())
+def test_parts_come_back(whole: Parts) -> None:
+    assert split_parts(join_parts(whole)) == whole
+
+
+@given(parts(), st.data())
+def test_no_flipped_bit_and_no_cut_goes_unseen(whole: Parts, data: st.DataObject) -> None:
+    file = bytearray(join_parts(whole))
+    bit = data.draw(st.integers(0, 8 * len(file) - 1))
+    with pytest.raises(DamagedFileError):
+        split_parts(bytes(file[: bit // 8]))
+    with pytest.raises(DamagedFileError):
+        split_parts(bytes(file) + b"\0")
+    file[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(DamagedFileError):
+        split_parts(bytes(file))
+
+
+def example() -> Parts:
+    return Parts(Header(Kind.MODEL, RGB8, 32, 32, bytes(8), b"\xa1\xb2\xc3\xd4", (7, 1, 0, 19)), b"", b"payload")
+
+
+def test_header_and_trailer_of_a_small_image_take_28_bytes() -> None:
+    assert len(join_parts(example())) - len(b"payload") == 28
+
+
+def test_every_byte_is_where_the_format_page_says() -> None:
+    file = join_parts(example())
+    assert file.hex(" ", 1) == (
+        "d6 4e 56 01 29 a1 b2 c3 d4 20 20 04 07 01 00 13 " + "00 " * 8 + "70 61 79 6c 6f 61 64 " + file[-4:].hex(" ", 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"\xd6N", "truncated .nvae file"),
+        (b"\xd6NV", "truncated .nvae file"),
+        (b"\xd6NV\x01ab", "truncated .nvae file"),
+        (b"some text\n", "not an .nvae file"),
+        (b"\xd6NV\x02" + bytes(20), "version 2; this nvae-codec reads version 1"),
+        (b"\xd6NV\x00" + bytes(20), "version 0"),
+        (b"\xd6NV\x01" + bytes(20), "its checksum is wrong"),
+    ],
+)
+def test_what_is_no_file_of_ours_is_told_apart(data: bytes, reason: str) -> None:
+    with pytest.raises(DamagedFileError, match=reason):
+        split_parts(data)
+
+
+@given(st.binary(max_size=80))
+def test_sealed_nonsense_is_refused_or_read_but_never_worse(body: bytes) -> None:
+    """A right checksum over wrong fields: only a file that is made to harm has that."""
+    file = b"\xd6NV" + bytes([VERSION]) + body
+    file += bytes_checksum(file)
+    try:
+        whole = split_parts(file)
+    except DamagedFileError:
+        return
+    assert join_parts(whole) == file
+
+
+@pytest.mark.parametrize("kind_and_colour", [0x00, 0x05, 0x79, 0x19, 0x22, 0x84])
+def test_kinds_and_colours_that_do_not_go_together_are_refused(kind_and_colour: int) -> None:
+    file = b"\xd6NV" + bytes([VERSION, kind_and_colour]) + bytes([1] * 40)
+    with pytest.raises(DamagedFileError):
+        split_parts(file + bytes_checksum(file))
+
+
+chunks = st.lists(
+    st.builds(Chunk, st.sampled_from([b"tEXt", b"gAMA", b"iCCP", b"prVt", b"PLTE"]), st.binary(max_size=300)),
+    max_size=6,
+)
+
+
+@given(chunks, chunks)
+def test_metadata_comes_back(before: list[Chunk], after: list[Chunk]) -> None:
+    whole = (*before, IDAT_PLACE, *after)
+    assert unpack_metadata(pack_metadata(whole)) == whole
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (Chunk(b"tEXt", b""),),
+        (IDAT_PLACE, IDAT_PLACE),
+        (Chunk(b"IDAT", b"x"),),
+        (IDAT_PLACE, Chunk(b"IHDR", b"")),
+        (IDAT_PLACE, Chunk(b"IEND", b"")),
+        (IDAT_PLACE, Chunk(b"a\n1b", b"")),
+    ],
+)
+def test_metadata_that_no_png_could_hold_is_refused(wrong: tuple[Chunk, ...]) -> None:
+    with pytest.raises(DamagedFileError):
+        unpack_metadata(pack_metadata(wrong))
+
+
+def test_damaged_metadata_is_refused() -> None:
+    block = pack_metadata((Chunk(b"tEXt", b"Title\0Harbour"), IDAT_PLACE))
+    for at in range(len(block)):
+        with pytest.raises(DamagedFileError):
+            unpack_metadata(block[:at] + bytes([block[at] ^ 1]) + block[at + 1 :])
+        cut = block[:at] + bytes_checksum(block[:at])
+        with pytest.raises(DamagedFileError):
+            unpack_metadata(cut[: len(block) - 5])
+
+
+def test_gray_does_not_fit_a_model_file() -> None:
+    assert GRAY8 in COLOURS
+    assert COLOURS.index(RGB8) == 5

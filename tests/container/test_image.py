@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+
+from nvae_codec.container import choice
+from nvae_codec.container.checksums import bytes_checksum
+from nvae_codec.container.choice import FAST, METHODS, write_file
+from nvae_codec.container.header import Kind, Parts, join_parts, split_parts
+from nvae_codec.container.image import read_file, write_model_file, write_pixels_file, write_webp_file
+from nvae_codec.errors import DamagedFileError, UnsupportedImageError
+from nvae_codec.images.picture import Chunk, Picture, same_picture
+from nvae_codec.images.png import IDAT_PLACE
+from nvae_codec.images.read import read_picture
+from nvae_codec.images.write import write_png
+from tests.fakes import FakeCodec, OneCodec
+
+Pixels = NDArray[np.uint8]
+CODECS = OneCodec(FakeCodec("photo"))
+CHUNKS = (Chunk(b"gAMA", bytes(4)), IDAT_PLACE, Chunk(b"tEXt", b"Title\0Harbour"))
+
+
+def noise(height: int, width: int, *channels: int) -> Pixels:
+    return np.random.default_rng(7).integers(0, 256, (height, width, *channels), np.uint8)
+
+
+def ramp(height: int, width: int) -> Pixels:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x, y, x + y], -1).astype(np.uint8)
+
+
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
+    lambda size: st.sampled_from([size, (*size, 2), (*size, 3), (*size, 4)])
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(shapes.flatmap(lambda shape: arrays.arrays(np.uint8, shape)), st.booleans(), st.sampled_from(METHODS))
+def test_every_small_picture_comes_back(pixels: Pixels, with_chunks: bool, method: str) -> None:
+    picture = Picture.from_pixels(pixels, CHUNKS if with_chunks else ())
+    if method == "model" and pixels.shape[2:] != (3,):
+        with pytest.raises(UnsupportedImageError, match="the model takes 8-bit RGB, not 8-bit"):
+            write_file(picture, method, CODECS)
+        return
+    assert same_picture(picture, read_file(write_file(picture, method, CODECS), CODECS))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("with_chunks", [False, True])
+def test_a_png_comes_back_with_its_metadata(method: str, with_chunks: bool) -> None:
+    png = write_png(Picture.from_pixels(ramp(20, 30), CHUNKS if with_chunks else ()))
+    restored = write_png(read_file(write_file(read_picture(png), method, CODECS), CODECS))
+    assert same_picture(read_picture(png), read_picture(restored))
+    assert method != "stored" or restored == png
+
+
+@pytest.mark.parametrize("name", ["basn0g16", "basn2c16", "basn3p04", "basi6a16", "basn0g01"])
+def test_what_is_not_8_bit_pixels_is_stored_as_its_file(pngsuite: Path, name: str) -> None:
+    data = (pngsuite / f"{name}.png").read_bytes()
+    picture = read_picture(data)
+    for method in ("auto", "stored"):
+        file = write_file(picture, method, CODECS)
+        assert split_parts(file).header.kind is Kind.PNG
+        assert write_png(read_file(file, CODECS)) == data
+    for method in ("model", "webp"):
+        with pytest.raises(UnsupportedImageError):
+            write_file(picture, method, CODECS)
+
+
+def test_auto_is_the_smallest_of_all() -> None:
+    small = [noise(1, 1, 3), noise(40, 40, 3), ramp(64, 64), np.zeros((50, 50, 3), np.uint8)]
+    for pixels in small:
+        picture = Picture.from_pixels(pixels)
+        sizes = {method: len(write_file(picture, method, CODECS)) for method in METHODS}
+        assert sizes["auto"] == min(sizes.values())
+
+
+def test_large_pictures_pay_for_the_slow_webp_only_where_it_may_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    efforts: list[tuple[int, int]] = []
+
+    def watched(picture: Picture, effort: tuple[int, int] = (6, 100)) -> bytes:
+        efforts.append(effort)
+        return write_webp_file(picture, FAST)
+
+    monkeypatch.setattr(choice, "write_webp_file", watched)
+    write_file(Picture.from_pixels(noise(400, 400, 3)), "auto", CODECS)  # webp comes within a few bytes of the pixels
+    assert efforts == [(2, 60), (6, 75), (6, 100)]
+
+    efforts.clear()
+    wide = Picture.from_pixels(np.zeros((1, 20_000, 3), np.uint8))
+    assert same_picture(wide, read_file(write_file(wide, "auto", CODECS), CODECS))
+    assert efforts == []  # too wide for WebP
+
+    class Winner(FakeCodec):
+        def encode(self, pixels: Pixels) -> tuple[list[int], bytes]:
+            return [7, 1, 0, 19], b"short"
+
+    write_file(Picture.from_pixels(noise(400, 400, 3)), "auto", OneCodec(Winner("photo")))
+    assert efforts == [(2, 60)]
+
+
+def test_webp_refuses_what_it_cannot_hold() -> None:
+    with pytest.raises(UnsupportedImageError, match="at most 16383 pixels a side"):
+        write_file(Picture.from_pixels(np.zeros((1, 20_000, 3), np.uint8)), "webp", CODECS)
+
+
+def small_files() -> list[bytes]:
+    picture = Picture.from_pixels(noise(12, 10, 3), CHUNKS)
+    stored = write_file(read_picture(write_png(picture)), "stored", CODECS)
+    return [write_model_file(picture, CODECS.codec), write_webp_file(picture), write_pixels_file(picture), stored]
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_every_cut_and_every_flipped_bit_is_seen(kind: int) -> None:
+    file = small_files()[kind]
+    for length in range(len(file)):
+        with pytest.raises(DamagedFileError):
+            read_file(file[:length], CODECS)
+    header_bits = list(range(8 * 60))
+    other_bits = random.Random(1).sample(range(8 * 60, 8 * len(file)), 1000)
+    for bit in header_bits + other_bits:
+        damaged = bytearray(file)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(DamagedFileError):
+            read_file(bytes(damaged), CODECS)
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_damage_under_a_right_file_checksum_is_seen_too(kind: int) -> None:
+    """The second line of defence: lengths, the codecs' own checks and the checksum of the pixels."""
+    file = small_files()[kind][:-4]
+    unseen = 0
+    for bit in random.Random(2).sample(range(8 * 4, 8 * len(file)), 600):
+        damaged = bytearray(file)
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            picture = read_file(bytes(damaged) + bytes_checksum(bytes(damaged)), Forgiving(CODECS.codec))
+        except (DamagedFileError, UnsupportedImageError):
+            continue
+        unseen += 1
+        assert same_picture(picture, read_file(file + bytes_checksum(file), CODECS))
+    assert unseen <= 32  # the model's identity, and bits that mean nothing
+
+
+class Forgiving(OneCodec):
+    def made_by(self, model_id: bytes) -> FakeCodec:
+        return self.codec
+
+
+def test_sizes_beyond_the_limit_are_refused_before_anything_is_decoded() -> None:
+    parts = split_parts(small_files()[0])
+    huge = Parts(replace(parts.header, width=1 << 20, height=1 << 20), b"", parts.payload)
+    with pytest.raises(UnsupportedImageError, match="more than the limit of"):
+        read_file(join_parts(huge), CODECS)

@@ -1,0 +1,78 @@
+"""A model codec without a model: it deflates the pixels. Enough for the file, the library face and the commands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import types
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.errors import DamagedFileError
+from nvae_codec.model_library import MODEL_FORMAT, read_model_info
+
+PLAN = [7, 1, 0, 19]
+
+
+class FakeCodec:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.identity = hashlib.sha256(name.encode()).digest()
+        self.encoded = 0
+
+    def encode(self, pixels: NDArray[np.uint8]) -> tuple[list[int], bytes]:
+        self.encoded += 1
+        return list(PLAN), zlib.compress(pixels.tobytes(), 9)
+
+    def decode(self, height: int, width: int, plan: Sequence[int], payload: bytes) -> NDArray[np.uint8]:
+        if list(plan) != PLAN:
+            raise DamagedFileError("damaged: its plan is not one")
+        try:
+            pixels = zlib.decompress(payload)
+        except zlib.error as error:
+            raise DamagedFileError("damaged: its payload cannot be decoded") from error
+        if len(pixels) != height * width * 3:
+            raise DamagedFileError("damaged: its payload is too short or too long")
+        return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+
+
+class OneCodec:
+    """A shelf with a single codec on it."""
+
+    def __init__(self, codec: FakeCodec) -> None:
+        self.codec = codec
+
+    def chosen(self) -> FakeCodec:
+        return self.codec
+
+    def made_by(self, model_id: bytes) -> FakeCodec:
+        assert self.codec.identity.startswith(model_id)
+        return self.codec
+
+
+def write_fake_model(folder: Path, name: str, **changes: str) -> Path:
+    """A model file of which only the header is real."""
+    identity = hashlib.sha256(name.encode()).hexdigest()
+    header = json.dumps({"__metadata__": {"format": MODEL_FORMAT, "name": name, "identity": identity} | changes})
+    path = folder / name / "model.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    return path
+
+
+class FakeLoader(types.ModuleType):
+    """Stands in for nvae_codec.coding.codec, and notes what it was asked to load."""
+
+    def __init__(self) -> None:
+        super().__init__("nvae_codec.coding.codec")
+        self.calls: list[dict[str, Any]] = []
+
+    def load_codec(self, name_or_path: str, **options: Any) -> FakeCodec:
+        info = read_model_info(Path(name_or_path))
+        self.calls.append({"name": info.name, **options})
+        return FakeCodec(info.name)

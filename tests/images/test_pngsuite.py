@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nvae_codec.errors import DamagedFileError
+from nvae_codec.images.read import read_picture
+from nvae_codec.images.write import write_png
+from tests.conftest import PNGSUITE
+from tests.reference_png import decode_png
+
+SOUND = sorted(path.stem for path in PNGSUITE.glob("[!x]*.png"))
+CORRUPT = sorted(path.stem for path in PNGSUITE.glob("x*.png"))
+
+
+def test_the_suite_is_whole() -> None:
+    assert (len(SOUND), len(CORRUPT)) == (162, 14)
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_files_come_back_at_their_own_depth(pngsuite: Path, name: str) -> None:
+    data = (pngsuite / f"{name}.png").read_bytes()
+    picture = read_picture(data)
+    original, restored = decode_png(data), decode_png(write_png(picture))
+    assert (picture.colour.bits, picture.colour.png_type) == (original.bits, original.colour_type)
+    assert (restored.bits, restored.colour_type) == (original.bits, original.colour_type)
+    assert np.array_equal(restored.samples, original.samples)
+    assert restored.chunks == original.chunks
+    if picture.pixels is not None:
+        assert np.array_equal(picture.pixels.reshape(original.samples.shape), original.samples)
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_8_bit_pixels_are_read_as_pixels(pngsuite: Path, name: str) -> None:
+    picture = read_picture((pngsuite / f"{name}.png").read_bytes())
+    assert (picture.pixels is not None) == (picture.colour.bits == 8 and picture.colour.mode != "palette")
+    assert (picture.pixels is None) == bool(picture.why_file_only)
+
+
+@pytest.mark.parametrize("name", CORRUPT)
+def test_corrupt_files_are_refused(pngsuite: Path, name: str) -> None:
+    with pytest.raises(DamagedFileError, match=r"^(damaged|truncated) PNG: "):
+        read_picture((pngsuite / f"{name}.png").read_bytes())

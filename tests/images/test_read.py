@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
+from nvae_codec.images.picture import PIXEL_COLOURS
+from nvae_codec.images.png import IDAT_PLACE
+from nvae_codec.images.read import read_picture
+from nvae_codec.images.webp import decode_webp, encode_webp
+from nvae_codec.images.write import write_png
+
+
+def noise(*shape: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(3).integers(0, 256, shape, np.uint8)
+
+
+def save(pixels: NDArray[Any], kind: str, mode: str | None = None, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "PPM", "BMP", "TIFF"])
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+def test_lossless_formats_are_read_as_their_pixels(kind: str, shape: tuple[int, ...]) -> None:
+    picture = read_picture(save(noise(*shape), kind))
+    assert picture.pixels is not None
+    assert np.array_equal(picture.pixels, noise(*shape))
+    assert read_picture(write_png(picture)).colour == picture.colour
+
+
+def test_lossless_webp_and_jpeg_are_read_as_their_pixels() -> None:
+    webp = read_picture(save(noise(5, 7, 4), "WEBP", lossless=True, exact=True))
+    assert np.array_equal(webp.require_pixels("it"), noise(5, 7, 4))
+    jpeg = save(noise(16, 16, 3), "JPEG")
+    assert np.array_equal(read_picture(jpeg).require_pixels("it"), np.asarray(Image.open(io.BytesIO(jpeg))))
+
+
+def test_profile_and_exif_become_png_chunks() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "A harbour"
+    data = save(noise(8, 8, 3), "JPEG", icc_profile=b"a profile" * 20, exif=exif)
+    picture = read_picture(data)
+    assert [chunk.type for chunk in picture.chunks] == [b"iCCP", b"eXIf", b"IDAT"]
+    assert picture.chunks[-1] == IDAT_PLACE
+    with Image.open(io.BytesIO(write_png(picture))) as restored:
+        assert restored.info["icc_profile"] == b"a profile" * 20
+        assert restored.getexif()[0x010E] == "A harbour"
+
+
+def wide_pnm(maximum: int) -> bytes:
+    return b"P6 # made by hand\n2 1 #\n" + str(maximum).encode() + b"\n" + bytes(12 if maximum > 255 else 6)
+
+
+def animation(kind: str) -> bytes:
+    frames = [Image.fromarray(noise(8, 8, 3)), Image.fromarray(255 - noise(8, 8, 3))]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def deep_tiff() -> bytes:
+    """A little-endian RGB TIFF of one pixel with 16 bits a sample, which Pillow would open as 8 bits."""
+    entries = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 3, 110), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 1, 116), (277, 3, 1, 3), (278, 3, 1, 1), (279, 4, 1, 6)]
+    body = b"II*\0\x08\0\0\0" + len(entries).to_bytes(2, "little")
+    for tag, kind, count, value in entries:
+        parts = ((tag, 2), (kind, 2), (count, 4), (value, 4))
+        body += b"".join(number.to_bytes(size, "little") for number, size in parts)
+    body = (body + bytes(4)).ljust(110 if len(body) < 110 else len(body) + 4, b"\0")
+    shift = len(body) - 110
+    body = body.replace((110).to_bytes(4, "little"), (110 + shift).to_bytes(4, "little"))
+    body = body.replace((116).to_bytes(4, "little"), (116 + shift).to_bytes(4, "little"))
+    return body + b"\x10\0\x10\0\x10\0" + bytes(6)
+
+
+def premultiplied_tiff() -> bytes:
+    """An RGBA TIFF whose ExtraSamples (338) says that its colours are multiplied by its alpha."""
+    data = save(noise(4, 4, 4), "TIFF")
+    assert data.count(struct.pack("<HHII", 338, 3, 1, 2)) == 1
+    return data.replace(struct.pack("<HHII", 338, 3, 1, 2), struct.pack("<HHII", 338, 3, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (wide_pnm(65535), "PNM that does not have 8 bits"),
+        (wide_pnm(100), "PNM that does not have 8 bits"),
+        (deep_tiff(), "16-bit TIFF is not supported"),
+        (premultiplied_tiff(), "premultiplied"),
+        (save(noise(4, 4), "TIFF", "I;16"), "16-bit TIFF is not supported"),
+        (save(noise(4, 4), "TIFF", "F"), "32-bit TIFF is not supported"),
+        (save(noise(4, 4), "TIFF", "1"), "1-bit TIFF is not supported"),
+        (save(noise(4, 4, 3), "TIFF", "CMYK"), "TIFF of mode CMYK"),
+        (save(noise(8, 8, 3), "JPEG", "CMYK"), "JPEG of mode CMYK"),
+        (save(noise(4, 4, 3), "BMP", "P"), "BMP of mode P"),
+        (save(noise(4, 4), "PPM", "1"), "PNM that does not have 8 bits"),
+        (save(noise(4, 4, 3), "GIF"), "GIF files are not supported"),
+        (save(noise(4, 4, 3), "TGA"), "TGA files are not supported"),
+        (animation("TIFF"), "several frames"),
+        (animation("WEBP"), "several frames"),
+        (animation("GIF"), "GIF files are not supported"),
+    ],
+)
+def test_what_would_lose_something_is_refused_by_name(data: bytes, reason: str) -> None:
+    with pytest.raises(UnsupportedImageError, match=reason):
+        read_picture(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"Just a text.\n", bytes(1000), b"\xff\xd8\xff", b"BM", b"P6\n1 1\n255\n"])
+def test_what_is_no_picture_is_refused(data: bytes) -> None:
+    with pytest.raises(NvaeCodecError):
+        read_picture(data)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "BMP", "PPM", "WEBP"])
+def test_truncated_pictures_are_refused(kind: str) -> None:
+    data = save(noise(40, 40, 3), kind)
+    with pytest.raises(DamagedFileError):
+        read_picture(data[: len(data) // 2])
+
+
+def test_pillow_s_limit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
+    for kind in ("PNG", "BMP", "PPM"):
+        with pytest.raises(UnsupportedImageError, match="the limit of 30 pixels"):
+            read_picture(save(noise(5, 7, 3), kind))
+        with pytest.raises(UnsupportedImageError, match="the limit of 30 pixels"):
+            read_picture(save(noise(50, 70, 3), kind))
+        assert read_picture(save(noise(5, 6, 3), kind)).width == 6
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_webp_gives_the_same_pixels_back(channels: int) -> None:
+    for pixels in (
+        noise(9, 11, channels),
+        np.zeros((9, 11, channels), np.uint8),
+        np.full((9, 11, channels), 255, np.uint8),
+    ):
+        shaped = pixels[:, :, 0] if channels == 1 else pixels
+        assert np.array_equal(decode_webp(encode_webp(shaped), 11, 9, PIXEL_COLOURS[channels]), shaped)
+
+
+def test_damaged_webp_is_refused() -> None:
+    stream = encode_webp(noise(9, 11, 3))
+    for damaged in (b"", stream[:20], b"\0" * len(stream)):
+        with pytest.raises(DamagedFileError):
+            decode_webp(damaged, 11, 9, PIXEL_COLOURS[3])
+    with pytest.raises(DamagedFileError, match="another size"):
+        decode_webp(stream, 9, 11, PIXEL_COLOURS[3])

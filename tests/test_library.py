@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nvae_codec
+from nvae_codec.container.header import Kind, split_parts
+from nvae_codec.errors import ModelFileError, UnknownModelError, UnsupportedImageError
+from nvae_codec.model_library import find_model, installed_models, read_model_info
+from tests.fakes import FakeLoader, write_fake_model
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (30, 20, 3), np.uint8)
+
+
+@pytest.mark.parametrize("method", ["auto", "model", "webp", "stored"])
+@pytest.mark.usefixtures("fake_models")
+def test_pixels_come_back(method: str) -> None:
+    for pixels in (PIXELS, PIXELS[::2, ::-1], np.asfortranarray(PIXELS), PIXELS[:1, :1]):
+        restored = nvae_codec.decompress(nvae_codec.compress(pixels, method=method))
+        assert restored.dtype == np.uint8
+        assert np.array_equal(restored, pixels)
+
+
+def test_a_loaded_model_serves_many_calls(fake_models: FakeLoader) -> None:
+    model = nvae_codec.load_model("mnist", device="cpu", threads=2)
+    for _ in range(3):
+        data = nvae_codec.compress(PIXELS, model=model, method="model")
+        assert np.array_equal(nvae_codec.decompress(data, model=model), PIXELS)
+    assert fake_models.calls == [{"name": "mnist", "device": "cpu", "threads": 2, "batch_tiles": None}]
+    assert split_parts(data).header.model_id == model.identity[:4]
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_gray_and_alpha_come_back_from_files(tmp_path: Path) -> None:
+    from nvae_codec.container.choice import write_file
+    from nvae_codec.images.read import read_picture
+    from nvae_codec.model_library import Models
+
+    for pixels in (PIXELS[:, :, 0], PIXELS[:, :, :2], PIXELS, PIXELS.repeat(2, 2)[:, :, :4]):
+        path = tmp_path / "picture.png"
+        Image.fromarray(pixels).save(path)
+        for method in ("auto", "stored"):
+            file = write_file(read_picture(path.read_bytes()), method, Models())
+            assert np.array_equal(nvae_codec.decompress(file), pixels)
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_depths_that_are_no_uint8_array_are_refused(pngsuite: Path) -> None:
+    from nvae_codec.container.image import write_png_file
+    from nvae_codec.images.read import read_picture
+
+    file = write_png_file(read_picture((pngsuite / "basn2c16.png").read_bytes()))
+    assert split_parts(file).header.kind is Kind.PNG
+    with pytest.raises(UnsupportedImageError, match="has 16 bits a sample"):
+        nvae_codec.decompress(file)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "error"),
+    [
+        (PIXELS.astype(np.uint16), TypeError),
+        (PIXELS.tolist(), TypeError),
+        (PIXELS[:, :, 0], ValueError),
+        (PIXELS[:, :, :2], ValueError),
+        (PIXELS[:0], ValueError),
+    ],
+)
+def test_other_arrays_are_refused(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], error: type) -> None:
+    with pytest.raises(error):
+        nvae_codec.compress(pixels)
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_models_are_found(tmp_path: Path) -> None:
+    mine = write_fake_model(tmp_path, "mine")
+    assert [info.name for info in installed_models()] == ["mnist", "photo"]
+    assert find_model("photo").id == find_model(find_model("photo").path).id
+    assert find_model(mine) == find_model(str(mine.parent))
+    with pytest.raises(UnknownModelError, match=r"there is no model else; here are: mnist \(\w{8}\), photo"):
+        find_model("else")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "is not a model file"),
+        (b"\xff" * 20, "is not a model file"),
+        ((4).to_bytes(8, "little") + b"nope", "is not a model of nvae-codec"),
+        ((2).to_bytes(8, "little") + b"{}", "is not a model of nvae-codec"),
+    ],
+)
+def test_other_files_are_no_models(tmp_path: Path, data: bytes, reason: str) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(ModelFileError, match=reason):
+        read_model_info(path)
+
+
+def test_models_of_another_format_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="of format 'nvae-codec exact 99'"):
+        read_model_info(write_fake_model(tmp_path, "newer", format="nvae-codec exact 99"))
+    with pytest.raises(ModelFileError, match="identity"):
+        read_model_info(write_fake_model(tmp_path, "short", identity="abcd"))
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert nvae_codec.__version__ == version("nvae-codec")
