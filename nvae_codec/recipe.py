@@ -185,7 +185,7 @@ class Recipe:
         """Raise RecipeError where values do not fit together."""
         plain = self.name.replace("-", "").replace("_", "")
         _require(plain.isascii() and plain.isalnum(), self, "name")
-        _require(self.training.crop % self.stride == 0, self.training, "crop")
+        _require(self.training.crop % self.stride == 0, self.training, "crop", "training.")
         if self.likelihood.levels:
             fine = self.network.patch * 2**self.network.preprocess_blocks
             # the hierarchy's features feed the phases at the resolution of the first phase's pixels
@@ -201,10 +201,10 @@ class Recipe:
         return self.network.stride
 
 
-def _require(condition: bool, owner: Any, name: str) -> None:
+def _require(condition: bool, owner: Any, name: str, prefix: str = "") -> None:
     if not condition:
         text = next(f.metadata.get("help", "") for f in dataclasses.fields(owner) if f.name == name)
-        raise RecipeError(f"{name} = {getattr(owner, name)!r} is not possible: {text}")
+        raise RecipeError(f"{prefix}{name} = {getattr(owner, name)!r} is not possible: {text}")
 
 
 def parse_recipe(text: str) -> Recipe:
