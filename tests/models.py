@@ -168,7 +168,9 @@ def make_picture(height: int, width: int, seed: int = 0, noise: float = 6.0) -> 
     y, x = np.mgrid[0:height, 0:width]
     light = 128 + 60 * np.sin(x / 17 + seed) * np.cos(y / 23) + 40 * (x + y > (height + width) / 2)
     colours = light[..., None] + np.array([12, 0, -20]) + rng.normal(0, noise, (height, width, 1))
-    return np.clip(np.rint(colours + rng.normal(0, noise / 4, (height, width, 3))), 0, 255).astype(np.uint8)
+    colours += rng.normal(0, noise / 4, (height, width, 3))
+    picture: NDArray[np.uint8] = np.clip(np.rint(colours), 0, 255).astype(np.uint8)
+    return picture
 
 
 def save_pictures(folder: Path, count: int = 3, side: int = 48) -> Path:
@@ -183,7 +185,7 @@ def save_pictures(folder: Path, count: int = 3, side: int = 48) -> Path:
 def frozen_network(which: str = "phases of two levels") -> tuple[Nvae, Frozen]:
     """A perturbed network of a recipe, and what freezing makes of it."""
     network = make_network(make_recipe(which))
-    return network, freeze(network, random_crops(4, 64).split(2))
+    return network, freeze(network, [random_crops(4, 64)])
 
 
 def frozen_model(which: str = "phases of two levels") -> FrozenModel:
