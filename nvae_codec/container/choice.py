@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Protocol
 
 from nvae_codec.container.image import write_model_file, write_pixels_file, write_png_file, write_webp_file
 from nvae_codec.errors import UnsupportedImageError
 from nvae_codec.images.picture import RGB8, Picture
-from nvae_codec.images.webp import LARGEST_SIDE
 from nvae_codec.model_library import ImageCodec
 
 METHODS = ("auto", "model", "webp", "stored")
@@ -63,7 +63,7 @@ def _write_smallest(picture: Picture, codecs: ChosenCodec) -> bytes:
         files.append(write_pixels_file(picture))
         if picture.colour == RGB8:
             files.append(write_model_file(picture, codecs.chosen()))
-        if max(picture.width, picture.height) <= LARGEST_SIDE:
+        with contextlib.suppress(UnsupportedImageError):  # too wide for WebP, or too much for its memory
             files += _try_webp(picture, min(len(file) for file in files))
     return min(files, key=len)
 

@@ -1,6 +1,6 @@
 """A file's header and its place between magic and trailer; ``docs/format.md`` describes every byte of it.
 
-    magic d6 4e 56 ┬ version ┬ kind, colour, metadata? ┬ [model, 4] ┬ width ┬ height ┬ [plan] ┬ content checksum, 8
+    magic d6 4e ┬ version ┬ kind, colour, metadata? ┬ [model, 4] ┬ width ┬ height ┬ [plan] ┬ content checksum, 8
     [metadata length ┬ metadata block] ┬ payload ┬ file checksum, 4
 
 The payload has no length of its own: it ends where the last four bytes begin.
@@ -16,7 +16,7 @@ from nvae_codec.container.varints import LARGEST, ByteReader, pack_varint
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.picture import COLOURS, PIXEL_COLOURS, RGB8, Colour
 
-MAGIC = b"\xd6NV"  # the first byte is no ASCII (and no UTF-8 before an N), so that text tools keep away
+MAGIC = b"\xd6N"  # the first byte is no ASCII (and no UTF-8 before an N), so that text tools keep away
 VERSION = 1
 ID_BYTES = 4  # how much of a model's identity a header carries
 
@@ -82,13 +82,15 @@ def split_parts(data: bytes) -> Parts:
     """
     if not data:
         raise DamagedFileError("empty file")
-    if data[:3] != MAGIC:
+    if not data.startswith(MAGIC):
         raise DamagedFileError("truncated .nvae file" if MAGIC.startswith(data) else "not an .nvae file")
     if len(data) < len(MAGIC) + 1 + FILE_CHECKSUM_BYTES:
         raise DamagedFileError("truncated .nvae file")
-    if data[3] != VERSION:
-        newer = f"; this nvae-codec reads version {VERSION}: a newer one may read it" if data[3] > VERSION else ""
-        raise DamagedFileError(f"a file of format version {data[3]}{newer}")
+    if data[len(MAGIC)] != VERSION:
+        newer = (
+            f"; this nvae-codec reads version {VERSION}: a newer one may read it" if data[len(MAGIC)] > VERSION else ""
+        )
+        raise DamagedFileError(f"a file of format version {data[len(MAGIC)]}{newer}")
     end = len(data) - FILE_CHECKSUM_BYTES
     if bytes_checksum(memoryview(data)[:end]) != data[end:]:
         raise DamagedFileError("damaged or truncated: its checksum is wrong")

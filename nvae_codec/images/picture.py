@@ -75,15 +75,19 @@ class Picture:
     @classmethod
     def from_pixels(cls, pixels: NDArray[np.uint8], chunks: tuple[Chunk, ...] = ()) -> Picture:
         """A picture of 8-bit pixels: (H, W) gray, or (H, W, C) with 2 (gray and alpha), 3 (RGB) or 4 (RGBA)."""
-        channels = 1 if pixels.ndim == 2 else pixels.shape[-1]
         height, width = pixels.shape[:2]
-        return cls(width, height, PIXEL_COLOURS[channels], pixels, chunks)
+        return cls(width, height, colour_of(pixels), pixels, chunks)
 
     def require_pixels(self, for_what: str) -> NDArray[np.uint8]:
         """The pixels; raises UnsupportedImageError where the picture is kept as a file only."""
         if self.pixels is None:
             raise UnsupportedImageError(f"{for_what} takes 8-bit pixels, but this picture {self.why_file_only}")
         return self.pixels
+
+
+def colour_of(pixels: NDArray[np.uint8]) -> Colour:
+    """The colour of 8-bit pixels, by their channels."""
+    return PIXEL_COLOURS[1 if pixels.ndim == 2 else pixels.shape[-1]]
 
 
 def same_picture(one: Picture, other: Picture) -> bool:

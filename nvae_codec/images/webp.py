@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
-from nvae_codec.images.picture import Colour
+from nvae_codec.images.picture import Colour, colour_of
 
 LARGEST_SIDE = 16383  # what VP8L's 14 bits hold
 BEST = (6, 100)  # method and quality (effort): the smallest files that libwebp makes, at 0.06 megapixels a second
@@ -29,12 +29,18 @@ def encode_webp(pixels: NDArray[np.uint8], effort: tuple[int, int] = BEST) -> by
     if pixels.ndim == 2 or pixels.shape[2] == 2:
         image = image.convert("RGB" if pixels.ndim == 2 else "RGBA")
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", lossless=True, exact=True, method=method, quality=quality)
+    try:
+        image.save(buffer, "WEBP", lossless=True, exact=True, method=method, quality=quality)
+    except (OSError, ValueError) as error:  # so Pillow reports that libwebp found too little memory, among others
+        raise UnsupportedImageError(f"libwebp cannot code it: {error}") from error
     data = buffer.getvalue()
     length = int.from_bytes(data[16:20], "little")
     if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or length > len(data) - 20:
         raise UnsupportedImageError("this build of libwebp wrote something else than a plain lossless file")
-    return data[20 : 20 + length]
+    stream = data[20 : 20 + length]
+    if not np.array_equal(decode_webp(stream, width, height, colour_of(pixels)), pixels):
+        raise UnsupportedImageError("this build of libwebp did not keep every pixel")
+    return stream
 
 
 def decode_webp(stream: bytes, width: int, height: int, colour: Colour) -> NDArray[np.uint8]:

@@ -42,9 +42,7 @@ def test_the_sound_ones_come_back(run: Run, tmp_path: Path) -> None:
         assert (one.samples == other.samples).all()
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"Just a text.\n", b"\0" * 300, b"\xd6NV"], ids=["empty", "text", "zeros", "cut"]
-)
+@pytest.mark.parametrize("data", [b"", b"Just a text.\n", b"\0" * 300, b"\xd6N"], ids=["empty", "text", "zeros", "cut"])
 @pytest.mark.parametrize("command", ["compress", "decompress", "test", "info"])
 def test_what_is_no_picture_is_refused(run: Run, tmp_path: Path, command: str, data: bytes) -> None:
     source = tmp_path / "strange"

@@ -97,7 +97,9 @@ def test_large_pictures_pay_for_the_slow_webp_only_where_it_may_win(monkeypatch:
     efforts.clear()
     wide = Picture.from_pixels(np.zeros((1, 20_000, 3), np.uint8))
     assert same_picture(wide, read_file(write_file(wide, "auto", CODECS), CODECS))
-    assert efforts == []  # too wide for WebP
+    assert efforts == [(6, 100)]  # tried, and refused, as it is too wide
+
+    efforts.clear()
 
     class Winner(FakeCodec):
         def encode(self, pixels: Pixels) -> tuple[list[int], bytes]:
