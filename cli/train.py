@@ -86,9 +86,12 @@ def train_command(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     files = list_images(data)
-    held_out_files = list_images(valid) if valid is not None else files[::20]
-    if valid is None:
-        files = [file for file in files if file not in set(held_out_files)]
+    if valid is not None:
+        held_out_files = list_images(valid)
+    elif len(files) > 1:
+        held_out_files, files = files[::20], [file for index, file in enumerate(files) if index % 20]
+    else:
+        raise NvaeCodecError(f"{data}: one image cannot be both trained on and held out; give --valid")
     held_out = held_out_crops(held_out_files, valid_crop, described.stride)
     folder = ImageFolder(files, described.training.crop)
     click.echo(
@@ -118,7 +121,7 @@ def print_line(line: dict[str, Any]) -> None:
         f"step {line['step']}",
         f"{line['steps_per_second']:.2f}/s",
         f"rate {line['rate']:.2e}",
-        f"train {line['train_bits_per_dim']:.4f}",
+        "train skipped" if line["train_bits_per_dim"] is None else f"train {line['train_bits_per_dim']:.4f}",
         f"valid {valid['bits_per_dim']:.4f} bits/dim",
         "KL " + " ".join(f"{value:.4f}" for value in valid["kl"]),
         "active " + " ".join(f"{value:.2f}" for value in valid["active"]),

@@ -78,6 +78,7 @@ def part_of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
+@torch.no_grad()
 def restore_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Give an optimizer the moments of a checkpoint."""
     states: dict[int, dict[str, Tensor]] = {}
@@ -85,7 +86,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, tens
         found = part_of(tensors, f"optimizer.{name}.")
         # names may be prefixes of one another: the moments have no dot in theirs
         states[index] = {
-            key: value.to(parameter.device) if key != "step" else value
+            # in the layout of their weights, which is what the optimizer is fast with
+            key: torch.empty_like(parameter).copy_(value) if key != "step" else value
             for key, value in found.items()
             if "." not in key
         }

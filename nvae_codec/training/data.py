@@ -19,16 +19,19 @@ def list_images(folder: str | Path) -> list[Path]:
     """All image files below a folder (or the one file), sorted. Raises NvaeCodecError where there are none."""
     folder = Path(folder)
     files = [folder] if folder.is_file() else sorted(folder.rglob("*"))
-    found = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    found = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
     if not found:
         raise NvaeCodecError(f"{folder}: no images here")
     return found
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """A picture as uint8 (H, W, 3)."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    """A picture as uint8 (H, W, 3). Raises NvaeCodecError where a file is none."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
+        raise NvaeCodecError(f"{path}: not a picture that can be read ({type(error).__name__})") from None
 
 
 class ImageFolder:
@@ -69,7 +72,7 @@ class ImageFolder:
 def held_out_crops(files: list[Path], side: int, stride: int) -> NDArray[np.uint8]:
     """The middle of each picture, uint8 (N, 3, side, side); smaller pictures set the side, in steps of the stride."""
     pictures = [read_rgb(file) for file in files]
-    side = min([side] + [n - n % stride for p in pictures for n in p.shape[:2]])
+    side = min([side] + [n for picture in pictures for n in picture.shape[:2]]) // stride * stride
     if side < stride:
         raise NvaeCodecError(f"held-out pictures must have sides of at least {stride} pixels")
     middle = []

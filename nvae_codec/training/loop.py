@@ -105,13 +105,20 @@ class Trainer:
         if torch.isfinite(norm):
             self.optimizer.step()
             self.skipped = 0
+            self.average.update(self.network, self.step + 1)
         else:
             self.skipped += 1
             if self.skipped >= PERSISTENT:
                 raise NvaeCodecError(f"{PERSISTENT} steps in a row had no finite gradient; lower training.rate")
+            self._heal()
         self.step += 1
-        self.average.update(self.network, self.step)
         return bits
+
+    def _heal(self) -> None:
+        """Give batch normalisation its averaged statistics back where a skipped step has ruined its own for ever."""
+        for name, value in self.network.named_buffers():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                value.copy_(self.average.state[name])
 
     def save(self, **more: Any) -> None:
         """Write the checkpoint."""
@@ -174,6 +181,15 @@ def latent_strides(recipe: Recipe) -> list[int]:
     return [finest * 2**scale for scale in reversed(range(len(network.groups))) for _ in range(network.groups[scale])]
 
 
+def mean_of_steps(sums: list[tuple[float, NDArray[np.float64]]]) -> dict[str, Any]:
+    """Bits/dim of the steps since the last report, from (pixels, KL a group) each; None where all were skipped."""
+    if not sums:
+        return {"train_bits_per_dim": None, "train_kl": None}
+    kl = np.mean([k for _, k in sums], axis=0)
+    total = float(np.mean([p for p, _ in sums]) + kl.sum())
+    return {"train_bits_per_dim": round(total, 5), "train_kl": [round(float(v), 5) for v in kl]}
+
+
 def train(
     trainer: Trainer, data: ImageFolder, held_out: NDArray[np.uint8], report: Callable[[dict[str, Any]], None]
 ) -> None:
@@ -191,31 +207,32 @@ def train(
     average = place(Nvae(recipe), trainer.device)
     begin = last = reported = saved = time.monotonic()
     sums: list[tuple[float, NDArray[np.float64]]] = []
+    steps = 0
     try:
         while trainer.step < recipe.training.steps and not stopped:
             bits = trainer.take_step(data)
             now = time.monotonic()
             trainer.seconds, last = trainer.seconds + now - last, now
-            sums.append((float(bits.pixels.sum().detach()), bits.kl.detach().cpu().double().numpy()))
+            if not trainer.skipped:
+                sums.append((float(bits.pixels.sum().detach()), bits.kl.detach().cpu().double().numpy()))
+            steps += 1
             done = trainer.step == recipe.training.steps
             stopped = stopped or (options.minutes is not None and now - begin > 60 * options.minutes)
             if now - reported >= options.report_seconds or done or stopped:
                 average.load_state_dict(trainer.average.state)
-                kl = np.mean([k for _, k in sums], axis=0)
                 line = {
                     "step": trainer.step,
                     "seconds": round(trainer.seconds, 1),
-                    "steps_per_second": round(len(sums) / (now - reported), 2),
+                    "steps_per_second": round(steps / (now - reported), 2),
                     "rate": learning_rate(recipe.training, trainer.step),
-                    "train_bits_per_dim": round(float(np.mean([p for p, _ in sums]) + kl.sum()), 5),
-                    "train_kl": [round(float(v), 5) for v in kl],
+                    **mean_of_steps(sums),
                     "skipped": trainer.skipped,
                     "valid": measure(average, held_out),
                 }
                 with (trainer.run / "log.jsonl").open("a", encoding="utf-8") as log:
                     log.write(json.dumps(line) + "\n")
                 report(line)
-                reported, sums = time.monotonic(), []
+                reported, sums, steps = time.monotonic(), [], 0
                 if now - saved >= options.save_seconds or done or stopped:
                     trainer.save(valid=line["valid"])
                     saved = time.monotonic()

@@ -55,7 +55,7 @@ def one_step(text: str) -> Nvae:
     assert len(elbo.pixels) == 1 + 3 * recipe.likelihood.levels
     loss = torch.stack(elbo.pixels).sum() + torch.cat(elbo.kl, 1).sum()
     assert torch.isfinite(loss)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
@@ -76,11 +76,8 @@ def test_patches_of_pixels(patch: int, blocks: int) -> None:
     one_step(change(OFFICIAL, f"network.patch = {patch}", f"network.preprocess_blocks = {blocks}"))
     if patch > 1:
         levels = patch.bit_length() - 1
-        one_step(
-            change(
-                PHASED, f"network.patch = {patch}", f"likelihood.levels = {levels}", f"network.preprocess_blocks = {blocks}"
-            )
-        )  # fmt: skip
+        phased = change(PHASED, f"network.patch = {patch}", f"likelihood.levels = {levels}")
+        one_step(change(phased, f"network.preprocess_blocks = {blocks}"))
 
 
 def test_three_scales_of_several_groups() -> None:

@@ -1,0 +1,68 @@
+"""The average of the weights, and a run's state on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from nvae_codec.errors import NvaeCodecError
+from nvae_codec.training.checkpoint import FILE, Average, load_average, part_of, read_checkpoint
+from nvae_codec.training.loop import Options, Trainer
+from tests.models import make_recipe
+
+
+def test_the_average_moves_towards_the_weights() -> None:
+    network = nn.Linear(1, 1)
+    nn.init.zeros_(network.weight)
+    average = Average(network, 0.9)
+    nn.init.ones_(network.weight)
+    average.update(network, step=10_000)
+    assert float(average.state["weight"]) == pytest.approx(0.1)
+    average.update(network, step=10_000)
+    assert float(average.state["weight"]) == pytest.approx(0.19)
+    # early on it moves faster, so that it forgets where it began
+    average.update(network, step=10)
+    assert float(average.state["weight"]) == pytest.approx(0.19 + 0.81 / 2)
+    assert average.state["weight"].data_ptr() != network.weight.data_ptr()
+
+
+def test_the_average_copies_counts() -> None:
+    network = nn.BatchNorm2d(2)
+    average = Average(network, 0.99)
+    network(torch.randn(4, 2, 3, 3))
+    average.update(network, 10_000)
+    assert int(average.state["num_batches_tracked"]) == 1
+    assert network.running_mean is not None
+    torch.testing.assert_close(average.state["running_mean"], network.running_mean * 0.01)
+
+
+def test_a_checkpoint_holds_recipe_weights_and_average(tmp_path: Path) -> None:
+    recipe = make_recipe()
+    trainer = Trainer(recipe, tmp_path, Options(), resume=False)
+    trainer.average.state["hierarchy.start.value"] += 1
+    trainer.save(valid={"bits_per_dim": 3.0})
+    saved, tensors, done = read_checkpoint(tmp_path)
+    assert saved == recipe
+    assert done["step"] == 0
+    assert done["valid"] == {"bits_per_dim": 3.0}
+    assert set(part_of(tensors, "network.")) == set(trainer.network.state_dict())
+    assert not list(tmp_path.glob("*.part"))
+    recipe, network, _ = load_average(tmp_path)
+    assert not network.training
+    assert bool((network.hierarchy.start.value == trainer.network.hierarchy.start.value + 1).all())
+
+
+def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(NvaeCodecError, match="no checkpoint here"):
+        read_checkpoint(tmp_path)
+    (tmp_path / FILE).write_bytes(b"something else")
+    with pytest.raises(NvaeCodecError, match="not a checkpoint") as error:
+        read_checkpoint(tmp_path)
+    assert "\n" not in str(error.value)
+    save_file({"a": torch.zeros(1)}, str(tmp_path / FILE))
+    with pytest.raises(NvaeCodecError, match="not a checkpoint of a training run"):
+        read_checkpoint(tmp_path)

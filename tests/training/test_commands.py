@@ -1,0 +1,120 @@
+"""The commands train and freeze, on a run of a few steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from nvae_codec.cli.freeze import freeze_command, spread
+from nvae_codec.cli.train import train_command
+from PIL import Image
+
+from nvae_codec.coding.codec import load_codec
+from nvae_codec.errors import NvaeCodecError
+from nvae_codec.exact.model_file import read_model
+from nvae_codec.recipe import parse_recipe
+from nvae_codec.training.checkpoint import FILE, read_checkpoint
+from tests.models import PHASED, make_picture, save_pictures
+
+
+def invoke(*arguments: object) -> Result:
+    """Run train; errors of ours pass through, as the main command shows them in one line."""
+    return CliRunner().invoke(train_command, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
+    path.write_text(PHASED)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def run(recipe: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six steps."""
+    run = tmp_path_factory.mktemp("run")
+    result = invoke(recipe, "--data", pictures, "--out", run, "--steps", 6, "--device", "cpu", "--valid-crop", 32)
+    assert result.exit_code == 0
+    assert "step 6" in result.stdout
+    assert "bits/dim" in result.stdout
+    assert "KL" in result.stdout
+    assert "held out: 1 crops of 32 pixels" in result.stderr
+    return run
+
+
+def test_a_dry_run_prints_the_recipe_and_leaves_nothing(recipe: Path, pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = invoke(recipe, "--data", pictures, "--out", run, "--steps", 9, "--dry-run")
+    assert result.exit_code == 0
+    assert parse_recipe(result.stdout).training.steps == 9
+    assert "2 images" in result.stderr
+    assert not run.exists()
+
+
+def test_a_run_is_not_overwritten_but_resumed(recipe: Path, pictures: Path, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(NvaeCodecError, match="a run is here already; --resume goes on with it"):
+        invoke(recipe, "--data", pictures, "--out", run, "--steps", 6)
+    with pytest.raises(NvaeCodecError, match="no checkpoint here"):
+        invoke(recipe, "--data", pictures, "--out", tmp_path / "none", "--resume")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / FILE).write_bytes((run / FILE).read_bytes())
+    result = invoke(recipe, "--data", pictures, "--out", copy, "--steps", 8, "--resume", "--device", "cpu")
+    assert result.exit_code == 0
+    assert "step 6 of 8" in result.stderr
+    assert read_checkpoint(copy)[2]["step"] == 8
+
+
+def test_a_run_stops_after_its_minutes(recipe: Path, pictures: Path, tmp_path: Path) -> None:
+    result = invoke(
+        recipe, "--data", pictures, "--out", tmp_path, "--steps", 100_000, "--minutes", 1e-6, "--device", "cpu"
+    )
+    assert result.exit_code == 0
+    assert read_checkpoint(tmp_path)[2]["step"] < 1000
+
+
+def test_one_picture_alone_needs_others_to_measure_on(recipe: Path, tmp_path: Path) -> None:
+    Image.fromarray(make_picture(32, 32)).save(tmp_path / "one.png")
+    with pytest.raises(NvaeCodecError, match="give --valid"):
+        invoke(recipe, "--data", tmp_path, "--out", tmp_path / "run", "--dry-run")
+    assert invoke(recipe, "--data", tmp_path, "--valid", tmp_path, "--out", tmp_path / "run", "--dry-run").stdout
+
+
+def test_usage_errors_are_told(recipe: Path, pictures: Path, tmp_path: Path) -> None:
+    assert invoke(recipe, "--out", tmp_path).exit_code == 2
+    assert invoke(recipe, "--data", pictures, "--out", tmp_path, "--steps", 0).exit_code == 2
+    assert invoke(tmp_path / "none.toml", "--data", pictures, "--out", tmp_path).exit_code == 2
+
+
+def test_freezing_makes_a_model_that_codes(run: Path, pictures: Path, tmp_path: Path) -> None:
+    path, report_file = tmp_path / "model.safetensors", tmp_path / "report.json"
+    arguments = [run, "-o", path, "--calibrate", pictures, "--crop", 32, "--name", "six", "--report", report_file]
+    result = CliRunner().invoke(freeze_command, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "model      six" in result.stdout
+    report = json.loads(report_file.read_text())
+    assert report["steps"] == 6
+    assert report["crops"] == 3
+    assert report["exact_over_float"] == pytest.approx(1, abs=0.02)
+    assert read_model(path).identity.hex() == report["identity"]
+    assert 0 < report["largest_accumulator_bits"] <= 24
+    codec = load_codec(path, device="cpu")
+    picture = make_picture(40, 30, 5)
+    assert (codec.decode(40, 30, *codec.encode(picture)) == picture).all()
+    with pytest.raises(NvaeCodecError, match="exists already; -f overwrites it"):
+        CliRunner().invoke(freeze_command, [str(a) for a in arguments], catch_exceptions=False)
+    assert CliRunner().invoke(freeze_command, [str(a) for a in [*arguments, "-f"]]).exit_code == 0
+
+
+def test_images_for_freezing_are_spread_over_the_folder() -> None:
+    files = [Path(f"{index:03}.png") for index in range(100)]
+    assert len(spread(files, 32)) <= 32
+    assert spread(files[:10], 32) == files[:10]
+    assert spread(files, 1) == files[:1]

@@ -1,0 +1,172 @@
+"""Runs: the loss falls, a resumed run is the run that was never stopped, and what stops one says why."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nvae_codec.errors import NvaeCodecError
+from nvae_codec.recipe import parse_recipe, read_recipe
+from nvae_codec.training import loop
+from nvae_codec.training.checkpoint import FILE, read_checkpoint
+from nvae_codec.training.data import ImageFolder, held_out_crops, list_images
+from nvae_codec.training.loop import Options, Trainer, latent_strides, measure, train
+from tests.models import RECIPES, change, make_recipe, save_pictures
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
+    return ImageFolder(list_images(save_pictures(tmp_path_factory.mktemp("pictures"))), 16)
+
+
+def held_out(folder: ImageFolder) -> Any:
+    return held_out_crops(folder.files, 32, 8)
+
+
+def everything(trainer: Trainer) -> dict[str, Tensor]:
+    """Weights, average and optimizer state."""
+    tensors = {f"network.{name}": value for name, value in trainer.network.state_dict().items()}
+    tensors |= {f"average.{name}": value for name, value in trainer.average.state.items()}
+    for index, state in trainer.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+    return {name: value.clone() for name, value in tensors.items()}
+
+
+def test_the_loss_falls_and_is_logged(folder: ImageFolder, tmp_path: Path) -> None:
+    trainer = Trainer(make_recipe(), tmp_path, Options(report_seconds=0), resume=False)
+    before = measure(trainer.network, held_out(folder))
+    lines: list[dict[str, Any]] = []
+    train(trainer, folder, held_out(folder), lines.append)
+    assert lines[-1]["step"] == trainer.step == 40
+    assert lines[-1]["valid"]["bits_per_dim"] < before["bits_per_dim"] - 0.5
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert logged == lines
+    for line in lines:
+        assert len(line["valid"]["kl"]) == len(line["valid"]["active"]) == len(line["train_kl"]) == 2
+        assert all(0 <= share <= 1 for share in line["valid"]["active"])
+        total = sum(line["valid"]["pixels"]) + sum(line["valid"]["kl"])
+        assert line["valid"]["bits_per_dim"] == pytest.approx(total, abs=1e-3)
+    assert read_recipe(tmp_path / "recipe.toml") == make_recipe()
+    assert read_checkpoint(tmp_path)[2]["step"] == 40
+
+
+@pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
+def test_a_resumed_run_is_the_one_that_was_never_stopped(folder: ImageFolder, tmp_path: Path, which: str) -> None:
+    recipe = make_recipe(which)
+    straight = Trainer(recipe, tmp_path / "straight", Options(), resume=False)
+    for _ in range(8):
+        straight.take_step(folder)
+    broken = Trainer(recipe, tmp_path, Options(), resume=False)
+    for _ in range(4):
+        broken.take_step(folder)
+    broken.save()
+    resumed = Trainer(recipe, tmp_path, Options(), resume=True)
+    assert resumed.step == 4
+    torch.rand(7)  # whatever was drawn in between
+    for _ in range(4):
+        resumed.take_step(folder)
+    one, other = everything(straight), everything(resumed)
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_measuring_on_the_way_changes_nothing(folder: ImageFolder, tmp_path: Path) -> None:
+    quiet, watched = (Trainer(make_recipe(), tmp_path, Options(), resume=False) for _ in range(2))
+    for _ in range(3):
+        quiet.take_step(folder)
+        watched.take_step(folder)
+        assert measure(watched.network, held_out(folder)) == measure(watched.network, held_out(folder))
+    one, other = everything(quiet), everything(watched)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_resuming_takes_another_training_but_no_other_network(folder: ImageFolder, tmp_path: Path) -> None:
+    trainer = Trainer(make_recipe(), tmp_path, Options(), resume=False)
+    trainer.take_step(folder)
+    trainer.save()
+    text = RECIPES["phases of two levels"]
+    longer = Trainer(parse_recipe(change(text, "training.steps = 99")), tmp_path, Options(), resume=True)
+    assert longer.step == 1
+    with pytest.raises(NvaeCodecError, match="another network"):
+        Trainer(parse_recipe(change(text, "network.width = 12")), tmp_path, Options(), resume=True)
+    with pytest.raises(NvaeCodecError, match="no checkpoint here"):
+        Trainer(make_recipe(), tmp_path / "elsewhere", Options(), resume=True)
+
+
+def test_a_request_to_end_saves_first(folder: ImageFolder, tmp_path: Path) -> None:
+    trainer = Trainer(make_recipe("phases of two levels", "training.steps = 100000"), tmp_path, Options(), resume=False)
+    take_step, handler = trainer.take_step, signal.getsignal(signal.SIGTERM)
+
+    def interrupted(data: ImageFolder) -> Any:
+        if trainer.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take_step(data)
+
+    trainer.take_step = interrupted  # type: ignore[method-assign]
+    lines: list[dict[str, Any]] = []
+    train(trainer, folder, held_out(folder), lines.append)
+    assert read_checkpoint(tmp_path)[2]["step"] == trainer.step == 4
+    assert len(lines) == 1
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_a_time_budget_ends_a_run_that_can_be_resumed(folder: ImageFolder, tmp_path: Path) -> None:
+    recipe = make_recipe("phases of two levels", "training.steps = 100000")
+    trainer = Trainer(recipe, tmp_path, Options(minutes=1e-9), resume=False)
+    train(trainer, folder, held_out(folder), lambda line: None)
+    assert trainer.step == 1
+    assert Trainer(recipe, tmp_path, Options(), resume=True).step == 1
+
+
+@pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
+def test_a_step_without_a_finite_gradient_leaves_no_trace(folder: ImageFolder, tmp_path: Path, which: str) -> None:
+    trainer = Trainer(make_recipe(which), tmp_path, Options(), resume=False)
+    trainer.take_step(folder)
+    stem, before = trainer.network.hierarchy.encoder.stem, everything(trainer)
+    hook = stem.register_forward_hook(lambda module, inputs, output: output * torch.nan)
+    trainer.take_step(folder)
+    hook.remove()
+    assert trainer.skipped == 1
+    assert trainer.step == 2
+    after = everything(trainer)
+    parameters = {name for name, _ in trainer.network.named_parameters()}
+    for name, value in after.items():
+        assert torch.isfinite(value).all(), name
+        if name.removeprefix("network.") in parameters or name.startswith("optimizer."):
+            assert torch.equal(value, before[name]), name
+    trainer.take_step(folder)
+    assert trainer.skipped == 0
+
+
+def test_persistent_failure_ends_the_run_with_one_error(
+    folder: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "PERSISTENT", 5)
+    trainer = Trainer(make_recipe(), tmp_path, Options(report_seconds=0), resume=False)
+    trainer.take_step(folder)
+    trainer.save()
+    trainer.network.hierarchy.encoder.stem.register_forward_hook(lambda module, inputs, output: output * torch.inf)
+    with pytest.raises(NvaeCodecError, match=r"5 steps in a row had no finite gradient; lower training\.rate"):
+        train(trainer, folder, held_out(folder), lambda line: None)
+    assert read_checkpoint(tmp_path)[2]["step"] == 1
+    for line in (tmp_path / "log.jsonl").read_text().splitlines():
+        assert "NaN" not in line
+
+
+def test_strides_of_latents_from_the_top() -> None:
+    assert latent_strides(make_recipe("phases of two levels")) == [8, 4]
+    assert latent_strides(make_recipe("official: batch norm, gates, swish")) == [4, 2, 2]
+
+
+def test_the_checkpoint_of_a_run_is_one_file(folder: ImageFolder, tmp_path: Path) -> None:
+    trainer = Trainer(make_recipe("phases of two levels", "training.steps = 1"), tmp_path, Options(), resume=False)
+    train(trainer, folder, np.ascontiguousarray(held_out(folder)[:1]), lambda line: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE, "log.jsonl", "recipe.toml"]
