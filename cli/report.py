@@ -14,7 +14,12 @@ from .files import Job
 
 def print_error(reason: str, name: str = "") -> None:
     """One line on stderr: ``nvae-codec: FILE: reason``."""
-    print(" ".join(f"nvae-codec: {name}{': ' if name else ''}{reason}".split()), file=sys.stderr)
+    _say(" ".join(f"nvae-codec: {name}{': ' if name else ''}{reason}".split()))
+
+
+def _say(line: str) -> None:
+    """A line on stderr; on a terminal it takes the progress bar's, which is then drawn again below."""
+    print(("\r\x1b[K" if sys.stderr.isatty() else "") + line, file=sys.stderr)
 
 
 def explain(error: BaseException) -> str:
@@ -49,7 +54,7 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], str], *, quiet: bool, ve
                     traceback.print_exc()
             else:
                 if verbose:
-                    print(line, file=sys.stderr)
+                    _say(line)
             advance(job)
     return int(failed)
 
@@ -63,6 +68,7 @@ def _progress(jobs: Sequence[Job], *, quiet: bool) -> Iterator[Callable[[Job], N
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(jobs[0].name if len(jobs) == 1 else f"{len(jobs)} files", total=sum(j.size for j in jobs))
         yield lambda job: bar.advance(task, job.size)

@@ -39,4 +39,4 @@ def test_command(
         return f"{job.name}: {picture.width}x{picture.height} {picture.colour.mode}"
 
     jobs = [job for name in inputs for job in find_files(name, (".nvae",))]
-    return run_jobs(jobs, check, quiet=quiet, verbose=verbose)
+    return run_jobs(jobs, check, quiet=True, verbose=verbose)  # its lines are the progress
