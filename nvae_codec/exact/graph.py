@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nvae_codec.errors import NumericsError
-from nvae_codec.exact.operations import Input, Operation
+from nvae_codec.exact.operations import Convolve, Input, Operation
 
 
 class Graph:
@@ -29,7 +29,10 @@ class Graph:
         self.inputs = {name: op for name, op in self.operations.items() if isinstance(op, Input)}
 
     def evaluate(self, wanted: Sequence[str] | None = None, *, debug: bool = False) -> Evaluation:
-        """Begin a walk that will take the ``wanted`` outputs (all by default), each once."""
+        """Begin a walk that will take the ``wanted`` outputs (all by default), each once.
+
+        With ``debug`` every accumulator and result is checked to be whole; NumericsError where one is not.
+        """
         return Evaluation(self, list(self.outputs) if wanted is None else list(wanted), debug=debug)
 
     def to(self, device: torch.device) -> Graph:
@@ -92,9 +95,13 @@ class Evaluation:
         return self._use(wanted)
 
     def _run(self, operation: Operation) -> Tensor:
-        result = operation.run([self.values[source] for source in operation.inputs])
-        if self.debug and not torch.equal(result, result.round()):
-            raise NumericsError(f"{operation.name} is not a whole number")
+        inputs = [self.values[source] for source in operation.inputs]
+        result = operation.run(inputs)
+        if self.debug:
+            # a sum that came out fractional was not exact, though rounding hides it in the result
+            for value in (operation.accumulate(inputs) if isinstance(operation, Convolve) else result, result):
+                if not torch.equal(value, value.round()):
+                    raise NumericsError(f"{operation.name} is not a whole number")
         for source in operation.inputs:
             self._use(source)
         return result

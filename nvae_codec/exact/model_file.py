@@ -25,6 +25,11 @@ from nvae_codec.exact.tables import Tables
 
 FORMAT = "nvae-codec exact 1"
 Arrays = dict[str, NDArray[Any]]
+NOT_A_MODEL = (
+    SafetensorError, ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError, ArithmeticError,
+    MemoryError,
+)  # fmt: skip
+"""What reading bytes that are no model may raise."""
 SCALARS = ("stride", "levels", "components", "bounded_colour", "pixel_bits", "latent_bits")
 
 
@@ -57,13 +62,15 @@ def read_model(path: str | Path) -> FrozenModel:
         length = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + length])["__metadata__"]
         if metadata["format"] != FORMAT:
-            raise ModelFileError(f"{path}: a model of another version ({metadata['format']})")
+            raise ModelFileError(f"a model of another version ({metadata['format']})")
         arrays = load(data)
         if _identify(arrays, metadata["description"]) != bytes.fromhex(metadata["identity"]):
-            raise ModelFileError(f"{path}: damaged (its identity does not match)")
+            raise ModelFileError("damaged (its identity does not match)")
         model = _rebuild(arrays, json.loads(metadata["description"]), metadata)
         prove_exact(model.graph)
-    except (SafetensorError, ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    except NOT_A_MODEL as error:
         raise ModelFileError(f"{path}: not a model file ({type(error).__name__})") from None
     return model
 

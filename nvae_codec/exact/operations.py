@@ -63,12 +63,16 @@ class Convolve(Operation):
     shuffle: int = 1
     double: bool = False
 
-    def run(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Convolve, multiply, round, clamp."""
+    def accumulate(self, inputs: Sequence[Tensor]) -> Tensor:
+        """w * x + b: whole numbers, float64 with ``double``."""
         x, weight, bias = inputs[0], self.weight, self.bias
         if self.double:
             x, weight, bias = x.double(), weight.double(), bias.double()
-        out = F.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)
+        return F.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)
+
+    def run(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Convolve, multiply, round, clamp."""
+        out = self.accumulate(inputs)
         multiplier = self.multiplier.to(out.dtype).view(1, -1, 1, 1)
         out = out.mul_(multiplier).round_().clamp_(self.low, self.high).float()
         return F.pixel_shuffle(out, self.shuffle) if self.shuffle > 1 else out

@@ -25,6 +25,10 @@ def prove_exact(graph: Graph) -> None:
             constant = operation.constants().get(kind)
             if constant is not None and not torch.equal(constant, constant.round()):
                 raise ModelFileError(f"{operation.name}: {kind} is not whole")
+    for operation in graph.operations.values():
+        multiplier = operation.constants().get("multiplier")
+        if multiplier is not None and not bool(torch.isfinite(multiplier).all()):
+            raise ModelFileError(f"{operation.name}: a multiplier is not a number")
 
 
 def _bound(operation: ops.Operation, inputs: list[Tensor]) -> Tensor:
@@ -54,7 +58,8 @@ def _bound(operation: ops.Operation, inputs: list[Tensor]) -> Tensor:
         case ops.Fold():
             return inputs[0].repeat_interleave(operation.factor**2)
         case ops.LookUp():
-            if float(inputs[0].max()) > operation.table.numel() // 2:
+            # the middle of the table is at zero, so an even number of entries lacks one at the upper end
+            if float(inputs[0].max()) > (operation.table.numel() - 1) // 2:
                 raise ModelFileError(f"{operation.name}: an index may lie outside of the table")
             return torch.full_like(inputs[0], float(operation.table.abs().max()))
         case ops.Average():

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from nvae_codec.cli.freeze import freeze_command, spread
-from nvae_codec.cli.train import train_command
 from PIL import Image
 
 from nvae_codec.coding.codec import load_codec
@@ -17,6 +16,10 @@ from nvae_codec.exact.model_file import read_model
 from nvae_codec.recipe import parse_recipe
 from nvae_codec.training.checkpoint import FILE, read_checkpoint
 from tests.models import PHASED, make_picture, save_pictures
+
+train_command = importlib.import_module("nvae_codec.cli.train").train_command
+freeze_module = importlib.import_module("nvae_codec.cli.freeze")
+freeze_command, spread = freeze_module.freeze_command, freeze_module.spread
 
 
 def invoke(*arguments: object) -> Result:
