@@ -35,8 +35,9 @@ class Stack:
 
     def __init__(self, data: bytes = b"") -> None:
         """An empty stack, or that of :meth:`to_bytes`."""
+        data = data.rstrip(b"\0")  # zeros beyond the end are what any stack has; the coder refuses a last word of them
         words = np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32)
-        self._coder = AnsCoder(words) if words.any() else AnsCoder()
+        self._coder = AnsCoder(words) if words.size else AnsCoder()
 
     def to_bytes(self) -> bytes:
         """Everything on the stack: little-endian words of 32 bits, zero bytes at the end left out."""

@@ -44,8 +44,8 @@ def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
         likelihood = batch.likelihood(index)
         for colour, values in enumerate(batch.known_values(index)):
             intervals[index, colour] = likelihood.interval(colour, values)
-    gained = sum(width.size * model.pixel_bits - float(np.log2(width).sum()) for _, width in intervals.values())
-    record = BatchRecord.of(batch.tiles, stack.bits, stack.bits + int(gained))
+    gained = sum(width.size * model.pixel_bits - sum_log2(width) for _, width in intervals.values())
+    record = BatchRecord.of(batch.tiles, stack.bits, stack.bits + gained)
     for index, colour, slices in pixel_cuts(batch, record):
         left, width = intervals.pop((index, colour))
         for at in slices:
@@ -89,6 +89,11 @@ def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord
         for at in reversed(slices):
             left, width = latents.interval(symbols[at], at, posterior=True)
             stack.push(left, width, model.latent_bits, latents.turn(at))
+
+
+def sum_log2(width: Int32) -> int:
+    """Bits of all widths together; each in whole 256ths, so that no machine's last bit of a logarithm reaches a file."""
+    return int(np.rint(np.log2(width) * 256).astype(np.int64).sum()) >> 8
 
 
 def posterior_cuts(batch: Batch, start: int | None) -> Iterator[list[slice]]:

@@ -1,0 +1,121 @@
+"""Mixtures on integers: distributions with an interval for every value, found again from its quantiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from nvae_codec.coding.pixels import VALUES, Mixture, colour_centre, mixture_weights, split_raw
+from nvae_codec.exact.tables import PIXEL_RAW_BOUND
+from tests.models import frozen_model
+
+MODEL = "phases of two levels"
+Int32 = NDArray[np.int32]
+
+
+def random_raw(rng: np.random.Generator, shape: tuple[int, ...], extreme: bool) -> Int32:
+    """Raw parameters, the ends of their range among them."""
+    raw = rng.integers(-PIXEL_RAW_BOUND, PIXEL_RAW_BOUND + 1, shape).astype(np.int32)
+    small = rng.integers(-600, 600, shape).astype(np.int32)
+    raw = np.where(rng.random(shape) < 0.5, raw, small)
+    ends = np.where(rng.random(shape) < 0.5, -PIXEL_RAW_BOUND, PIXEL_RAW_BOUND)
+    return np.where(rng.random(shape) < 0.3, ends, raw).astype(np.int32) if extreme else raw.astype(np.int32)
+
+
+def random_mixture(seed: int, components: int, count: int, extreme: bool) -> Mixture:
+    rng = np.random.default_rng(seed)
+    mean, log_scale, logit = random_raw(rng, (3, components, count), extreme)
+    coefficients = random_raw(rng, (3, count), extreme)
+    guess = rng.choice(np.array([0, 255, 510, 1020], np.int32), count)
+    residual = [(4 * rng.choice(np.array([0, 128, 255], np.int32), count) - guess).astype(np.int32) for _ in range(2)]
+    centre = colour_centre(frozen_model(MODEL), coefficients, guess, residual[: int(rng.integers(3))])
+    return Mixture(frozen_model(MODEL), mean, log_scale, logit, centre)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10**6), st.sampled_from([1, 2, 5, 16]), st.booleans())
+def test_every_value_has_an_interval(seed: int, components: int, extreme: bool) -> None:
+    mixture = random_mixture(seed, components, 40, extreme)
+    edges = np.stack([mixture.cdf(np.full(40, k, np.int32)) for k in range(VALUES + 1)])
+    assert (edges[0] == 0).all()
+    assert (edges[-1] == 1 << mixture.bits).all()
+    assert (np.diff(edges, axis=0) >= 1).all()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10**6), st.sampled_from([1, 2, 5, 16]), st.booleans())
+def test_finding_undoes_intervals(seed: int, components: int, extreme: bool) -> None:
+    count = 300
+    mixture, rng = random_mixture(seed, components, count, extreme), np.random.default_rng(seed)
+    values = rng.choice(np.r_[0, 255, np.arange(256)], count).astype(np.int32)
+    left, width = mixture.interval(values)
+    for quantile in (left, left + width - 1, left + rng.integers(0, width)):
+        found = mixture.find(quantile.astype(np.int32))
+        assert all(np.array_equal(a, b) for a, b in zip(found, (values, left, width), strict=True))
+    quantile = rng.integers(0, 1 << mixture.bits, count).astype(np.int32)
+    value, left, width = mixture.find(quantile)
+    assert ((left <= quantile) & (quantile < left + width)).all()
+    assert all(np.array_equal(a, b) for a, b in zip(mixture.interval(value), (left, width), strict=True))
+
+
+def test_a_part_of_an_array_is_like_the_whole() -> None:
+    mixture = random_mixture(3, 3, 100, extreme=False)
+    values = np.arange(100, dtype=np.int32) * 2
+    left, width = mixture.interval(values)
+    at = slice(37, 61)
+    assert np.array_equal(mixture.interval(values[at], at)[0], left[at])
+    assert np.array_equal(mixture.interval(values[at], at)[1], width[at])
+    assert np.array_equal(mixture.find(left[at], at)[0], values[at])
+
+
+@pytest.mark.parametrize("components", [1, 2, 10, 16])
+@pytest.mark.parametrize("shift", [10, 14])
+def test_weights_sum_to_a_power_of_two(components: int, shift: int) -> None:
+    rng = np.random.default_rng(components)
+    softmax = frozen_model(MODEL).tables.softmax
+    logit = random_raw(rng, (components, 500), extreme=True)
+    logit[:, :100] //= 100
+    weight = mixture_weights(logit, softmax, shift)
+    assert (weight >= 0).all()
+    assert (weight.sum(0) == 1 << shift).all()
+    expected = np.exp((logit - logit.max(0)) / 64)
+    assert np.abs(weight / 2**shift - expected / expected.sum(0)).max() < 2 * components / 2**shift
+
+
+def test_the_distribution_is_that_of_the_real_mixture() -> None:
+    rng = np.random.default_rng(5)
+    mean, logit = rng.integers(-4000, 4000, (2, 3, 50)).astype(np.int32)
+    log_scale = rng.integers(-600, 100, (3, 50)).astype(np.int32)
+    logit //= 40
+    centre = rng.integers(0, 255 * 64, 50).astype(np.int32)
+    mixture = Mixture(frozen_model(MODEL), mean, log_scale, logit, centre)
+    weight = np.exp(logit / 64) / np.exp(logit / 64).sum(0)
+    for k in range(1, 256, 6):
+        t = (k - 0.5 - (mean + centre) / 64) / (127.5 * np.exp(log_scale / 128))
+        real = (weight / (1 + np.exp(-np.clip(t, -700, 700)))).sum(0)
+        whole = mixture.cdf(np.full(50, k, np.int32)) / 2**mixture.bits
+        assert np.abs(whole - real).max() < 0.006  # of which 256 / 65536 go to the values that have none
+
+
+def test_colours_follow_from_those_before() -> None:
+    model = frozen_model(MODEL)  # coefficients are not bounded here
+    coefficients = np.array([[512], [1024], [-256]], np.int32)  # 1/2, 1, -1/4
+    guess, first, second = (np.array([v], np.int32) for v in (400, 40, -80))  # quarter levels
+    assert colour_centre(model, coefficients, guess, []).tolist() == [400 * 16]
+    assert colour_centre(model, coefficients, guess, [first]).tolist() == [(400 + 20) * 16]
+    assert colour_centre(model, coefficients, guess, [first, second]).tolist() == [(400 + 40 + 20) * 16]
+    bounded = frozen_model("phases of one level, elu")
+    expected = 400 * 16 + round(40 * 16 * np.tanh(0.5))
+    assert abs(int(colour_centre(bounded, coefficients, guess, [first])[0]) - expected) <= 1
+
+
+def test_raw_parameters_are_split_by_colour() -> None:
+    raw = np.arange(9 * 2 + 3, dtype=np.int32)[:, None]
+    mean, log_scale, logit, coefficients = split_raw(raw, 2)
+    assert mean[:, :, 0].tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert log_scale[1, :, 0].tolist() == [8, 9]
+    assert logit[2, :, 0].tolist() == [16, 17]
+    assert coefficients[:, 0].tolist() == [18, 19, 20]
