@@ -1,0 +1,7 @@
+"""python -m nvae_codec: the command line."""
+
+import sys
+
+from nvae_codec.cli.main import main
+
+sys.exit(main())

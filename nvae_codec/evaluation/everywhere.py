@@ -1,0 +1,75 @@
+"""The promise that files decode everywhere, checked with the installed command in new processes.
+
+    python -m nvae_codec.evaluation.everywhere IMAGES... [--python OTHER] [--json OUT]
+
+Every picture is compressed under each setting (threads, tiles evaluated together, instruction sets, and another Python
+with another torch where given); all files must be the same bytes, and each decompresses under the next setting to the
+same pixels. Exits with 1 at the first difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nvae_codec.evaluation.machine import describe_machine
+from nvae_codec.training.data import list_images, read_rgb
+
+OLD_PROCESSOR = {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}
+
+
+def settings(pythons: list[str]) -> list[dict[str, Any]]:
+    """All combinations of threads, tiles evaluated together, instruction set, and Python."""
+    choices = itertools.product((1, 2), (1, 4), ({}, OLD_PROCESSOR), pythons)
+    return [{"threads": t, "tiles": n, "environment": e, "python": p} for t, n, e, p in choices]
+
+
+def run(setting: dict[str, Any], command: str, inputs: list[Path], output: Path) -> None:
+    """Run one command over all inputs in a new process."""
+    words = [setting["python"], "-m", "nvae_codec", command, "-q", "-f", "-o", str(output)]
+    words += ["--threads", str(setting["threads"]), "--batch-tiles", str(setting["tiles"])]
+    words += ["--method", "model"] if command == "compress" else []
+    subprocess.run(words + [str(file) for file in inputs], check=True, env={**os.environ, **setting["environment"]})
+
+
+def main() -> None:
+    """Check the pictures of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="+", type=Path)
+    parser.add_argument("--python", action="append", default=[], help="another interpreter with the package installed")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    images = [file for image in given.images for file in list_images(image)]
+    todo = settings([sys.executable, *given.python])
+    expected: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for index, setting in enumerate(todo):
+            packed = Path(folder) / str(index)
+            restored = Path(folder) / f"{index}r"
+            run(setting, "compress", images, packed)
+            for file in sorted(packed.iterdir()):
+                digest = hashlib.sha256(file.read_bytes()).hexdigest()
+                if expected.setdefault(file.name, digest) != digest:
+                    sys.exit(f"{file.name}: other bytes under {setting}")
+            run(todo[(index + 1) % len(todo)], "decompress", sorted(packed.iterdir()), restored)
+            for image in images:
+                if not np.array_equal(read_rgb(image), read_rgb(restored / f"{image.stem}.png")):
+                    sys.exit(f"{image.name}: other pixels under {setting}")
+            print(f"{index + 1} of {len(todo)}: {len(images)} pictures, same bytes, same pixels: {setting}", flush=True)
+    if given.json:
+        result = {"machine": describe_machine(), "settings": todo, "files": expected}
+        given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
