@@ -118,7 +118,7 @@ BITS_IN_FLIGHT = 3.0
 
 def read_plan(height: int, width: int, plan: Sequence[int]) -> list[tuple[list[Tile], BatchRecord]]:
     """The batches of a plan with their tiles. Raises DamagedFileError where it does not fit the picture."""
-    if len(plan) % 3 != 1 or not 0 <= plan[0] < 4 * len(GROWTHS):
+    if len(plan) % 3 != 1 or min(plan) < 0 or plan[0] >= 4 * len(GROWTHS):
         raise DamagedFileError("damaged: its plan is not one")
     tiles, done = plan_tiles(height, width, GROWTHS[plan[0] // 4], plan[0] % 4), 0
     parts = []

@@ -92,7 +92,7 @@ def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord
 
 
 def sum_log2(width: Int32) -> int:
-    """Bits of all widths together; each in whole 256ths, so that no machine's last bit of a logarithm reaches a file."""
+    """Bits of all widths together; each in whole 256ths: no machine's last bit of a logarithm reaches a file."""
     return int(np.rint(np.log2(width) * 256).astype(np.int64).sum()) >> 8
 
 

@@ -1,0 +1,160 @@
+"""Pictures through a frozen model and back; damage is told, never more."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from nvae_codec.coding.codec import ModelCodec, prepare_codec, read_plan
+from nvae_codec.coding.tiles import GROWTHS
+from nvae_codec.errors import DamagedFileError, NvaeCodecError
+from tests.models import RECIPES, frozen_model, make_picture
+
+Pixels = NDArray[np.uint8]
+SIZES = [(1, 1), (1, 7), (5, 3), (16, 16), (65, 33), (100, 200)]
+
+
+@cache
+def codec(which: str = "phases of two levels") -> ModelCodec:
+    return ModelCodec(frozen_model(which))
+
+
+def make(kind: str, height: int, width: int) -> Pixels:
+    rng = np.random.default_rng(height * width)
+    match kind:
+        case "waves":
+            return make_picture(height, width)
+        case "constant":
+            return np.full((height, width, 3), (255, 0, 77), np.uint8)
+        case "noise":
+            return rng.integers(0, 256, (height, width, 3), np.uint8)
+        case "gradient":
+            y, x = np.mgrid[0:height, 0:width]
+            return np.stack([x % 256, y % 256, (x + y) % 256], 2).astype(np.uint8)
+        case _:
+            return rng.choice(np.array([0, 255], np.uint8), (height, width, 3))
+
+
+def restore(which: str, picture: Pixels, coded: tuple[list[int], bytes]) -> Pixels:
+    return codec(which).decode(picture.shape[0], picture.shape[1], *coded)
+
+
+@pytest.mark.parametrize("kind", ["waves", "constant", "noise", "gradient", "extreme"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
+def test_pictures_come_back(which: str, size: tuple[int, int], kind: str) -> None:
+    picture = make(kind, *size)
+    plan, payload = codec(which).encode(picture)
+    again = restore(which, picture, (plan, payload))
+    assert again.dtype == np.uint8
+    assert np.array_equal(again, picture)
+    assert all(isinstance(number, int) and number >= 0 for number in plan)
+
+
+@pytest.mark.parametrize("which", RECIPES)
+def test_models_of_many_recipes_code(which: str) -> None:
+    for size in [(3, 2), (70, 99)]:
+        picture = make("waves", *size)
+        assert np.array_equal(restore(which, picture, codec(which).encode(picture)), picture)
+
+
+def test_views_of_pictures_are_taken_as_they_are() -> None:
+    picture = make_picture(40, 60)[::-1, ::2]
+    assert np.array_equal(restore("phases of two levels", picture, codec().encode(picture)), picture)
+
+
+@pytest.fixture
+def _threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
+def test_neither_threads_nor_tiles_at_once_change_a_byte(which: str) -> None:
+    picture = make_picture(100, 112)
+    torch.set_num_threads(1)
+    expected = codec(which).encode(picture)
+    assert len(expected[0]) > 4, "several batches"
+    for threads, batch_tiles in [(1, 1), (1, 2), (2, None)]:
+        other = prepare_codec(frozen_model(which), device="cpu", threads=threads, batch_tiles=batch_tiles)
+        assert other.encode(picture) == expected
+        assert np.array_equal(other.decode(100, 112, *expected), picture)
+
+
+def test_the_model_names_itself() -> None:
+    assert codec().name == "tiny"
+    assert codec().identity == frozen_model().identity
+    with pytest.raises(NvaeCodecError, match="no CUDA device is here"):
+        prepare_codec(frozen_model(), device="cuda")
+
+
+def is_refused(picture: Pixels, plan: list[int], payload: bytes, size: tuple[int, int] | None = None) -> bool:
+    """Whether decoding raises DamagedFileError; no other error may come, nor pixels of another shape."""
+    height, width = size or picture.shape[:2]
+    try:
+        pixels = codec().decode(height, width, plan, payload)
+    except DamagedFileError as error:
+        said = str(error)
+    else:
+        assert pixels.shape == (height, width, 3)
+        return False
+    assert said.startswith("damaged: ")
+    assert "\n" not in said
+    return True
+
+
+def test_damaged_payloads_are_refused() -> None:
+    picture, rng = make_picture(50, 40), random.Random(0)
+    plan, payload = codec().encode(picture)
+    damaged = [payload[:size] for size in (0, 1, len(payload) // 2, len(payload) - 1)]
+    damaged += [payload + b"\1", rng.randbytes(len(payload)), bytes([255]) * len(payload)]
+    for _ in range(12):
+        at = rng.randrange(len(payload))
+        damaged.append(payload[:at] + bytes([payload[at] ^ 1 << rng.randrange(8)]) + payload[at + 1 :])
+    assert [data for data in damaged if not is_refused(picture, plan, data)] == []
+    # zeros beyond the end are what any stack has
+    assert np.array_equal(codec().decode(50, 40, plan, payload + bytes(9)), picture)
+
+
+def test_damaged_plans_are_refused() -> None:
+    picture = make_picture(150, 100)
+    plan, payload = codec().encode(picture)
+    is_refused(picture, [plan[0] ^ 1, *plan[1:]], payload)  # the same tiles from another corner: other pixels
+    assert is_refused(picture, [4 * len(GROWTHS), *plan[1:]], payload)
+    for place in range(1, len(plan)):
+        for value in (0, 1, plan[place] + 1, 255):  # some fills cut the arrays as before: those decode
+            is_refused(picture, [*plan[:place], value, *plan[place + 1 :]], payload)
+        assert is_refused(picture, [*plan[:place], 2**40, *plan[place + 1 :]], payload)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        [], [0], [0, 1], [0, 1, 0, 0, 1], [4 * len(GROWTHS), 1, 0, 0], [0, 0, 0, 0], [0, 2, 0, 0], [0, 1, 256, 0],
+        [0, 1, 0, 256], [0, 1, 0, 0, 1, 0, 0], [0, 2**60, 0, 0], [-1, 1, 0, 0], [0, -1, 0, 0], [0, 1, -1, 0],
+    ],
+)  # fmt: skip
+def test_impossible_plans_are_refused(plan: list[int]) -> None:
+    with pytest.raises(DamagedFileError, match=r"^damaged: "):
+        read_plan(16, 16, plan)
+
+
+def test_a_plan_of_another_size_is_refused() -> None:
+    picture = make_picture(150, 100)
+    plan, payload = codec().encode(picture)
+    assert all(is_refused(picture, plan, payload, size) for size in [(64, 64), (400, 400), (100, 150), (150, 101)])
+
+
+def test_a_model_of_another_kind_does_not_decode_it() -> None:
+    picture = make_picture(50, 40)
+    plan, payload = codec().encode(picture)
+    with pytest.raises(DamagedFileError):
+        codec("official: batch norm, gates, swish").decode(50, 40, plan, payload)

@@ -1,0 +1,67 @@
+"""A file is as long as the exact ELBO says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.evaluation import exact_elbo
+from nvae_codec.exact.model_file import read_model
+from tests.models import frozen_model, make_picture
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+
+
+@pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
+def test_a_file_is_as_long_as_the_bound(which: str) -> None:
+    picture = make_picture(256, 256)
+    plan, payload = ModelCodec(frozen_model(which)).encode(picture)
+    bound = exact_elbo(picture, frozen_model(which), samples=2).bits
+    ratio = (8 * len(payload) + 8 * len(plan)) / bound
+    assert 0.995 < ratio < 1.03
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (64, 64)])
+def test_a_small_picture_pays_little_for_its_start(size: tuple[int, int]) -> None:
+    picture = make_picture(*size)
+    _, payload = ModelCodec(frozen_model()).encode(picture)
+    bound = exact_elbo(picture, frozen_model(), samples=16).bits
+    assert 8 * len(payload) < 1.03 * bound + 8 * 24
+
+
+def golden_picture() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Whole numbers alone: the same on every machine."""
+    y, x = np.mgrid[0:150, 0:170].astype(np.int64)
+    noise = (x * 7919 + y * 104729 + x * y * 31) % 23
+    return np.stack([(x + y + noise) % 256, (2 * x + noise) % 256, (3 * y + noise // 2) % 256], 2).astype(np.uint8)
+
+
+def hash_payload() -> str:
+    """Of the plan and the payload that the golden model makes of the golden picture."""
+    codec = ModelCodec(read_model(GOLDEN / "tiny.safetensors"))
+    plan, payload = codec.encode(golden_picture())
+    assert np.array_equal(codec.decode(150, 170, plan, payload), golden_picture())
+    return hashlib.sha256(json.dumps(plan).encode() + payload).hexdigest()
+
+
+@pytest.mark.parametrize("environment", [{}, {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}])
+def test_the_bytes_of_a_file_are_the_same_everywhere(environment: dict[str, str]) -> None:
+    path = GOLDEN / "payload.json"
+    code = "from tests.coding.test_rate import hash_payload; print(hash_payload())"
+    numpy_features = {"NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3"} if environment else {}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **environment, **numpy_features},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    if os.environ.get("NVAE_CODEC_REFRESH_GOLDEN"):
+        path.write_text(json.dumps({"plan and payload": result.stdout.strip()}, indent=1) + "\n")
+    assert result.stdout.strip() == json.loads(path.read_text())["plan and payload"]
