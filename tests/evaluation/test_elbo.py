@@ -1,0 +1,117 @@
+"""The bounds that files are measured against."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nvae_codec.coding.codec import ModelCodec, prepare_codec
+from nvae_codec.evaluation import PictureElbo, exact_elbo, float_elbo
+from nvae_codec.evaluation.elbo import logistic_mass, normal_mass
+from tests.models import RECIPES, frozen_model, frozen_network, make_picture
+
+
+def reference_normal(low: float, high: float) -> float:
+    """By the error function of the tail that both ends lie in."""
+    if low >= 0:
+        return 0.5 * (math.erfc(low / math.sqrt(2)) - math.erfc(high / math.sqrt(2)))
+    if high <= 0:
+        return reference_normal(-high, -low)
+    return 1 - 0.5 * math.erfc(-low / math.sqrt(2)) - 0.5 * math.erfc(high / math.sqrt(2))
+
+
+def reference_logistic(low: float, high: float) -> float:
+    """(e^high - e^low) / ((1 + e^high)(1 + e^low)), from the side where nothing overflows."""
+    if low >= 0 or high == math.inf:
+        low, high = -high, -low
+    top = 1.0 if high == math.inf else 1 / (1 + math.exp(-high)) if high > -700 else 0.0
+    bottom = 0.0 if low == -math.inf or low < -700 else math.exp(low) / (1 + math.exp(low))
+    if low != -math.inf and high - low < 1e-3:
+        middle = math.exp((low + high) / 2)
+        return (high - low) * middle / (1 + middle) ** 2
+    return top - bottom
+
+
+INTERVALS = [
+    (-math.inf, math.inf), (-math.inf, 0.0), (0.0, math.inf), (-1.0, 1.0), (-8.0, 8.0), (2.0, 2.5), (-2.5, -2.0),
+    (7.0, 7.01), (-7.01, -7.0), (-math.inf, -9.0), (9.0, math.inf), (20.0, 21.0), (-21.0, -20.0), (0.0, 1e-6),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("low", "high"), INTERVALS)
+def test_masses_keep_their_digits_in_the_tails(low: float, high: float) -> None:
+    ends = np.array([low]), np.array([high])
+    assert normal_mass(*ends)[0] == pytest.approx(reference_normal(low, high), rel=1e-9)
+    assert logistic_mass(*ends)[0] == pytest.approx(reference_logistic(low, high), rel=1e-6)
+
+
+def test_masses_of_neighbours_sum_to_one() -> None:
+    edges = np.r_[-np.inf, np.linspace(-30, 30, 601), np.inf]
+    assert normal_mass(edges[:-1], edges[1:]).sum() == pytest.approx(1, rel=1e-12)
+    assert logistic_mass(edges[:-1], edges[1:]).sum() == pytest.approx(1, rel=1e-12)
+    assert (normal_mass(edges[:-1], edges[1:]) > 0).all()
+
+
+def test_an_elbo_adds_its_parts() -> None:
+    elbo = PictureElbo((1.0, 2.0), (3.0, 6.0), 24)
+    assert elbo.bits == 12
+    assert elbo.bits_per_dim == float(elbo) == 0.5
+
+
+@pytest.mark.parametrize("which", RECIPES)
+def test_the_exact_bound_follows_from_its_seed(which: str) -> None:
+    picture, model = make_picture(40, 56), frozen_model(which)
+    one = exact_elbo(picture, model, seed=3, samples=2)
+    assert one == exact_elbo(picture, model, seed=3, samples=2)
+    other = exact_elbo(picture, model, seed=4, samples=2)
+    assert other != one
+    assert other.bits == pytest.approx(one.bits, rel=0.05)
+    assert len(one.kl) == len(model.groups)
+    assert len(one.pixels) == len(model.phases)
+    assert one.dims == 40 * 56 * 3
+    assert all(part > 0 for part in (*one.kl, *one.pixels))
+
+
+def test_a_codec_and_its_model_have_one_bound() -> None:
+    picture = make_picture(24, 24)
+    expected = exact_elbo(picture, frozen_model(), samples=1)
+    assert exact_elbo(picture, ModelCodec(frozen_model()), samples=1) == expected
+    chunked = prepare_codec(frozen_model(), device="cpu", batch_tiles=1)
+    assert exact_elbo(picture, chunked, samples=1) == expected
+
+
+@pytest.mark.parametrize("which", RECIPES)
+def test_exact_and_float_bounds_agree(which: str) -> None:
+    network, frozen = frozen_network(which)
+    picture = make_picture(64, 72)
+    exact, real = exact_elbo(picture, frozen.model), float_elbo(picture, network)
+    assert exact.bits == pytest.approx(real.bits, rel=0.01)
+    assert exact.kl == pytest.approx(real.kl, rel=0.1)
+    assert exact.pixels == pytest.approx(real.pixels, rel=0.03)
+
+
+@pytest.mark.parametrize("which", RECIPES)
+def test_the_float_bound_is_that_of_training(which: str) -> None:
+    network, _ = frozen_network(which)
+    picture = make_picture(64, 64)
+    found = float_elbo(picture, network, samples=8)
+    torch.manual_seed(0)
+    crops = torch.from_numpy(picture.transpose(2, 0, 1).copy())[None]
+    with torch.inference_mode():
+        draws = [network(crops) for _ in range(8)]
+    kl = [float(np.mean([float(draw.kl[g].sum()) for draw in draws])) / math.log(2) for g in range(len(found.kl))]
+    pixels = [float(np.mean([float(draw.pixels[p]) for draw in draws])) / math.log(2) for p in range(len(found.pixels))]
+    assert found.kl == pytest.approx(kl, rel=0.03)
+    assert found.pixels == pytest.approx(pixels, rel=0.03)
+
+
+def test_bounds_of_pictures_that_fit_no_stride() -> None:
+    network, frozen = frozen_network("phases of two levels")
+    for size in [(1, 1), (3, 17), (33, 20)]:
+        picture = make_picture(*size)
+        exact, real = exact_elbo(picture, frozen.model, samples=32), float_elbo(picture, network, samples=32)
+        assert exact.dims == real.dims == picture.size
+        assert exact.bits == pytest.approx(real.bits, rel=0.1)
