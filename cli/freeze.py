@@ -69,7 +69,7 @@ def freeze_command(
         recipe = dataclasses.replace(recipe, name=name)
         network.recipe = recipe
     crops = held_out_crops(spread(list_images(calibrate), images), crop, recipe.stride)
-    frozen = freeze(network, torch.from_numpy(crops).split(4))
+    frozen = freeze(network, [torch.from_numpy(crops[at : at + 4]) for at in range(0, len(crops), 4)])
     held_out = held_out_crops(spread(list_images(valid or calibrate), images), crop, recipe.stride)
     report = {"steps": done["step"], "seconds": done["seconds"], **describe(frozen, network, held_out)}
     save_model(frozen.model, output, format_recipe(recipe), report)
@@ -106,7 +106,7 @@ def describe(frozen: Frozen, network: Nvae, crops: Any) -> dict[str, Any]:
         "latents": groups,
         "layers": len(layers),
         "layers_in_float64": [layer.source for layer in layers if layer.double],
-        "largest_accumulator_bits": max(layer.accumulator for layer in layers if not layer.double).bit_length(),
+        "largest_accumulator_bits": max([0, *(layer.accumulator for layer in layers if not layer.double)]).bit_length(),
     }
 
 
