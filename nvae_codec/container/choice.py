@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from typing import Protocol
 
 from nvae_codec.container.image import write_model_file, write_pixels_file, write_png_file, write_webp_file
@@ -55,27 +56,41 @@ def write_file(picture: Picture, method: str, codecs: ChosenCodec) -> bytes:
 
 
 def _write_smallest(picture: Picture, codecs: ChosenCodec) -> bytes:
-    """The smallest file; among equals the one that takes the least to decode."""
-    files = []
-    if picture.png is not None:
-        files.append(write_png_file(picture))
-    if picture.pixels is not None:
-        files.append(write_pixels_file(picture))
-        if picture.colour == RGB8:
-            files.append(write_model_file(picture, codecs.chosen()))
-        with contextlib.suppress(UnsupportedImageError):  # too wide for WebP, or too much for its memory
-            files += _try_webp(picture, min(len(file) for file in files))
-    return min(files, key=len)
+    """The smallest file. Only the best so far is kept: a large picture's files are large, too."""
+    best = write_png_file(picture) if picture.png is not None else None
+    if picture.pixels is None and best is not None:
+        return best
+    if best is None or picture.require_pixels("auto").nbytes < len(best):
+        best = _smaller(best, write_pixels_file(picture))
+    if picture.colour == RGB8:
+        best = _smaller(best, write_model_file(picture, codecs.chosen()))
+        _return_free_memory()
+    with contextlib.suppress(UnsupportedImageError):  # too wide for WebP, or too much for its memory
+        best = _try_webp(picture, best)
+    return best
 
 
-def _try_webp(picture: Picture, to_beat: int) -> list[bytes]:
-    """WebP files of growing effort, for as long as the next may come below ``to_beat`` bytes."""
-    files: list[bytes] = []
+def _try_webp(picture: Picture, best: bytes) -> bytes:
+    """The best file and WebP's, with growing effort for as long as the next may still be the smallest."""
+    to_beat = len(best)
+    smallest = None
     if picture.width * picture.height > SMALL_PICTURE:
         for effort in (FAST, MEDIUM):
-            files.append(write_webp_file(picture, effort))
-            size = len(min(files, key=len))
-            photo = 8 * size > GRAPHICS_BITS_PER_DIM * picture.dims
-            if size > to_beat * (PHOTO_MARGINS if photo else GRAPHICS_MARGINS)[effort]:
-                return files
-    return [*files, write_webp_file(picture)]
+            file = write_webp_file(picture, effort)
+            best = _smaller(best, file)
+            smallest = min(smallest or len(file), len(file))
+            photo = 8 * smallest > GRAPHICS_BITS_PER_DIM * picture.dims
+            if smallest > to_beat * (PHOTO_MARGINS if photo else GRAPHICS_MARGINS)[effort]:
+                return best
+            del file
+    return _smaller(best, write_webp_file(picture))
+
+
+def _return_free_memory() -> None:
+    """Give back what the network's evaluation left unused in glibc's heap: 400 MB, which WebP needs elsewhere."""
+    with contextlib.suppress(OSError, TypeError, AttributeError):  # other C libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _smaller(best: bytes | None, other: bytes) -> bytes:
+    return other if best is None or len(other) < len(best) else best

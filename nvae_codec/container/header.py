@@ -72,7 +72,8 @@ def join_parts(parts: Parts) -> bytes:
     if parts.metadata:
         out += pack_varint(len(parts.metadata)) + parts.metadata
     out += parts.payload
-    return bytes(out + bytes_checksum(memoryview(out)))
+    out += bytes_checksum(bytes(out))
+    return bytes(out)
 
 
 def split_parts(data: bytes) -> Parts:
