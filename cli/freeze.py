@@ -63,7 +63,6 @@ def freeze_command(
 
     if output.exists() and not force:
         raise NvaeCodecError(f"{output}: exists already; -f overwrites it")
-    torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]
     recipe, network, done = load_average(run)
     if name is not None:
         recipe = dataclasses.replace(recipe, name=name)

@@ -1,7 +1,6 @@
 """python -m nvae_codec: the command line."""
 
+import importlib
 import sys
 
-from nvae_codec.cli.main import main
-
-sys.exit(main())
+sys.exit(importlib.import_module("nvae_codec.cli.main").main())

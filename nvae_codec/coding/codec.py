@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from nvae_codec.coding.record import LARGEST_CODE, BatchRecord
 from nvae_codec.coding.stack import Stack
 from nvae_codec.coding.tiles import GROWTHS, LARGEST_BATCH, Canvas, Tile, busiest_corner, plan_tiles
 from nvae_codec.coding.walk import pop_batch, push_batch
-from nvae_codec.errors import DamagedFileError, NvaeCodecError
+from nvae_codec.errors import DamagedFileError, NumericsError, NvaeCodecError
 from nvae_codec.exact.canary import check_canary
+from nvae_codec.exact.inference import exact_inference
 from nvae_codec.exact.model import FrozenModel
 from nvae_codec.exact.model_file import read_model
 from nvae_codec.phases import Plane
@@ -61,7 +63,7 @@ class ModelCodec:
         tiles = plan_tiles(pixels.shape[0], pixels.shape[1], GROWTHS[growth], corner)
         stack, plan, done, starved = Stack(), [4 * growth + corner], 0, False
         start: int | None = None
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+        with exact_inference(self.device):
             while done < len(tiles):
                 chosen = tiles[done : done + self._choose_size(tiles[done:], stack.bits)]
                 batch = self._batch(chosen, first=start is None)
@@ -78,7 +80,7 @@ class ModelCodec:
         parts = read_plan(height, width, plan)
         stack = Stack(payload)
         planes = np.empty((3, height, width), np.uint8)
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+        with exact_inference(self.device):
             starts: list[int | None] = [None]
             for _, record in parts[:-1]:
                 starts.append(record.after)
@@ -152,17 +154,29 @@ def cut_plane(planes: NDArray[np.uint8], tiles: Sequence[Tile], plane: Plane) ->
 def prepare_codec(
     model: FrozenModel, *, device: str = "auto", threads: int | None = None, batch_tiles: int | None = None
 ) -> ModelCodec:
-    """A codec on a device (auto, cpu, cuda) once the model's canary has sung there. Raises NumericsError."""
-    torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]  # not exact on whole numbers
+    """A codec on a device (cpu, cuda, or auto: CUDA where it is and computes the model's integers).
+
+    The model's canary is run with one thread and with the number asked for. Raises NumericsError where it differs.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
     if device == "cuda" and not torch.cuda.is_available():
         raise NvaeCodecError("no CUDA device is here; use --device cpu")
-    where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
-    graph = model.graph.to(where)
-    with torch.inference_mode(), torch.autocast(where.type, enabled=False):
-        check_canary(graph, model.canary, where)
-    return ModelCodec(dataclasses.replace(model, graph=graph), device=where, batch_tiles=batch_tiles)
+    if device != "cpu" and torch.cuda.is_available():
+        with suppress(NumericsError) if device == "auto" else nullcontext():
+            return _prove_codec(model, torch.device("cuda"), batch_tiles)
+    return _prove_codec(model, torch.device("cpu"), batch_tiles)
+
+
+def _prove_codec(model: FrozenModel, device: torch.device, batch_tiles: int | None) -> ModelCodec:
+    graph, threads = model.graph.to(device), torch.get_num_threads()
+    for count in {1, threads} if device.type == "cpu" else {threads}:
+        torch.set_num_threads(count)
+        try:
+            check_canary(graph, model.canary, device)
+        finally:
+            torch.set_num_threads(threads)
+    return ModelCodec(dataclasses.replace(model, graph=graph), device=device, batch_tiles=batch_tiles)
 
 
 def load_codec(

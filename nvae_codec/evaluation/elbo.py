@@ -21,6 +21,7 @@ from nvae_codec.coding.codec import ModelCodec, cut_plane
 from nvae_codec.coding.latents import GroupLatents
 from nvae_codec.coding.pixels import colour_centre
 from nvae_codec.coding.tiles import Canvas, Tile, plane_size
+from nvae_codec.exact.inference import exact_inference
 from nvae_codec.exact.model import FrozenModel
 from nvae_codec.exact.tables import (
     FIXED,
@@ -72,7 +73,7 @@ def exact_elbo(
     model = model.model if isinstance(model, ModelCodec) else model
     rng = np.random.Generator(np.random.PCG64(seed))
     kl, nats = np.zeros(len(model.groups)), np.zeros(len(model.phases))
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+    with exact_inference(device):
         for _ in range(samples):
             batch = _whole_picture(pixels, model, device)
             batch.show_image()
