@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ import torch
 def exact_inference(device: torch.device) -> Iterator[None]:
     """No gradients, autocast, NNPACK (inexact on whole numbers) or TF32; the user's settings come back afterwards."""
     nnpack = torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]
-    tf32 = torch.backends.cudnn, torch.backends.cuda.matmul
+    tf32: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
     kept = [place.allow_tf32 for place in tf32] if device.type == "cuda" else []
     try:
         for place in tf32[: len(kept)]:
