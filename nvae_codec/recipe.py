@@ -1,104 +1,145 @@
 """A model described in TOML: what the network is, what its likelihood is, how it was trained.
 
 A recipe is a tree of frozen dataclasses. Unknown keys, wrong types and impossible values are refused with the name of
-the field and its line of explanation, so that a typing error never becomes a silently different model.
+the field and its line of explanation, so that a typing error never becomes a silently different model. Defaults of the
+components of NVAE that came later keep the network of earlier recipes; models/recipes has the official values.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nvae_codec.errors import RecipeError
+from nvae_codec.recipe_fields import build, explained, require, write_table
 
-
-def _explained(default: Any, text: str) -> Any:
-    """A field with its line of explanation, shown when a value is refused."""
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata={"help": text})
-    return field(default=default, metadata={"help": text})
+ACTIVATIONS = ("swish", "hard_swish", "elu", "relu")
 
 
 @dataclass(frozen=True)
 class ImageRecipe:
     """The pictures: what one dimension of bits/dim is."""
 
-    channels: int = _explained(3, "colours of a pixel: 3")
-    bits: int = _explained(8, "bits of a colour value: 8")
-    colour_order: str = _explained("rgb", "order in which the colours of a pixel condition one another: rgb, grb, ...")
+    channels: int = explained(3, "colours of a pixel: 1 or 3")
+    bits: int = explained(8, "bits of a colour value, 1 to 8: below 8 the lowest are dropped, as the official code")
+    colour_order: str = explained("rgb", "order in which the colours of a pixel condition one another: rgb, grb, ...")
+    binarization: str = explained(
+        "none", "none, static (a value of 128 and more is 1) or dynamic (a value v is 1 with probability v / 255)"
+    )
+    padding: int = explained(0, "rows and columns of zeros on each side that the network sees and nobody codes: 0 to 8")
 
     def check(self) -> None:
         """Raise RecipeError where a value is impossible."""
-        _require(self.channels == 3, self, "channels")
-        _require(self.bits == 8, self, "bits")
-        _require(sorted(self.colour_order) == sorted("rgb"), self, "colour_order")
+        require(self.channels in (1, 3), self, "channels")
+        require(1 <= self.bits <= 8, self, "bits")
+        require(sorted(self.colour_order) == sorted("rgb"), self, "colour_order")
+        require(self.binarization in ("none", "static", "dynamic"), self, "binarization")
+        require(0 <= self.padding <= 8, self, "padding")
 
 
 @dataclass(frozen=True)
 class CellRecipe:
     """A residual cell (NVAE, section 3.1, figure 3)."""
 
-    kind: str = _explained(
-        "separable", "regular (two 3x3), separable (1x1, depthwise, 1x1) or depthwise (depthwise, 1x1, 1x1)"
+    kind: str = explained(
+        "separable",
+        "regular (3x3, 3x3), separable (1x1, depthwise, 1x1), depthwise (depthwise, 1x1, 1x1) or "
+        "bottleneck (1x1, 3x3, 3x3, 1x1; Very Deep VAE, figure 3)",
     )
-    kernel: int = _explained(5, "side of the depthwise kernel, odd")
-    expansion: int = _explained(6, "how many times wider the cell is inside, 1 to 8")
-    normalization: str = _explained("batch", "batch or none")
-    activation: str = _explained("swish", "swish, hard_swish, elu or relu")
-    squeeze_excitation: bool = _explained(True, "whether a gate weighs the channels at the end")
-    residual_scale: float = _explained(0.1, "factor of the branch before it is added to its input")
+    kernel: int = explained(5, "side of the depthwise kernel, odd")
+    expansion: int = explained(6, "how many times wider the cell is inside, 1 to 8; a bottleneck is narrower")
+    normalization: str = explained("batch", "batch or none")
+    activation: str = explained("swish", "swish, hard_swish, elu or relu")
+    squeeze_excitation: bool = explained(True, "whether a gate weighs the channels at the end")
+    residual_scale: float = explained(0.1, "factor of the branch before it is added to its input")
+    kernel_groups: int = explained(0, "groups of a separable cell's wide convolution; 0: depthwise, one a channel")
+    dilations: list[int] = explained([1, 1], "a 3x3 convolution of a regular cell each: its dilation, 1 to 4")
 
     def check(self) -> None:
         """Raise RecipeError where a value is impossible."""
-        _require(self.kind in ("regular", "separable", "depthwise"), self, "kind")
-        _require(self.kernel % 2 == 1 and 1 <= self.kernel <= 15, self, "kernel")
-        _require(1 <= self.expansion <= 8, self, "expansion")
-        _require(self.normalization in ("batch", "none"), self, "normalization")
-        _require(self.activation in ("swish", "hard_swish", "elu", "relu"), self, "activation")
-        _require(0 < self.residual_scale <= 1, self, "residual_scale")
+        require(self.kind in ("regular", "separable", "depthwise", "bottleneck"), self, "kind")
+        require(self.kernel % 2 == 1 and 1 <= self.kernel <= 15, self, "kernel")
+        require(0 <= self.kernel_groups <= 1024, self, "kernel_groups")
+        require(
+            1 <= len(self.dilations) <= 4 and all(1 <= dilation <= 4 for dilation in self.dilations), self, "dilations"
+        )
+        require(1 <= self.expansion <= 8, self, "expansion")
+        require(self.normalization in ("batch", "none"), self, "normalization")
+        require(self.activation in ACTIVATIONS, self, "activation")
+        require(0 < self.residual_scale <= 1, self, "residual_scale")
 
 
 @dataclass(frozen=True)
 class NetworkRecipe:
     """The hierarchy: bottom-up encoder, top-down decoder, groups of latents on several scales (NVAE, section 3)."""
 
-    patch: int = _explained(1, "side of the squares of pixels that the stem folds into channels: 1, 2, 4 or 8")
-    width: int = _explained(32, "channels at the stem")
-    width_growth: int = _explained(2, "factor of the width at each halving of the side: 1 or 2")
-    preprocess_blocks: int = _explained(1, "halvings between the stem and the finest latents")
-    preprocess_cells: int = _explained(2, "cells of such a block; the last is the step down")
-    groups: list[int] = _explained([2, 2], "groups of latents a scale, from the finest scale to the coarsest")
-    latents: list[int] = _explained([20], "channels of latents in a group: one number, or one a scale like groups")
-    encoder_cells: int = _explained(2, "cells a group, bottom-up")
-    decoder_cells: int = _explained(2, "cells a group, top-down")
+    patch: int = explained(1, "side of the squares of pixels that the stem folds into channels: 1, 2, 4 or 8")
+    width: int = explained(32, "channels at the stem")
+    width_growth: int = explained(2, "factor of the width at each halving of the side: 1 or 2")
+    preprocess_blocks: int = explained(1, "halvings between the stem and the finest latents")
+    preprocess_cells: int = explained(2, "cells of such a block; the last is the step down")
+    postprocess_cells: int = explained(0, "cells of a block above the finest latents; 0: as preprocess_cells")
+    decoder_width: int = explained(0, "channels of the decoder at the stem's resolution; 0: as width")
+    groups: list[int] = explained([2, 2], "groups of latents a scale, from the finest scale to the coarsest")
+    latents: list[int] = explained([20], "channels of latents in a group: one number, or one a scale like groups")
+    encoder_cells: int = explained(2, "cells a group, bottom-up")
+    decoder_cells: int = explained(2, "cells a group, top-down")
     encoder_cell: CellRecipe = field(default_factory=lambda: CellRecipe(kind="regular"))
     decoder_cell: CellRecipe = field(default_factory=CellRecipe)
-    residual_normal: bool = _explained(True, "posterior relative to the prior (NVAE, section 3.2)")
-    posterior_log_sigma: float = _explained(0.0, "initial log sigma of the posterior relative to the prior")
+    preprocess_cell: CellRecipe | None = field(
+        default=None, metadata={"help": "cell between the stem and the finest latents; without it encoder_cell"}
+    )
+    postprocess_cell: CellRecipe | None = field(
+        default=None, metadata={"help": "cell above the finest latents; without it decoder_cell"}
+    )
+    steps: str = explained(
+        "plain",
+        "how the side halves and doubles: plain (3x3 of stride 2, pixels from channels), residual (NVAE: cells with "
+        "factorised and bilinear skips) or nearest (Very Deep VAE: means, and pixels repeated)",
+    )
+    weight_normalization: bool = explained(
+        False, "weight normalisation of all convolutions but those of separable and depthwise cells"
+    )
+    stem_activation: bool = explained(True, "whether an activation follows the stem")
+    head_activation: str = explained("", "activation before the prior's and the picture's heads; empty: decoder_cell's")
+    top_convolution: bool = explained(False, "1x1 convolution between ELUs before the top posterior, as official")
+    top_side: int = explained(
+        0, "side of the trained map on which the decoder starts, for pictures of one size; 0: a value a channel"
+    )
+    flows: int = explained(0, "pairs of inverse autoregressive flows a group, 0 to 4 (NVAE, section 3.2)")
+    residual_normal: bool = explained(True, "posterior relative to the prior (NVAE, section 3.2)")
+    posterior_log_sigma: float = explained(0.0, "initial log sigma of the posterior relative to the prior")
 
     def check(self) -> None:
         """Raise RecipeError where a value is impossible."""
-        _require(self.patch in (1, 2, 4, 8), self, "patch")
-        _require(4 <= self.width <= 1024, self, "width")
-        _require(self.width_growth in (1, 2), self, "width_growth")
-        _require(0 <= self.preprocess_blocks <= 4, self, "preprocess_blocks")
-        _require(1 <= self.preprocess_cells <= 16, self, "preprocess_cells")
-        _require(1 <= len(self.groups) <= 8 and all(1 <= n <= 64 for n in self.groups), self, "groups")
-        _require(
+        require(self.patch in (1, 2, 4, 8), self, "patch")
+        require((2 if self.steps == "residual" else 4) <= self.width <= 1024, self, "width")
+        require(self.width_growth in (1, 2), self, "width_growth")
+        require(0 <= self.preprocess_blocks <= 4, self, "preprocess_blocks")
+        require(1 <= self.preprocess_cells <= 16, self, "preprocess_cells")
+        require(1 <= len(self.groups) <= 8 and all(1 <= n <= 64 for n in self.groups), self, "groups")
+        require(
             len(self.latents) in (1, len(self.groups)) and all(1 <= n <= 256 for n in self.latents), self, "latents"
         )
-        _require(1 <= self.encoder_cells <= 16, self, "encoder_cells")
-        _require(0 <= self.decoder_cells <= 16, self, "decoder_cells")
-        _require(-6 <= self.posterior_log_sigma <= 2, self, "posterior_log_sigma")
+        require(0 <= self.postprocess_cells <= 16, self, "postprocess_cells")
+        require(self.decoder_width == 0 or 1 <= self.decoder_width <= 1024, self, "decoder_width")
+        require(self.steps in ("plain", "residual", "nearest"), self, "steps")
+        require(self.head_activation in ("", *ACTIVATIONS), self, "head_activation")
+        require(0 <= self.top_side <= 1024, self, "top_side")
+        require(0 <= self.flows <= 4, self, "flows")
+        require(1 <= self.encoder_cells <= 16, self, "encoder_cells")
+        require(0 <= self.decoder_cells <= 16, self, "decoder_cells")
+        require(-6 <= self.posterior_log_sigma <= 2, self, "posterior_log_sigma")
 
     def latents_of_scale(self, scale: int) -> int:
         """Channels of latents in each group of a scale; scale 0 is the finest."""
         return self.latents[scale if len(self.latents) > 1 else 0]
+
+    @property
+    def decoder_channels(self) -> int:
+        """Channels of the features that the likelihood reads."""
+        return self.decoder_width or self.width
 
     @property
     def stride(self) -> int:
@@ -108,74 +149,82 @@ class NetworkRecipe:
 
 @dataclass(frozen=True)
 class LikelihoodRecipe:
-    """A discretised mixture of logistics, all pixels at once or in phases (docs/likelihood.md)."""
+    """p(x | z): a mixture of logistics in one or several phases, the official one, a Bernoulli (docs/likelihood.md)."""
 
-    components: int = _explained(10, "logistics of a mixture, 1 to 16")
-    levels: int = _explained(0, "levels of the pyramid of phases; 0: all pixels at once from the latents")
-    head_width: int = _explained(48, "channels of a phase's head")
-    head_cells: int = _explained(2, "cells of a phase's head")
-    head_features: int = _explained(16, "channels that a phase's head sees of the decoder's features")
-    bounded_colour: bool = _explained(True, "tanh around the colour coefficients, as the official code")
-    mean_scale: float = _explained(1.0, "factor of the predicted means: small ones start as the neighbours' mean")
+    kind: str = explained(
+        "colourwise",
+        "colourwise (mixtures of logistics, one a colour), joint (the official one: the colours of a pixel share their "
+        "component), normal (official, one density instead of a mixture) or bernoulli",
+    )
+    tail_edge: float = explained(
+        0.999, "of a joint mixture: values above it, in [-1, 1], take the whole tail; 0.99 officially, where 254 is one"
+    )
+    components: int = explained(10, "logistics of a mixture, 1 to 16")
+    levels: int = explained(0, "levels of the pyramid of phases; 0: all pixels at once from the latents")
+    head_width: int = explained(48, "channels of a phase's head")
+    head_cells: int = explained(2, "cells of a phase's head")
+    head_features: int = explained(16, "channels that a phase's head sees of the decoder's features")
+    bounded_colour: bool = explained(True, "tanh around the colour coefficients, as the official code")
+    mean_scale: float = explained(1.0, "factor of the predicted means: small ones start as the neighbours' mean")
 
     def check(self) -> None:
         """Raise RecipeError where a value is impossible."""
-        _require(1 <= self.components <= 16, self, "components")
-        _require(0 <= self.levels <= 3, self, "levels")
-        _require(4 <= self.head_width <= 256, self, "head_width")
-        _require(1 <= self.head_cells <= 16, self, "head_cells")
-        _require(1 <= self.head_features <= 256, self, "head_features")
-        _require(0 < self.mean_scale <= 1, self, "mean_scale")
+        require(self.kind in ("colourwise", "joint", "normal", "bernoulli"), self, "kind")
+        require(0.9 < self.tail_edge < 1, self, "tail_edge")
+        require(1 <= self.components <= 16, self, "components")
+        require(0 <= self.levels <= 3, self, "levels")
+        require(4 <= self.head_width <= 256, self, "head_width")
+        require(1 <= self.head_cells <= 16, self, "head_cells")
+        require(1 <= self.head_features <= 256, self, "head_features")
+        require(0 < self.mean_scale <= 1, self, "mean_scale")
 
 
 @dataclass(frozen=True)
 class TrainingRecipe:
     """How the model is trained (NVAE, section 3.2 and appendix A)."""
 
-    steps: int = _explained(10_000, "steps of the whole run")
-    batch: int = _explained(8, "crops a step")
-    crop: int = _explained(64, "side of a crop in pixels, a multiple of the network's stride")
-    optimizer: str = _explained("adamax", "adamax or adamw")
-    rate: float = _explained(1e-2, "highest learning rate")
-    warmup_steps: int = _explained(200, "steps in which the rate rises from 0")
-    decay_share: float = _explained(
-        1.0, "last share of the steps, in which the rate falls to final_rate along a cosine"
-    )
-    final_rate: float = _explained(1e-5, "learning rate at the end")
-    weight_decay: float = _explained(3e-4, "weight decay")
-    clip: float = _explained(2.0, "largest norm of the gradient; larger ones are scaled down")
-    ema: float = _explained(0.999, "decay of the moving average of the weights, which is what is frozen")
-    kl_start: float = _explained(1e-4, "weight of the KL at the first step")
-    kl_warmup_share: float = _explained(0.3, "share of the steps in which that weight rises to 1")
-    kl_balancing: bool = _explained(True, "balance the KL of the groups while its weight is below 1 (NVAE, appendix A)")
-    hierarchy_first_share: float = _explained(0.0, "share of the steps with the first phase's pixels alone")
-    transpose_share: float = _explained(0.25, "share of the crops with rows and columns exchanged")
-    seed: int = _explained(0, "seed of weights, crops and noise")
+    steps: int = explained(10_000, "steps of the whole run")
+    batch: int = explained(8, "crops a step")
+    crop: int = explained(64, "side of a crop in pixels, a multiple of the network's stride")
+    optimizer: str = explained("adamax", "adamax or adamw")
+    rate: float = explained(1e-2, "highest learning rate")
+    warmup_steps: int = explained(200, "steps in which the rate rises from 0")
+    decay_share: float = explained(1.0, "last share of the steps, in which the rate falls to final_rate along a cosine")
+    final_rate: float = explained(1e-5, "learning rate at the end")
+    weight_decay: float = explained(3e-4, "weight decay")
+    clip: float = explained(2.0, "largest norm of the gradient; larger ones are scaled down")
+    ema: float = explained(0.999, "decay of the moving average of the weights, which is what is frozen")
+    kl_start: float = explained(1e-4, "weight of the KL at the first step")
+    kl_warmup_share: float = explained(0.3, "share of the steps in which that weight rises to 1")
+    kl_balancing: bool = explained(True, "balance the KL of the groups while its weight is below 1 (NVAE, appendix A)")
+    hierarchy_first_share: float = explained(0.0, "share of the steps with the first phase's pixels alone")
+    transpose_share: float = explained(0.25, "share of the crops with rows and columns exchanged")
+    seed: int = explained(0, "seed of weights, crops and noise")
 
     def check(self) -> None:
         """Raise RecipeError where a value is impossible."""
-        _require(self.steps >= 1, self, "steps")
-        _require(1 <= self.batch <= 65536, self, "batch")
-        _require(8 <= self.crop <= 4096, self, "crop")
-        _require(self.optimizer in ("adamax", "adamw"), self, "optimizer")
-        _require(0 < self.rate < 1, self, "rate")
-        _require(self.warmup_steps >= 0, self, "warmup_steps")
-        _require(0 <= self.decay_share <= 1, self, "decay_share")
-        _require(0 <= self.final_rate <= self.rate, self, "final_rate")
-        _require(0 <= self.weight_decay < 1, self, "weight_decay")
-        _require(self.clip > 0, self, "clip")
-        _require(0 <= self.ema < 1, self, "ema")
-        _require(0 <= self.kl_start <= 1, self, "kl_start")
-        _require(0 <= self.kl_warmup_share <= 1, self, "kl_warmup_share")
-        _require(0 <= self.hierarchy_first_share < 1, self, "hierarchy_first_share")
-        _require(0 <= self.transpose_share <= 1, self, "transpose_share")
+        require(self.steps >= 1, self, "steps")
+        require(1 <= self.batch <= 65536, self, "batch")
+        require(8 <= self.crop <= 4096, self, "crop")
+        require(self.optimizer in ("adamax", "adamw"), self, "optimizer")
+        require(0 < self.rate < 1, self, "rate")
+        require(self.warmup_steps >= 0, self, "warmup_steps")
+        require(0 <= self.decay_share <= 1, self, "decay_share")
+        require(0 <= self.final_rate <= self.rate, self, "final_rate")
+        require(0 <= self.weight_decay < 1, self, "weight_decay")
+        require(self.clip > 0, self, "clip")
+        require(0 <= self.ema < 1, self, "ema")
+        require(0 <= self.kl_start <= 1, self, "kl_start")
+        require(0 <= self.kl_warmup_share <= 1, self, "kl_warmup_share")
+        require(0 <= self.hierarchy_first_share < 1, self, "hierarchy_first_share")
+        require(0 <= self.transpose_share <= 1, self, "transpose_share")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A whole model. Read one with :func:`read_recipe`."""
 
-    name: str = _explained("unnamed", "the model's name: letters, digits, '-' and '_'")
+    name: str = explained("unnamed", "the model's name: letters, digits, '-' and '_'")
     image: ImageRecipe = field(default_factory=ImageRecipe)
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
     likelihood: LikelihoodRecipe = field(default_factory=LikelihoodRecipe)
@@ -184,15 +233,40 @@ class Recipe:
     def check(self) -> None:
         """Raise RecipeError where values do not fit together."""
         plain = self.name.replace("-", "").replace("_", "")
-        _require(plain.isascii() and plain.isalnum(), self, "name")
-        _require(self.training.crop % self.stride == 0, self.training, "crop", "training.")
-        if self.likelihood.levels:
-            fine = self.network.patch * 2**self.network.preprocess_blocks
+        require(plain.isascii() and plain.isalnum(), self, "name")
+        require((self.training.crop + 2 * self.image.padding) % self.stride == 0, self.training, "crop", "training.")
+        self._check_likelihood()
+        network = self.network
+        if network.steps == "residual":
+            cells: list[tuple[str, CellRecipe | None]] = [("encoder_cell", network.encoder_cell)]
+            cells += [("decoder_cell", network.decoder_cell), ("preprocess_cell", network.preprocess_cell)]
+            cells.append(("postprocess_cell", network.postprocess_cell))
+            for name, cell in cells:
+                if cell is not None and cell.kind not in ("regular", "separable"):
+                    raise RecipeError(
+                        f"network.steps = 'residual' needs network.{name}.kind = 'regular' or 'separable'"
+                    )
+
+    def _check_likelihood(self) -> None:
+        image, likelihood, network = self.image, self.likelihood, self.network
+        kind = likelihood.kind
+        if image.channels != 3 and kind in ("colourwise", "joint"):
+            raise RecipeError(
+                f"image.channels = {image.channels} does not fit likelihood.kind = '{kind}', of 3 colours"
+            )
+        if image.bits != 8 and kind == "colourwise":
+            raise RecipeError(f"image.bits = {image.bits} does not fit likelihood.kind = 'colourwise', of 8 bits")
+        if (image.binarization != "none") != (kind == "bernoulli"):
+            raise RecipeError(f"image.binarization = '{image.binarization}' does not fit likelihood.kind = '{kind}'")
+        if likelihood.levels:
+            if kind != "colourwise" or image.padding:
+                raise RecipeError("likelihood.levels needs likelihood.kind = 'colourwise' and image.padding = 0")
+            fine = network.patch * 2**network.preprocess_blocks
             # the hierarchy's features feed the phases at the resolution of the first phase's pixels
-            if self.network.patch != 2**self.likelihood.levels:
+            if network.patch != 2**likelihood.levels:
                 raise RecipeError(
-                    f"likelihood.levels = {self.likelihood.levels} needs network.patch = {2**self.likelihood.levels}: "
-                    f"the first phase's pixels lie on the stem's grid (now {self.network.patch}, finest latents {fine})"
+                    f"likelihood.levels = {likelihood.levels} needs network.patch = {2**likelihood.levels}: "
+                    f"the first phase's pixels lie on the stem's grid (now {network.patch}, finest latents {fine})"
                 )
 
     @property
@@ -201,19 +275,13 @@ class Recipe:
         return self.network.stride
 
 
-def _require(condition: bool, owner: Any, name: str, prefix: str = "") -> None:
-    if not condition:
-        text = next(f.metadata.get("help", "") for f in dataclasses.fields(owner) if f.name == name)
-        raise RecipeError(f"{prefix}{name} = {getattr(owner, name)!r} is not possible: {text}")
-
-
 def parse_recipe(text: str) -> Recipe:
     """Read a recipe from the text of a TOML file. Raises RecipeError with the field that is wrong."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"not TOML: {error}") from None
-    recipe: Recipe = _build(Recipe, table, "")
+    recipe: Recipe = build(Recipe, table, "")
     return recipe
 
 
@@ -228,50 +296,5 @@ def read_recipe(path: str | Path) -> Recipe:
 def format_recipe(recipe: Recipe) -> str:
     """Write a recipe as TOML that :func:`parse_recipe` reads back equal."""
     lines: list[str] = []
-    _write_table(recipe, "", lines)
+    write_table(recipe, "", lines)
     return "\n".join(lines).lstrip("\n") + "\n"
-
-
-def _write_table(node: Any, prefix: str, lines: list[str]) -> None:
-    tables = []
-    for item in dataclasses.fields(node):
-        value = getattr(node, item.name)
-        if dataclasses.is_dataclass(value):
-            tables.append((f"{prefix}{item.name}", value))
-        else:
-            text = {True: "true", False: "false"}[value] if isinstance(value, bool) else None
-            lines.append(
-                f"{item.name} = {text or (chr(34) + value + chr(34) if isinstance(value, str) else repr(value))}"
-            )
-    for name, value in tables:
-        lines += ["", f"[{name}]"]
-        _write_table(value, name + ".", lines)
-
-
-def _build(kind: type, table: dict[str, Any], prefix: str) -> Any:
-    known = {item.name: item for item in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for name, value in table.items():
-        if name not in known:
-            raise RecipeError(f"unknown key {prefix}{name}; here are: {', '.join(known)}")
-        values[name] = _convert(hints[name], value, f"{prefix}{name}", known[name].metadata.get("help", ""))
-    built = kind(**values)
-    try:
-        built.check()
-    except RecipeError as error:
-        raise RecipeError(f"{prefix}{error}") from None
-    return built
-
-
-def _convert(hint: Any, value: Any, name: str, text: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise RecipeError(f"{name} is a table: [{name}]")
-        return _build(typing.cast(type, hint), value, name + ".")
-    if isinstance(hint, types.GenericAlias):
-        if isinstance(value, list) and all(type(entry) is int for entry in value):
-            return value
-    elif (hint is float and type(value) in (int, float)) or type(value) is hint:
-        return hint(value)
-    raise RecipeError(f"{name} = {value!r} has the wrong type: {text}")

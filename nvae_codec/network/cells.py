@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvae_codec.network.convolution import make_convolution
 from nvae_codec.recipe import CellRecipe
 
 
@@ -57,38 +58,20 @@ class ResidualCell(nn.Module):
 
     - *regular*, of NVAE's encoder: norm, act, 3x3, norm, act, 3x3;
     - *separable*, of NVAE's decoder: norm, 1x1, norm, act, depthwise, norm, act, 1x1, norm;
-    - *depthwise*, cheap and zero at the start: depthwise, 1x1, act, 1x1.
+    - *depthwise*, cheap and zero at the start: depthwise, 1x1, act, 1x1;
+    - *bottleneck*, of the Very Deep VAE: (norm,) act, 1x1, act, 3x3, act, 3x3, act, 1x1.
+
+    ``weight_norm`` normalises the weights of regular and bottleneck cells. :class:`SteppingCell` changes the side.
     """
 
-    def __init__(self, channels: int, recipe: CellRecipe) -> None:
+    def __init__(
+        self, channels: int, recipe: CellRecipe, *, out: int | None = None, step: str = "", weight_norm: bool = False
+    ) -> None:
+        """``step`` is empty, down or up: where a regular or separable body changes the side."""
         super().__init__()
-        inner = channels * recipe.expansion
-
-        def norm(width: int) -> nn.Module:
-            return make_normalization(recipe.normalization, width)
-
-        def act() -> nn.Module:
-            return make_activation(recipe.activation)
-
-        bias = recipe.normalization == "none"
-        layers: list[nn.Module]
-        if recipe.kind == "regular":
-            layers = [norm(channels), act(), nn.Conv2d(channels, channels, 3, padding=1)]
-            layers += [norm(channels), act(), nn.Conv2d(channels, channels, 3, padding=1)]
-        elif recipe.kind == "separable":
-            pad = recipe.kernel // 2
-            layers = [norm(channels), nn.Conv2d(channels, inner, 1, bias=bias), norm(inner), act()]
-            layers += [nn.Conv2d(inner, inner, recipe.kernel, padding=pad, groups=inner, bias=bias), norm(inner), act()]
-            layers += [nn.Conv2d(inner, channels, 1, bias=bias), norm(channels)]
-        else:
-            pad = recipe.kernel // 2
-            last = nn.Conv2d(inner, channels, 1)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(cast(Tensor, last.bias))
-            layers = [nn.Conv2d(channels, channels, recipe.kernel, padding=pad, groups=channels)]
-            layers += [nn.Conv2d(channels, inner, 1), act(), last]
+        layers = make_body(channels, out or channels, recipe, step, weight_norm)
         if recipe.squeeze_excitation:
-            layers.append(SqueezeExcitation(channels))
+            layers.append(SqueezeExcitation(out or channels))
         if recipe.residual_scale != 1:
             layers.append(Scale(recipe.residual_scale))
         self.body = nn.Sequential(*[layer for layer in layers if not isinstance(layer, nn.Identity)])
@@ -99,20 +82,68 @@ class ResidualCell(nn.Module):
         return x + branch
 
 
+def make_body(channels: int, out: int, recipe: CellRecipe, step: str, weight_norm: bool) -> list[nn.Module]:
+    """The layers of a cell's branch, without its gate."""
+    stride, widen = 2 if step == "down" else 1, nn.Upsample(scale_factor=2, mode="nearest")
+    layers: list[nn.Module] = []
+
+    def norm(width: int) -> nn.Module:
+        return make_normalization(recipe.normalization, width)
+
+    def act() -> nn.Module:
+        return make_activation(recipe.activation)
+
+    if recipe.kind == "regular":
+        for index, dilation in enumerate(recipe.dilations):
+            first = index == 0
+            layers += [norm(channels if first else out), act(), widen if first and step == "up" else nn.Identity()]
+            layers.append(
+                make_convolution(
+                    channels if first else out,
+                    out,
+                    3,
+                    stride=stride if first else 1,
+                    dilation=dilation,
+                    weight_norm=weight_norm,
+                )
+            )
+        return layers
+    inner, bias = channels * recipe.expansion, recipe.normalization == "none"
+    if recipe.kind == "separable":
+        groups = recipe.kernel_groups or inner
+        layers = [widen] if step == "up" else []
+        layers += [norm(channels), nn.Conv2d(channels, inner, 1, bias=bias), norm(inner), act()]
+        layers.append(make_convolution(inner, inner, recipe.kernel, stride=stride, groups=groups, bias=bias))
+        layers += [norm(inner), act(), nn.Conv2d(inner, out, 1, bias=bias), norm(out)]
+        return layers
+    if recipe.kind == "depthwise":
+        last = nn.Conv2d(inner, out, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(cast(Tensor, last.bias))
+        layers = [make_convolution(channels, channels, recipe.kernel, groups=channels)]
+        return [*layers, nn.Conv2d(channels, inner, 1), act(), last]
+    narrow = max(channels // recipe.expansion, 1)
+    layers = [norm(channels)]
+    for before, after, kernel in ((channels, narrow, 1), (narrow, narrow, 3), (narrow, narrow, 3), (narrow, out, 1)):
+        layers += [act(), make_convolution(before, after, kernel, weight_norm=weight_norm)]
+    return layers
+
+
 class StepDown(nn.Sequential):
     """Half the side: a 3x3 convolution of stride 2, (B, C, H, W) to (B, D, H/2, W/2)."""
 
-    def __init__(self, channels: int, out: int, activation: str) -> None:
-        super().__init__(nn.Conv2d(channels, out, 3, stride=2, padding=1), make_activation(activation))
+    def __init__(self, channels: int, out: int, activation: str, *, weight_norm: bool = False) -> None:
+        convolution = make_convolution(channels, out, 3, stride=2, weight_norm=weight_norm)
+        super().__init__(convolution, make_activation(activation))
 
 
 class StepUp(nn.Module):
     """Twice the side (or ``factor`` times): a 1x1 convolution whose channels become squares of pixels."""
 
-    def __init__(self, channels: int, out: int, factor: int = 2) -> None:
+    def __init__(self, channels: int, out: int, factor: int = 2, *, weight_norm: bool = False) -> None:
         super().__init__()
         self.factor = factor
-        self.spread = nn.Conv2d(channels, out * factor**2, 1)
+        self.spread = make_convolution(channels, out * factor**2, 1, weight_norm=weight_norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out, factor * H, factor * W)."""
@@ -129,3 +160,17 @@ class Constant(nn.Module):
     def forward(self, blank: Tensor) -> Tensor:
         """blank (B, 1, H, W), whose values do not matter, to (B, C, H, W)."""
         return self.value.expand(blank.shape[0], -1, blank.shape[2], blank.shape[3])
+
+
+class ConstantMap(nn.Module):
+    """A trained map (C, H, W) on which the top-down network starts, for pictures of one size: the official start."""
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(1, channels, side, side))
+
+    def forward(self, blank: Tensor) -> Tensor:
+        """blank (B, 1, H, W), whose values do not matter, to (B, C, H, W). Raises ValueError for another size."""
+        if blank.shape[2:] != self.value.shape[2:]:
+            raise ValueError(f"this network is for pictures of one size: {tuple(self.value.shape[2:])} at its top")
+        return self.value.expand(blank.shape[0], -1, -1, -1)

@@ -13,35 +13,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvae_codec.network.cells import Constant, ResidualCell, StepDown, StepUp, make_activation
+from nvae_codec.network.cells import Constant, ConstantMap, ResidualCell, make_activation
+from nvae_codec.network.convolution import make_convolution
+from nvae_codec.network.flow import FlowPair
+from nvae_codec.network.steps import make_step_down, make_step_up
 from nvae_codec.recipe import NetworkRecipe
 
 Choose = Callable[[int, Tensor | None, Tensor], Tensor]
 """(group, raw prior or None, raw posterior) to z. Raw parameters are (B, 2L, H, W): means, then log sigmas."""
 
+ChoosePrior = Callable[[int, Tensor | None], Tensor]
+"""(group, raw prior or None) to z; None for the top prior, whose z has the shape of the blank map."""
+
 
 class Encoder(nn.Module):
-    """Bottom-up: an image (B, 3, H, W) in [-1, 1] to what each group's posterior reads, top group first."""
+    """Bottom-up: an image (B, C, H, W) in [-1, 1] to what each group's posterior reads, top group first."""
 
-    def __init__(self, recipe: NetworkRecipe) -> None:
+    def __init__(self, recipe: NetworkRecipe, channels: int = 3) -> None:
         super().__init__()
-        cell, width = recipe.encoder_cell, recipe.width
+        cell, width, weight_norm = recipe.encoder_cell, recipe.width, recipe.weight_normalization
+        below = recipe.preprocess_cell or cell
         self.patch = recipe.patch
-        self.stem = nn.Conv2d(3 * recipe.patch**2, width, 3, padding=1)
-        before: list[nn.Module] = [make_activation(cell.activation)]
+        self.stem = make_convolution(channels * recipe.patch**2, width, 3, weight_norm=weight_norm)
+        before: list[nn.Module] = [make_activation(below.activation)] if recipe.stem_activation else []
         for _ in range(recipe.preprocess_blocks):
-            before += [ResidualCell(width, cell) for _ in range(recipe.preprocess_cells - 1)]
-            before.append(StepDown(width, width * recipe.width_growth, cell.activation))
+            before += [ResidualCell(width, below, weight_norm=weight_norm) for _ in range(recipe.preprocess_cells - 1)]
+            before.append(make_step_down(width, recipe, below))
             width *= recipe.width_growth
         self.preprocess = nn.Sequential(*before)
         self.towers, self.steps = nn.ModuleList(), nn.ModuleList()
         for scale, groups in enumerate(recipe.groups):
             if scale:
-                self.steps.append(StepDown(width, width * recipe.width_growth, cell.activation))
+                self.steps.append(make_step_down(width, recipe, cell))
                 width *= recipe.width_growth
             for _ in range(groups):
-                self.towers.append(nn.Sequential(*[ResidualCell(width, cell) for _ in range(recipe.encoder_cells)]))
+                tower = [ResidualCell(width, cell, weight_norm=weight_norm) for _ in range(recipe.encoder_cells)]
+                self.towers.append(nn.Sequential(*tower))
         self.groups = list(recipe.groups)
+        self.top = None
+        if recipe.top_convolution:
+            self.top = nn.Sequential(nn.ELU(), make_convolution(width, width, 1, weight_norm=weight_norm), nn.ELU())
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """One map of features a group."""
@@ -53,6 +64,8 @@ class Encoder(nn.Module):
             for _ in range(groups):
                 x = next(towers)(x)
                 features.append(x)
+        if self.top is not None:
+            features[-1] = self.top(x)
         return features[::-1]
 
 
@@ -63,23 +76,30 @@ class Group(nn.Module):
     normals the posterior's raw parameters are the prior's plus the head's (NVAE, section 3.2).
     """
 
-    def __init__(self, width: int, latents: int, recipe: NetworkRecipe, *, top: bool) -> None:
+    def __init__(
+        self, width: int, latents: int, recipe: NetworkRecipe, *, top: bool, encoded: int | None = None
+    ) -> None:
+        """``width`` channels of the state, ``encoded`` ones of the encoder's features (as many without it)."""
         super().__init__()
-        cell = recipe.decoder_cell
+        cell, weight_norm, encoded = recipe.decoder_cell, recipe.weight_normalization, encoded or width
+        count = 0 if top else recipe.decoder_cells
         self.residual = recipe.residual_normal
-        self.cells = nn.Sequential(*[ResidualCell(width, cell) for _ in range(0 if top else recipe.decoder_cells)])
+        self.cells = nn.Sequential(*[ResidualCell(width, cell, weight_norm=weight_norm) for _ in range(count)])
         self.prior_head = None
         if not top:
-            self.prior_head = nn.Sequential(make_activation(cell.activation), nn.Conv2d(width, 2 * latents, 1))
-            nn.init.normal_(cast(Tensor, self.prior_head[1].weight), std=0.02)
-            nn.init.zeros_(cast(Tensor, self.prior_head[1].bias))
-            self.merge = nn.Conv2d(width, width, 1)
+            head = make_convolution(width, 2 * latents, 1, weight_norm=weight_norm)
+            self.prior_head = nn.Sequential(make_activation(recipe.head_activation or cell.activation), head)
+            if not weight_norm:
+                nn.init.normal_(head.weight, std=0.02)
+            nn.init.zeros_(cast(Tensor, head.bias))
+            self.merge = make_convolution(width, encoded, 1, weight_norm=weight_norm)
         # ordinary weights: a posterior that starts near zero tells the decoder nothing and dies within a hundred steps
-        self.posterior_head = nn.Conv2d(width, 2 * latents, 3, padding=1)
+        self.posterior_head = make_convolution(encoded, 2 * latents, 3, weight_norm=weight_norm)
         bias = torch.zeros(2 * latents)
         bias[latents:] = recipe.posterior_log_sigma
         self.posterior_head.bias = nn.Parameter(bias)
-        self.combine = nn.Conv2d(width + latents, width, 1)
+        self.combine = make_convolution(width + latents, width, 1, weight_norm=weight_norm)
+        self.flows = nn.ModuleList(FlowPair(latents) for _ in range(recipe.flows))
 
     def prior(self, state: Tensor) -> tuple[Tensor, Tensor | None]:
         """The state (B, C, H, W) after the group's cells, and the raw prior; None stands for N(0, 1.01)."""
@@ -93,6 +113,12 @@ class Group(nn.Module):
         raw: Tensor = self.posterior_head(encoded)
         return raw + prior if prior is not None and self.residual else raw
 
+    def flow(self, z: Tensor) -> Tensor:
+        """The drawn z after the group's flows: what prior and decoder see."""
+        for pair in self.flows:
+            z = pair(z)
+        return z
+
     def forward(self, state: Tensor, z: Tensor) -> Tensor:
         """The state once z (B, L, H, W) is known."""
         combined: Tensor = self.combine(torch.cat([state, z], 1))
@@ -102,35 +128,37 @@ class Group(nn.Module):
 class Hierarchy(nn.Module):
     """Encoder and top-down decoder: an image to features at the stem's resolution, by way of all the z_l."""
 
-    def __init__(self, recipe: NetworkRecipe) -> None:
+    def __init__(self, recipe: NetworkRecipe, channels: int = 3) -> None:
         super().__init__()
-        self.encoder = Encoder(recipe)
-        cell, growth = recipe.decoder_cell, recipe.width_growth
-        width = recipe.width * growth ** (recipe.preprocess_blocks + len(recipe.groups) - 1)
+        self.encoder = Encoder(recipe, channels)
+        cell, growth, weight_norm = recipe.decoder_cell, recipe.width_growth, recipe.weight_normalization
+        halvings = recipe.preprocess_blocks + len(recipe.groups) - 1
+        width, encoded = recipe.decoder_channels * growth**halvings, recipe.width * growth**halvings
         self.stride = recipe.stride
-        self.start = Constant(width)
+        self.start = ConstantMap(width, recipe.top_side) if recipe.top_side else Constant(width)
         self.groups, self.steps = nn.ModuleList(), nn.ModuleList()
         for scale in reversed(range(len(recipe.groups))):
             for _ in range(recipe.groups[scale]):
-                top = not len(self.groups)
-                self.groups.append(Group(width, recipe.latents_of_scale(scale), recipe, top=top))
+                latents, top = recipe.latents_of_scale(scale), not len(self.groups)
+                self.groups.append(Group(width, latents, recipe, top=top, encoded=encoded))
                 self.steps.append(nn.Identity())
             if scale:
-                self.steps[-1] = StepUp(width, width // growth)
-                width //= growth
+                self.steps[-1] = make_step_up(width, recipe, cell)
+                width, encoded = width // growth, encoded // growth
+        above, count = recipe.postprocess_cell or cell, (recipe.postprocess_cells or recipe.preprocess_cells) - 1
         after: list[nn.Module] = []
         for _ in range(recipe.preprocess_blocks):
-            after.append(StepUp(width, width // growth))
+            after.append(make_step_up(width, recipe, above))
             width //= growth
-            after += [ResidualCell(width, cell) for _ in range(recipe.preprocess_cells - 1)]
-        if not recipe.preprocess_blocks:
-            after += [ResidualCell(width, cell) for _ in range(recipe.preprocess_cells - 1)]
+            after += [ResidualCell(width, above, weight_norm=weight_norm) for _ in range(count)]
+        if not recipe.preprocess_blocks and recipe.steps != "residual":
+            after += [ResidualCell(width, above, weight_norm=weight_norm) for _ in range(count)]
         self.postprocess = nn.Sequential(*after)
 
     def forward(self, image: Tensor, blank: Tensor, choose: Choose) -> Tensor:
         """Walk down the groups; ``choose`` draws (training) or names (freezing) each z.
 
-        image: (B, 3, H, W) in [-1, 1], sides multiples of the stride; blank: (B, 1, H/stride, W/stride), any values.
+        image: (B, C, H, W) in [-1, 1], sides multiples of the stride; blank: (B, 1, H/stride, W/stride), any values.
         Returns features (B, width, H/patch, W/patch).
         """
         encoded = self.encoder(image)
@@ -140,5 +168,15 @@ class Hierarchy(nn.Module):
             state, prior = group.prior(state)
             z = choose(index, prior, group.posterior(state, encoded[index], prior))
             state = step(group(state, z))
+        features: Tensor = self.postprocess(state)
+        return features
+
+    def generate(self, blank: Tensor, choose: ChoosePrior) -> Tensor:
+        """The same from the priors alone: features of a picture that was never seen."""
+        state = self.start(blank)
+        for index, (group, step) in enumerate(zip(self.groups, self.steps, strict=True)):
+            group = cast(Group, group)
+            state, prior = group.prior(state)
+            state = step(group(state, choose(index, prior)))
         features: Tensor = self.postprocess(state)
         return features

@@ -13,13 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvae_codec.network.cells import ResidualCell, StepUp, make_activation
+from nvae_codec.network.convolution import make_convolution
+from nvae_codec.network.normal import widen
+from nvae_codec.network.observation import official_nats, raw_channels
 from nvae_codec.phases import Phase, Plane, list_phases
-from nvae_codec.recipe import CellRecipe, LikelihoodRecipe, NetworkRecipe
+from nvae_codec.recipe import CellRecipe, ImageRecipe, LikelihoodRecipe, NetworkRecipe, Recipe
 
 Look = Callable[[Plane], Tensor]
 """A plane of known pixels, (B, 3, h, w) in [-1, 1], colours in coding order."""
 Predict = Callable[[int, Tensor], None]
-"""Takes (phase, raw parameters (B, 9 * components + 3, h, w))."""
+"""Takes (phase, raw parameters (B, R, h, w)), R as :func:`raw_channels` says."""
 
 LOG_SCALE_RANGE = (-7.0, 2.5)
 HEAD_CELL = CellRecipe("depthwise", 3, 2, "none", "relu", squeeze_excitation=False, residual_scale=1.0)
@@ -56,10 +59,10 @@ class PhasedHeads(nn.Module):
     def __init__(self, network: NetworkRecipe, recipe: LikelihoodRecipe) -> None:
         super().__init__()
         self.phases = list_phases(recipe.levels)
-        self.base = Head(network.width, recipe, base=True)
+        self.base = Head(network.decoder_channels, recipe, base=True)
         self.heads, self.spreads = nn.ModuleList(), nn.ModuleList()
         for level in range(recipe.levels):
-            self.spreads.append(StepUp(network.width, recipe.head_features, 2**level))
+            self.spreads.append(StepUp(network.decoder_channels, recipe.head_features, 2**level))
             for known in (1, 2, 3):
                 hidden = recipe.head_width if known > 1 else 0
                 self.heads.append(Head(3 * known + hidden + recipe.head_features, recipe, base=False))
@@ -77,18 +80,31 @@ class PhasedHeads(nn.Module):
 
 
 class PlainHead(nn.Module):
-    """The official likelihood: all pixels at once, from an activation and a 3x3 convolution."""
+    """All pixels at once, from an activation and a 3x3 convolution, as the official code."""
 
-    def __init__(self, network: NetworkRecipe, recipe: LikelihoodRecipe) -> None:
+    def __init__(self, network: NetworkRecipe, recipe: LikelihoodRecipe, image: ImageRecipe) -> None:
         super().__init__()
+        width = network.decoder_channels
         self.phases = list_phases(0)
-        self.spread = StepUp(network.width, network.width, network.patch) if network.patch > 1 else nn.Identity()
-        self.activation = make_activation(network.decoder_cell.activation)
-        self.out = nn.Conv2d(network.width, 9 * recipe.components + 3, 3, padding=1)
+        self.spread = StepUp(width, width, network.patch) if network.patch > 1 else nn.Identity()
+        self.activation = make_activation(network.head_activation or network.decoder_cell.activation)
+        self.out = make_convolution(width, raw_channels(image, recipe), 3, weight_norm=network.weight_normalization)
 
     def forward(self, features: Tensor, look: Look, predict: Predict, count: int | None = None) -> None:
         """Give ``predict`` the raw parameters of the only phase."""
         predict(0, self.out(self.activation(self.spread(features))))
+
+
+def pixel_nats(raw: Tensor, phase: Phase, look: Look, recipe: Recipe) -> Tensor:
+    """-log p of a phase's pixels in nats: (B, 3, h, w), or (B, H, W) where colours share a component.
+
+    What the picture's padding would cost is not in it.
+    """
+    seen = look(phase.plane)
+    if recipe.likelihood.kind == "colourwise":
+        return mixture_nats(raw, neighbour_mean(phase, look, seen), seen, recipe.likelihood)
+    nats, edge = official_nats(widen(raw), seen, recipe.image, recipe.likelihood), recipe.image.padding
+    return nats[..., edge : nats.shape[-2] - edge, edge : nats.shape[-1] - edge] if edge else nats
 
 
 def shift(x: Tensor, rows: int, columns: int) -> Tensor:
@@ -111,7 +127,7 @@ def mixture_nats(raw: Tensor, guess: Tensor, x: Tensor, recipe: LikelihoodRecipe
     plus the coefficients times what the colours before differ from their guesses.
     """
     k, (b, _, h, w) = recipe.components, x.shape
-    raw = raw.float()
+    raw = widen(raw)
     mean, log_scale, logit = raw[:, : 9 * k].view(b, 3, 3, k, h, w).unbind(1)
     log_scale = log_scale.clamp(*LOG_SCALE_RANGE)
     c = torch.tanh(raw[:, 9 * k :]) if recipe.bounded_colour else raw[:, 9 * k :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -42,3 +43,13 @@ def kl_divergence(posterior: Normal, prior: Normal) -> Tensor:
 def prior_units(posterior: Normal, prior: Normal) -> Normal:
     """The posterior of u = (z - prior mean) / prior sigma, whose prior is N(0, 1)."""
     return Normal((posterior.mean - prior.mean) / prior.sigma, posterior.sigma / prior.sigma)
+
+
+def log_density(x: Tensor, normal: Normal) -> Tensor:
+    """log p(x) in nats, entry by entry."""
+    return -0.5 * ((x - normal.mean) / normal.sigma) ** 2 - 0.5 * math.log(2 * math.pi) - torch.log(normal.sigma)
+
+
+def widen(x: Tensor) -> Tensor:
+    """Half precision as float32; float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

@@ -1,0 +1,154 @@
+"""The paper's components as parts of a recipe: each learns, keeps its shapes, and reads only what it may."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nvae_codec.errors import RecipeError
+from nvae_codec.network.convolution import FactorizedConv2d, WeightNormConv2d
+from nvae_codec.network.flow import FlowPair, Shift
+from nvae_codec.network.nvae import Nvae
+from nvae_codec.network.steps import SteppingCell
+from nvae_codec.recipe import CellRecipe, format_recipe, parse_recipe
+from tests.models import OFFICIAL, change, random_crops
+
+PAPER = change(
+    OFFICIAL + "\n[image]\n[network.postprocess_cell]\nexpansion = 3\n[network.preprocess_cell]\nkind = 'regular'\n",
+    "network.steps = 'residual'", "network.weight_normalization = true", "network.stem_activation = false",
+    "network.head_activation = 'elu'", "network.top_convolution = true", "network.top_side = 4", "network.flows = 1",
+    "network.decoder_width = 12", "network.postprocess_cells = 3", "likelihood.kind = 'joint'",
+)  # fmt: skip
+VARIANTS = {
+    "the paper's": PAPER,
+    "two flows, elu, no norm": change(
+        PAPER, "network.flows = 2", "network.encoder_cell.normalization = 'none'",
+        "network.encoder_cell.activation = 'elu'", "network.encoder_cell.dilations = [2, 1, 1]",
+    ),
+    "separable encoder, regular decoder, absolute posteriors": change(
+        PAPER, "network.encoder_cell.kind = 'separable'", "network.encoder_cell.kernel_groups = 8",
+        "network.decoder_cell.kind = 'regular'", "network.residual_normal = false",
+    ),
+    "very deep": change(
+        PAPER, "network.steps = 'nearest'", "network.encoder_cell.kind = 'bottleneck'", "network.top_side = 0",
+        "network.encoder_cell.normalization = 'none'", "network.decoder_cell.kind = 'bottleneck'",
+        "network.decoder_cell.normalization = 'none'", "network.width_growth = 1",
+    ),
+    "five bits": change(PAPER, "image.bits = 5"),
+    "a normal": change(PAPER, "likelihood.kind = 'normal'"),
+    "plain steps, weight norm": change(PAPER, "network.steps = 'plain'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", VARIANTS)
+def test_every_parameter_learns(which: str) -> None:
+    recipe = parse_recipe(VARIANTS[which])
+    assert parse_recipe(format_recipe(recipe)) == recipe
+    torch.manual_seed(0)
+    network = Nvae(recipe)
+    elbo = network(random_crops(2, 16))
+    assert [kl.shape for kl in elbo.kl] == [(2, 3)] * 3
+    loss = torch.stack(elbo.pixels).sum() + torch.cat(elbo.kl, 1).sum()
+    assert torch.isfinite(loss)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("binarization", ["static", "dynamic"])
+def test_binary_pictures_are_padded_for_the_network_alone(binarization: str) -> None:
+    recipe = parse_recipe(change(
+        PAPER, "image.channels = 1", f"image.binarization = '{binarization}'", "image.padding = 2",
+        "likelihood.kind = 'bernoulli'", "training.crop = 12", "network.flows = 0",
+    ))  # fmt: skip
+    torch.manual_seed(0)
+    network = Nvae(recipe)
+    pixels = random_crops(2, 12)[:, :1]
+    seen = network.normalize(pixels)
+    assert seen.shape == (2, 1, 16, 16)
+    assert set(seen.flatten().tolist()) == {-1.0, 1.0}
+    assert torch.equal(F.pad(seen[:, :, 2:-2, 2:-2], [2] * 4, value=-1.0), seen)
+    if binarization == "static":
+        assert torch.equal(seen[:, :, 2:-2, 2:-2] == 1, pixels >= 128)
+    with torch.no_grad():
+        bits = float(network(pixels).pixels[0]) / pixels.numel()
+    assert 0.3 < bits < 1.5
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_shift_reads_only_what_comes_before(mirror: bool) -> None:
+    torch.manual_seed(0)
+    shift = Shift(3, mirror=mirror).double()
+    z = torch.randn(1, 3, 5, 6, dtype=torch.double)
+    jacobian = torch.autograd.functional.jacobian(shift.mean, z)[0, :, :, :, 0]  # type: ignore[no-untyped-call]
+    for row, column, channel in ((2, 3, 0), (2, 3, 2), (0, 0, 1), (4, 5, 1)):
+        reads = jacobian[channel, row, column] != 0
+        place = row * 6 + column
+        flat = reads.flatten(1)
+        after = flat[:, :place] if mirror else flat[:, place + 1 :]
+        assert not after.any()
+        assert not flat[channel:, place].any()
+        assert flat[:channel, place].all()
+
+
+def test_a_flow_can_be_undone_and_keeps_the_volume() -> None:
+    torch.manual_seed(0)
+    pair = FlowPair(2).double()
+    z = torch.randn(1, 2, 3, 3, dtype=torch.double)
+    jacobian = torch.autograd.functional.jacobian(pair, z).view(18, 18)  # type: ignore[no-untyped-call]
+    assert float(torch.linalg.slogdet(jacobian)[1]) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_factorised_step_is_its_four_convolutions() -> None:
+    torch.manual_seed(0)
+    step, x = FactorizedConv2d(5, 9, weight_norm=True), torch.randn(2, 5, 6, 8)
+    seen = [x, x[:, :, 1:, 1:], x[:, :, :, 1:], x[:, :, 1:]]
+    parts = [nn.Sequential(part)(v[:, :, ::2, ::2]) for v, part in zip(seen, step.parts, strict=True)]
+    assert torch.allclose(step(x), torch.cat(parts, 1), atol=1e-6)
+
+
+def test_weights_are_normalised() -> None:
+    torch.manual_seed(0)
+    convolution = WeightNormConv2d(3, 4, 3)
+    norms = convolution.applied_weight().flatten(1).norm(dim=1)
+    assert torch.allclose(norms, convolution.log_weight_norm.exp().flatten(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["regular", "separable"])
+def test_cells_that_step_halve_and_double(kind: str) -> None:
+    x = torch.randn(2, 8, 6, 10)
+    recipe = CellRecipe(kind, 5, 2)
+    assert SteppingCell(8, 16, recipe, "down", weight_norm=True)(x).shape == (2, 16, 3, 5)
+    assert SteppingCell(8, 4, recipe, "up", weight_norm=True)(x).shape == (2, 4, 12, 20)
+
+
+def test_pictures_of_another_size_are_refused_by_a_network_for_one() -> None:
+    with pytest.raises(ValueError, match="pictures of one size"):
+        Nvae(parse_recipe(PAPER))(random_crops(1, 32))
+
+
+def test_parts_that_do_not_fit_are_named() -> None:
+    for line, said in (
+        ("image.bits = 5", "image.bits = 5 does not fit likelihood.kind = 'colourwise'"),
+        ("image.binarization = 'static'", "image.binarization = 'static' does not fit"),
+        ("image.padding = 3", "training.crop = 16 is not possible"),
+        ("network.steps = 'residual'", "network.steps = 'residual' needs network.decoder_cell.kind"),
+    ):
+        text = change(OFFICIAL + "\n[image]\n", "network.decoder_cell.kind = 'depthwise'", line)
+        with pytest.raises(RecipeError) as error:
+            parse_recipe(text)
+        assert str(error.value).startswith(said)
+
+
+def test_generation_needs_no_picture() -> None:
+    torch.manual_seed(0)
+    network = Nvae(parse_recipe(PAPER)).eval()
+    assert isinstance(network.hierarchy.postprocess, nn.Sequential)
+    with torch.no_grad():
+        features = network.hierarchy.generate(
+            torch.zeros(2, 1, 4, 4), lambda i, _: torch.randn(2, 3, 4 << (i > 0), 4 << (i > 0))
+        )
+    assert features.shape == (2, 12, 16, 16)
