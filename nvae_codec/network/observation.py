@@ -41,6 +41,15 @@ def bernoulli_nats(raw: Tensor, x: Tensor) -> Tensor:
     return F.softplus(raw) - raw * (x + 1) / 2
 
 
+def picture_mean(raw: Tensor, likelihood: LikelihoodRecipe) -> Tensor:
+    """The mean picture of raw parameters, (B, C, H, W) in [-1, 1]; temperatures do not change it."""
+    if likelihood.kind == "joint":
+        return joint_mean(raw)
+    if likelihood.kind == "normal":
+        return normal_of_raw(raw, raw).mean.clamp(-1, 1)
+    return 2 * torch.sigmoid(raw) - 1
+
+
 class JointMixture(NamedTuple):
     """logit (B, M, H, W); mean, log_scale, colour (B, 3, M, H, W): a mixture whose components hold all three colours.
 

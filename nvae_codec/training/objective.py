@@ -28,11 +28,11 @@ def learning_rate(training: TrainingRecipe, step: int) -> float:
     return rise * (training.final_rate + (training.rate - training.final_rate) * cosine)
 
 
-def balance_weights(recipe: Recipe) -> Tensor:
-    """alpha, a float a group from the top (NVAE, appendix A): large maps may spend more before they are held back."""
+def balance_weights(recipe: Recipe, dtype: torch.dtype = torch.float32) -> Tensor:
+    """alpha, a number a group from the top (NVAE, appendix A): large maps may spend more before they are held back."""
     groups = recipe.network.groups[::-1]
     alpha = [4.0**scale / count for scale, count in enumerate(groups) for _ in range(count)]
-    return torch.tensor(alpha) / min(alpha)
+    return torch.tensor(alpha, dtype=dtype) / min(alpha)
 
 
 @dataclass
