@@ -1,0 +1,75 @@
+"""What is shipped works: the models, the examples, and the commands that the README names."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nvae_codec
+from nvae_codec.evaluation import exact_elbo
+from nvae_codec.model_library import MODELS_FOLDER, ModelInfo, installed_models
+from nvae_codec.recipe import read_recipe
+
+ROOT = Path(__file__).parent.parent
+PHOTOGRAPH = ROOT / "examples" / "parrots.png"
+
+
+def crop(top: int, left: int, height: int, width: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    with Image.open(PHOTOGRAPH) as image:
+        return np.ascontiguousarray(np.asarray(image)[top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize("info", installed_models(), ids=lambda info: info.name)
+def test_installed_models_are_whole(info: ModelInfo) -> None:
+    assert read_recipe(info.path.with_name("recipe.toml")).name == info.name == info.path.parent.name
+    card = info.path.with_name("card.md").read_text(encoding="utf-8")
+    assert card.startswith(f"# {info.name}\n")
+    assert not re.search(r"@[A-Z]+@", card)
+
+
+def test_photo_round_trips_near_its_bound() -> None:
+    model = nvae_codec.load_model("photo", device="cpu")
+    pixels = crop(100, 200, 192, 256)
+    data = nvae_codec.compress(pixels, model=model, method="model")
+    assert np.array_equal(nvae_codec.decompress(data, model=model), pixels)
+    bound = exact_elbo(pixels, model, samples=1)  # type: ignore[arg-type]
+    assert 0.995 < 8 * len(data) / bound.bits < 1.02
+    assert bound.bits_per_dim < 4
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 19), (33, 2), (17, 16)])
+def test_photo_takes_any_size(shape: tuple[int, int]) -> None:
+    pixels = crop(200, 300, *shape)
+    data = nvae_codec.compress(pixels, method="model")
+    assert np.array_equal(nvae_codec.decompress(data), pixels)
+
+
+def test_the_library_example_runs(tmp_path: Path) -> None:
+    picture = tmp_path / "crop.png"
+    Image.fromarray(crop(0, 0, 64, 80)).save(picture)
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "library.py"), str(picture)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.search(r"file +\d\.\d+ bits/dim\nexact ELBO +\d\.\d+ bits/dim\n", run.stdout)
+
+
+def test_the_readme_names_commands_that_exist() -> None:
+    commands = importlib.import_module("nvae_codec.cli.main").COMMANDS
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^nvae-codec (\w+)", readme, re.MULTILINE))
+    assert {"compress", "decompress", "test", "info", "train", "freeze"} <= named <= set(commands)
+    assert not re.search(r"@[A-Z]+@", readme)
+
+
+def test_models_folder_holds_photo() -> None:
+    assert (MODELS_FOLDER / "photo" / "model.safetensors").is_file()
