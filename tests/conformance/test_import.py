@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 
 
 def test_the_command_makes_a_run(tmp_path: Path) -> None:
-    from nvae_codec.cli.import_nvlabs import import_nvlabs_command as command
-
+    command = importlib.import_module("nvae_codec.cli.import_nvlabs").import_nvlabs_command
     path, run = save_official(tmp_path / "checkpoint.pt", make_official({})), tmp_path / "mine"
     result = CliRunner().invoke(command, [str(path), "-o", str(run)])
     assert result.exit_code == 0, result.output
