@@ -1,6 +1,7 @@
 """python -m nvae_codec: the command line."""
 
-import importlib
 import sys
 
-sys.exit(importlib.import_module("nvae_codec.cli.main").main())
+from nvae_codec.cli.main import main
+
+sys.exit(main())
