@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 from nvae_codec import model_library
 from tests.fakes import FakeLoader, write_fake_model
+
+# tiny networks gain nothing from threads and lose much beside other processes; tests that need two ask for them
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PNGSUITE = Path(__file__).parent / "data" / "pngsuite"
 
