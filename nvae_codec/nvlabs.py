@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -124,19 +124,30 @@ def make_recipe(checkpoint: OfficialCheckpoint, name: str = "imported") -> Recip
 
 
 def _training(args: dict[str, Any], crop: int) -> TrainingRecipe:
-    steps = max(1, int(args.get("num_total_iter", 1)))
-    epochs = max(1, int(args.get("epochs", 1)))
-    processes = int(args.get("num_process_per_node", 1)) * int(args.get("num_proc_node", 1))
+    def number(name: str, default: float) -> float:
+        return float(args.get(name, default))
+
+    steps, epochs = max(1, int(number("num_total_iter", 1))), max(1, int(number("epochs", 1)))
+    processes = int(number("num_process_per_node", 1)) * int(number("num_proc_node", 1))
+    rate, spectral = number("learning_rate", 1e-2), number("weight_decay_norm", 0)
     return TrainingRecipe(
         steps=steps,
-        batch=int(args.get("batch_size", 1)) * processes,
+        batch=int(number("batch_size", 1)) * processes,
         crop=crop,
-        rate=float(args.get("learning_rate", 1e-2)),
-        final_rate=min(float(args.get("learning_rate_min", 1e-4)), float(args.get("learning_rate", 1e-2))),
-        warmup_steps=int(args.get("warmup_epochs", 5)) * steps // epochs,
-        weight_decay=float(args.get("weight_decay", 3e-4)),
-        kl_warmup_share=float(args.get("kl_anneal_portion", 0.3)),
-        kl_start=float(args.get("kl_const_coeff", 1e-4)),
+        rate=rate,
+        final_rate=min(number("learning_rate_min", 1e-4), rate),
+        warmup_steps=int(number("warmup_epochs", 5)) * steps // epochs,
+        epoch_steps=max(1, steps // epochs),
+        weight_decay=number("weight_decay", 3e-4),
+        clip=float("inf"),
+        ema=0.0,
+        kl_start=number("kl_const_coeff", 1e-4),
+        kl_hold_share=number("kl_const_portion", 1e-4),
+        kl_warmup_share=number("kl_anneal_portion", 0.3),
+        kl_ramp="floor",
+        spectral_weight=spectral,
+        spectral_start=number("weight_decay_norm_init", 10) if args.get("weight_decay_norm_anneal") else 0.0,
+        loss_unit="nats",
         transpose_share=0.0,
     )
 
@@ -169,12 +180,7 @@ def import_network(checkpoint: OfficialCheckpoint, recipe: Recipe) -> Nvae:
     """The network of an official checkpoint, in evaluation mode. Raises NvaeCodecError by key."""
     with torch.device("meta"):
         network = Nvae(recipe)
-    names = {module: name for name, module in network.named_modules()}
-    ours: dict[str, str] = {}
-    for official, module in match_modules(network):
-        for key, entry in _entries(module, checkpoint.state, official):
-            ours[key] = f"{names[module]}.{entry}"
-    ours["prior_ftr0"] = "hierarchy.start.value"
+    ours = match_keys(network, checkpoint.state)
     aliases = {key for key in checkpoint.state if key.endswith(".weight_normalized")}
     for what, keys in (
         ("missing", ours.keys() - checkpoint.state),
@@ -194,7 +200,17 @@ def import_network(checkpoint: OfficialCheckpoint, recipe: Recipe) -> Nvae:
     return network.eval()
 
 
-def _entries(module: nn.Module, state: dict[str, Tensor], official: str) -> Iterator[tuple[str, str]]:
+def match_keys(network: Nvae, state: Mapping[str, Any]) -> dict[str, str]:
+    """Our name of every tensor by its official key; ``state`` tells which normalisations are wrapped."""
+    names = {module: name for name, module in network.named_modules()}
+    ours = {"prior_ftr0": "hierarchy.start.value"}
+    for official, module in match_modules(network):
+        for key, entry in _entries(module, state, official):
+            ours[key] = f"{names[module]}.{entry}"
+    return ours
+
+
+def _entries(module: nn.Module, state: Mapping[str, Any], official: str) -> Iterator[tuple[str, str]]:
     """Official key and our entry of each tensor of a leaf module."""
     if isinstance(module, nn.BatchNorm2d) and f"{official}.weight" not in state:
         official += ".bn"  # some are wrapped, some are not

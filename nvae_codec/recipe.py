@@ -192,12 +192,26 @@ class TrainingRecipe:
     decay_share: float = explained(1.0, "last share of the steps, in which the rate falls to final_rate along a cosine")
     final_rate: float = explained(1e-5, "learning rate at the end")
     weight_decay: float = explained(3e-4, "weight decay")
-    clip: float = explained(2.0, "largest norm of the gradient; larger ones are scaled down")
+    clip: float = explained(2.0, "largest norm of the gradient; larger ones are scaled down; inf: never")
     ema: float = explained(0.999, "decay of the moving average of the weights, which is what is frozen")
     kl_start: float = explained(1e-4, "weight of the KL at the first step")
     kl_warmup_share: float = explained(0.3, "share of the steps in which that weight rises to 1")
+    kl_hold_share: float = explained(0.0, "share of the steps at kl_start before it rises")
+    kl_ramp: str = explained(
+        "start", "start (rises from kl_start) or floor (from 0 and never below kl_start, as official)"
+    )
     kl_balancing: bool = explained(True, "balance the KL of the groups while its weight is below 1 (NVAE, appendix A)")
     hierarchy_first_share: float = explained(0.0, "share of the steps with the first phase's pixels alone")
+    spectral_weight: float = explained(
+        0.0, "weight of the sum of largest singular values and of batch norms' largest scales (NVAE, section 3.2)"
+    )
+    spectral_start: float = explained(0.0, "that weight at first; it changes geometrically with the KL's. 0: constant")
+    loss_unit: str = explained(
+        "bits", "bits (a dimension) or nats (a picture, officially): weighs the loss against weight decay and clip"
+    )
+    epoch_steps: int = explained(
+        0, "steps of an epoch, at whose end alone the rate falls, as official; 0: at each step"
+    )
     transpose_share: float = explained(0.25, "share of the crops with rows and columns exchanged")
     seed: int = explained(0, "seed of weights, crops and noise")
 
@@ -216,6 +230,12 @@ class TrainingRecipe:
         require(0 <= self.ema < 1, self, "ema")
         require(0 <= self.kl_start <= 1, self, "kl_start")
         require(0 <= self.kl_warmup_share <= 1, self, "kl_warmup_share")
+        require(0 <= self.kl_hold_share <= 1, self, "kl_hold_share")
+        require(self.kl_ramp in ("start", "floor"), self, "kl_ramp")
+        require(0 <= self.spectral_weight <= 1000, self, "spectral_weight")
+        require(0 <= self.spectral_start <= 1000, self, "spectral_start")
+        require(self.loss_unit in ("bits", "nats"), self, "loss_unit")
+        require(self.epoch_steps >= 0, self, "epoch_steps")
         require(0 <= self.hierarchy_first_share < 1, self, "hierarchy_first_share")
         require(0 <= self.transpose_share <= 1, self, "transpose_share")
 

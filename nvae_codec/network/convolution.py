@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -140,9 +139,3 @@ def causal_mask(channels: int, out: int, kernel: int, groups: int, *, zero_diago
     elif not zero_diagonal:
         mask[:, :, middle, middle] = 1
     return mask.flip((2, 3)) if mirror else mask
-
-
-def list_convolutions(modules: Sequence[nn.Module] | nn.Module) -> list[nn.Conv2d]:
-    """The convolutions in a module, in the order of its registration."""
-    whole = modules if isinstance(modules, nn.Module) else nn.ModuleList(modules)
-    return [module for module in whole.modules() if isinstance(module, nn.Conv2d)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,15 @@ def save_checkpoint(
     average: Average,
     optimizer: torch.optim.Optimizer,
     done: dict[str, Any],
+    more: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write everything that an exact resume needs, under a temporary name first. ``done``: step, seconds, bits/dim."""
+    """Write everything that an exact resume needs, under a temporary name first.
+
+    ``done``: step, seconds, bits/dim; ``more``: further state, by names of its own.
+    """
     tensors: dict[str, Tensor] = {f"network.{n}": v for n, v in network.state_dict().items()}
     tensors |= {f"average.{n}": v for n, v in average.state.items()}
+    tensors |= more or {}
     names = [name for name, _ in network.named_parameters()]
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{names[index]}.{key}": torch.as_tensor(value) for key, value in state.items()}

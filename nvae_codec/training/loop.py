@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from nvae_codec.training.checkpoint import (
 )
 from nvae_codec.training.data import ImageFolder
 from nvae_codec.training.objective import BitsPerDim, balance_weights, kl_weight, learning_rate, weigh
+from nvae_codec.training.regularization import SpectralNorms, scale_total, spectral_weight
 
 PERSISTENT = 100
 """So many steps in a row without a finite gradient end the run with an error."""
@@ -75,6 +77,10 @@ class Trainer:
             for name, value in part_of(tensors, "average.").items():
                 self.average.state[name].copy_(value)
             restore_optimizer(self.optimizer, self.network, tensors)
+        self.spectral = None
+        if recipe.training.spectral_weight or recipe.training.spectral_start:
+            self.spectral = SpectralNorms(self.network, recipe.training.seed)
+            self.spectral.restore(tensors or {})
         self.alpha = balance_weights(recipe).to(self.device) if recipe.training.kl_balancing else None
         self._elbo: Callable[..., Elbo] = self._elbo_eagerly
         if options.compile:
@@ -100,7 +106,7 @@ class Trainer:
         elbo = self._elbo(pixels, progress < training.hierarchy_first_share)
         bits = weigh(elbo, weight, self.alpha if weight < 1 else None, pixels.numel())
         self.optimizer.zero_grad(set_to_none=True)
-        bits.loss.backward()  # type: ignore[no-untyped-call]
+        self._loss(bits, weight, pixels).backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip)
         if torch.isfinite(norm):
             self.optimizer.step()
@@ -114,16 +120,26 @@ class Trainer:
         self.step += 1
         return bits
 
+    def _loss(self, bits: BitsPerDim, kl: float, pixels: Tensor) -> Tensor:
+        """The loss in the recipe's unit, with the regularisation, which is told for nats a picture."""
+        training, nats = self.recipe.training, math.log(2) * pixels[0].numel()
+        loss = bits.loss * nats if training.loss_unit == "nats" else bits.loss
+        if self.spectral is not None:
+            total = spectral_weight(training, kl) * (self.spectral.total() + scale_total(self.network))
+            loss = loss + (total if training.loss_unit == "nats" else total / nats)
+        return loss
+
     def _heal(self) -> None:
         """Give batch normalisation its averaged statistics back where a skipped step has ruined its own for ever."""
         for name, value in self.network.named_buffers():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 value.copy_(self.average.state[name])
 
-    def save(self, **more: Any) -> None:
+    def save(self, **said: Any) -> None:
         """Write the checkpoint."""
-        done = {"step": self.step, "seconds": round(self.seconds, 1), **more}
-        save_checkpoint(self.run, self.recipe, self.network, self.average, self.optimizer, done)
+        done = {"step": self.step, "seconds": round(self.seconds, 1), **said}
+        more = self.spectral.state() if self.spectral is not None else None
+        save_checkpoint(self.run, self.recipe, self.network, self.average, self.optimizer, done, more)
 
 
 def place(network: Nvae, device: torch.device) -> Nvae:
