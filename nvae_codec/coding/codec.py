@@ -61,7 +61,7 @@ class ModelCodec:
         """Plan, payload, and whether the latents of a batch found too few bits on the stack."""
         planes = order_colours(pixels, self.model.colour_order)
         tiles = plan_tiles(pixels.shape[0], pixels.shape[1], GROWTHS[growth], corner)
-        stack, plan, done, starved = Stack(), [4 * growth + corner], 0, False
+        stack, plan, done, starved = self._open_stack(), [4 * growth + corner], 0, False
         start: int | None = None
         with exact_inference(self.device):
             while done < len(tiles):
@@ -95,6 +95,10 @@ class ModelCodec:
         picture = np.empty((height, width, 3), np.uint8)
         picture[:, :, list(self.model.colour_order)] = planes.transpose(1, 2, 0)
         return picture
+
+    def _open_stack(self) -> Stack:
+        """The empty stack of a segment; evaluation has one that measures what goes through it."""
+        return Stack()
 
     def _batch(self, tiles: Sequence[Tile], *, first: bool) -> Batch:
         canvas = Canvas(len(tiles), (tiles[0].height, tiles[0].width), self.model.stride)

@@ -8,6 +8,7 @@ coding, what it takes beyond the float one is the price of exactness.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,23 +70,76 @@ def exact_elbo(
 
     Latents are drawn on the fine grid with numpy's PCG64(seed); Φ and the logistic function are real-valued, float64.
     """
+    return mean_of(exact_draws(pixels, model, seed=seed, samples=samples))
+
+
+def mean_of(draws: Sequence[PictureElbo]) -> PictureElbo:
+    """The mean of draws of one picture, part by part."""
+    kl = np.sum([np.array(draw.kl) / len(draws) for draw in draws], axis=0)
+    pixels = np.sum([np.array(draw.pixels) / len(draws) for draw in draws], axis=0)
+    return PictureElbo(tuple(kl.tolist()), tuple(pixels.tolist()), draws[0].dims)
+
+
+def exact_draws(
+    pixels: NDArray[np.uint8], model: FrozenModel | ModelCodec, *, seed: int = 0, samples: int = 4
+) -> list[PictureElbo]:
+    """The draws that :func:`exact_elbo` is the mean of: each -log2 p(x, z) / q(z|x) of one z, by part."""
     device = model.device if isinstance(model, ModelCodec) else torch.device("cpu")
     model = model.model if isinstance(model, ModelCodec) else model
     rng = np.random.Generator(np.random.PCG64(seed))
-    kl, nats = np.zeros(len(model.groups)), np.zeros(len(model.phases))
+    draws = []
     with exact_inference(device):
         for _ in range(samples):
             batch = _whole_picture(pixels, model, device)
-            batch.show_image()
-            for index in range(len(model.groups)):
-                latents = batch.prior(index)
-                batch.add_posterior(index, latents)
-                symbols, bits = _draw_latents(latents, rng)
-                batch.set_latents(index, latents, symbols)
-                kl[index] += bits / samples
-            for index, phase in enumerate(model.phases):
-                nats[index] += _pixel_bits(batch, index, phase) / samples
-    return PictureElbo(tuple(kl.tolist()), tuple(nats.tolist()), pixels.size)
+            costs = measure_costs(batch, lambda _, latents: draw_latents(latents, rng))
+            draws.append(PictureElbo(costs.kl, costs.phases, pixels.size))
+    return draws
+
+
+def importance_bound(draws: Sequence[PictureElbo]) -> float:
+    """-log2 of the mean of p(x, z) / q(z|x), in bits: the bound of Burda et al. 2016, at most the ELBO's."""
+    bits = np.array([draw.bits for draw in draws])
+    least = bits.min()
+    return float(least - np.log2(np.mean(np.exp2(least - bits))))
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Real-valued costs of a batch in bits: of each group's symbols (n,), of each phase's values (3, n)."""
+
+    prior: list[Float64]
+    posterior: list[Float64]
+    pixels: list[Float64]
+
+    @property
+    def kl(self) -> tuple[float, ...]:
+        """What is paid for the latents of each group: log2 q / p of the symbols."""
+        return tuple(float((p - q).sum()) for p, q in zip(self.prior, self.posterior, strict=True))
+
+    @property
+    def phases(self) -> tuple[float, ...]:
+        """What is paid for the pixels of each phase."""
+        return tuple(float(phase.sum()) for phase in self.pixels)
+
+
+def measure_costs(batch: Batch, choose: Callable[[int, GroupLatents], NDArray[np.int32]]) -> Costs:
+    """-log2 of prior, posterior and likelihood of a batch whose canvas is full, real-valued, in float64.
+
+    ``choose(group, latents)`` gives the group's symbols, which the groups after it and the pixels depend on.
+    """
+    costs = Costs([], [], [])
+    batch.show_image()
+    for index in range(len(batch.model.groups)):
+        latents = batch.prior(index)
+        batch.add_posterior(index, latents)
+        symbols = choose(index, latents)
+        prior, posterior = _latent_bits(latents, symbols)
+        costs.prior.append(prior)
+        costs.posterior.append(posterior)
+        batch.set_latents(index, latents, symbols)
+    for index, phase in enumerate(batch.model.phases):
+        costs.pixels.append(_pixel_bits(batch, index, phase))
+    return costs
 
 
 def _whole_picture(pixels: NDArray[np.uint8], model: FrozenModel, device: torch.device) -> Batch:
@@ -103,16 +157,26 @@ def fill_canvas(pixels: NDArray[np.uint8], colour_order: tuple[int, ...], stride
     return canvas
 
 
-def _draw_latents(latents: GroupLatents, rng: np.random.Generator) -> tuple[NDArray[np.int32], float]:
-    """Symbols drawn from the posterior, and log2 q / p of their bins."""
-    step = latents.step / 2**FIXED
-    mean, sigma = latents.posterior_mean / 2**FIXED, 2.0**16 / np.maximum(latents.posterior_inverse, 1)
-    drawn = np.rint((mean + sigma * rng.standard_normal(latents.count)) / step)
-    k = np.clip(drawn, -latents.half, latents.half)
+def draw_latents(latents: GroupLatents, rng: np.random.Generator) -> NDArray[np.int32]:
+    """Symbols drawn from the posterior."""
+    mean, sigma = _posterior(latents)
+    drawn = np.rint((mean + sigma * rng.standard_normal(latents.count)) / (latents.step / 2**FIXED))
+    symbols: NDArray[np.int32] = (np.clip(drawn, -latents.half, latents.half) + latents.half).astype(np.int32)
+    return symbols
+
+
+def _posterior(latents: GroupLatents) -> tuple[Float64, Float64]:
+    """Means and sigmas in prior units."""
+    return latents.posterior_mean / 2**FIXED, 2.0**16 / np.maximum(latents.posterior_inverse, 1)
+
+
+def _latent_bits(latents: GroupLatents, symbols: NDArray[np.int32]) -> tuple[Float64, Float64]:
+    """-log2 p and -log2 q of the symbols' bins."""
+    step, k = latents.step / 2**FIXED, symbols.astype(np.int64) - latents.half
+    mean, sigma = _posterior(latents)
     low = np.where(k <= -latents.half, -np.inf, (k - 0.5) * step)
     high = np.where(k >= latents.half, np.inf, (k + 0.5) * step)
-    bits = np.log2(normal_mass((low - mean) / sigma, (high - mean) / sigma)) - np.log2(normal_mass(low, high))
-    return (k + latents.half).astype(np.int32), float(bits.sum())
+    return -np.log2(normal_mass(low, high)), -np.log2(normal_mass((low - mean) / sigma, (high - mean) / sigma))
 
 
 def normal_mass(low: Float64, high: Float64) -> Float64:
@@ -131,22 +195,23 @@ def logistic_mass(low: Float64, high: Float64) -> Float64:
     return mass
 
 
-def _pixel_bits(batch: Batch, index: int, phase: Phase) -> float:
-    """-log2 p of a phase's pixels."""
+def _pixel_bits(batch: Batch, index: int, phase: Phase) -> Float64:
+    """-log2 p of a phase's pixels, (3, n)."""
     likelihood = batch.likelihood(index)
     pixels = batch.canvas.known(phase.plane)
-    total = 0.0
+    bits = np.empty((3, likelihood.count))
     for colour in range(3):
         values = np.ascontiguousarray(pixels[:, colour]).ravel()
         for start in range(0, len(values), 1 << 16):
-            total += _colour_bits(batch.model, likelihood, colour, values, slice(start, start + (1 << 16)))
+            at = slice(start, start + (1 << 16))
+            bits[colour, at] = _colour_bits(batch.model, likelihood, colour, values, at)
         likelihood.observe(colour, values)
-    return total
+    return bits
 
 
 def _colour_bits(
     model: FrozenModel, likelihood: PhaseLikelihood, colour: int, values: NDArray[np.int32], at: slice
-) -> float:
+) -> Float64:
     residuals = likelihood.residuals(colour, at)
     centre = colour_centre(model, likelihood.coefficients[:, at], likelihood.guess[colour][at], residuals)
     mean = (likelihood.mean[colour][:, at] + centre) / LEVEL_UNIT
@@ -158,7 +223,8 @@ def _colour_bits(
     low = np.where(x == 0, -np.inf, (x - 0.5 - mean) * inverse)
     high = np.where(x == 255, np.inf, (x + 0.5 - mean) * inverse)
     mass = (weight * logistic_mass(low, high)).sum(0) / weight.sum(0)
-    return float(-np.log2(np.maximum(mass, 1e-300)).sum())
+    bits: Float64 = -np.log2(np.maximum(mass, 1e-300))
+    return bits
 
 
 @torch.inference_mode()

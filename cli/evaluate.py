@@ -1,0 +1,148 @@
+"""nvae-codec evaluate: what files take, against what the model says that they should, cause by cause."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import how_to_evaluate, how_to_report
+from .report import explain, print_error
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+LARGEST_TABLE = 60
+"""Pictures that the terminal lists; beyond, the total alone."""
+
+
+@click.command("evaluate")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
+@click.option("--model", default="photo", show_default=True, metavar="NAME|PATH", help="Model to evaluate.")
+@click.option(
+    "--run",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="RUN",
+    help="Training run with the model's float weights, for the float ELBO.",
+)
+@click.option(
+    "--samples", type=click.IntRange(1), default=4, show_default=True, metavar="K", help="Draws of z a bound."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
+@click.option("--json", "json_file", type=FILE, metavar="OUT", help="Write all numbers there.")
+@how_to_evaluate
+@how_to_report
+def evaluate_command(
+    inputs: tuple[Path, ...],
+    model: str,
+    run: Path | None,
+    samples: int,
+    seed: int,
+    json_file: Path | None,
+    device: str,
+    threads: int | None,
+    batch_tiles: int | None,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Compare the files of pictures with the model's bounds, in bits/dim, and split what lies between by cause.
+
+    INPUT is a picture file, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or (N,H,W). Gray pictures
+    are evaluated as RGB.
+    """
+    import json
+    from typing import cast
+
+    from rich.console import Console
+
+    from nvae_codec import load_model
+    from nvae_codec.coding.codec import ModelCodec
+    from nvae_codec.evaluation.inputs import find_inputs
+    from nvae_codec.evaluation.pictures import Evaluator
+
+    codec = cast(ModelCodec, load_model(model, device=device, threads=threads, batch_tiles=batch_tiles))
+    network = None
+    if run is not None:
+        from nvae_codec.training.checkpoint import load_average
+
+        network = load_average(run)[1]
+    evaluator = Evaluator(codec, network, samples, seed)
+    found = find_inputs(inputs)
+    rows: list[dict[str, Any]] = []
+    for index, item in enumerate(found):
+        try:
+            row, _ = evaluator.measure(item.name, item.read_rgb())
+        except Exception as error:
+            print_error(explain(error), item.name)
+            if verbose:
+                raise
+            continue
+        rows.append(row)
+        if verbose or (not quiet and sys.stderr.isatty()):
+            rate = f"{row['bpd_file']:.4f} bits/dim, {row['file_over_exact']:.5f} of the exact ELBO"
+            click.echo(f"{index + 1}/{len(found)} {item.name}: {rate}", err=True)
+    if not rows:
+        return 1
+    result = evaluator.describe(rows, None if run is None else run.resolve().name)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if not quiet:
+        show_tables(result, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
+    return int(len(rows) < len(found))
+
+
+def show_tables(result: dict[str, Any], console: Console) -> None:
+    """The tables of the terminal: rates by picture, the total by cause, groups and phases."""
+    from rich.table import Table
+
+    total, rows = result["total"], result["images"]
+    rates = Table(title=f"bits/dim with {result['model']['name']} ({result['model']['identity'][:8]})")
+    for name in (
+        "picture",
+        "float ELBO",
+        "exact ELBO",
+        f"IW {result['samples']}",
+        "file",
+        "file / exact",
+        "s",
+        "s back",
+    ):
+        rates.add_column(name, justify="left" if name == "picture" else "right")
+    for row in rows if len(rows) <= LARGEST_TABLE else []:
+        rates.add_row(row["name"], *_rate_cells(row))
+    rates.add_section()
+    rates.add_row(f"{total['images']} together", *_rate_cells(total))
+    console.print(rates)
+
+    causes = Table(title=f"the {total['file_bits']:,} bits of the files")
+    for name in ("cause", "bits", "bits/dim", "of the files"):
+        causes.add_column(name, justify="left" if name == "cause" else "right")
+    for cause, bits in total["bits"].items():
+        share = f"{bits / total['file_bits']:.4%}"
+        causes.add_row(cause.replace("_", " "), f"{bits:,.1f}", f"{bits / total['dims']:.6f}", share)
+    causes.add_section()
+    causes.add_row("files", f"{total['file_bits']:,}", f"{total['bpd_file']:.6f}", "100 %")
+    console.print(causes)
+
+    parts = Table(title="the exact ELBO by part, and what the files have of it")
+    for name in ("part", "exact bits/dim", "file bits/dim", "channels", "kept", "active"):
+        parts.add_column(name, justify="left" if name == "part" else "right")
+    for index, group in enumerate(total["groups"]):
+        counts = [str(group["channels"]), str(group["kept"]), f"{group['active']:.1f}"]
+        parts.add_row(f"latents {index}, 1/{group['stride']}", *_part_cells(group, total["dims"]), *counts)
+    for index, phase in enumerate(total["phases"]):
+        parts.add_row(f"pixels, phase {index}", *_part_cells(phase, total["dims"]))
+    console.print(parts)
+
+
+def _rate_cells(row: dict[str, Any]) -> list[str]:
+    real = "" if row["bpd_float_elbo"] is None else f"{row['bpd_float_elbo']:.5f}"
+    rates = [f"{row[key]:.5f}" for key in ("bpd_exact_elbo", "bpd_importance", "bpd_file", "file_over_exact")]
+    return [real, *rates, f"{row['encode_seconds']:.2f}", f"{row['decode_seconds']:.2f}"]
+
+
+def _part_cells(part: dict[str, float], dims: int) -> list[str]:
+    return [f"{part['exact'] / dims:.5f}", f"{part['file'] / dims:.5f}"]

@@ -1,0 +1,85 @@
+"""What evaluate and bench look at: picture files, folders of them, arrays in .npz files. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
+from nvae_codec.images.picture import GRAY8, RGB8, Picture
+from nvae_codec.images.read import SUFFIXES, read_picture
+
+
+@dataclass(frozen=True)
+class Input:
+    """A picture that is read when it is needed."""
+
+    name: str
+    read: Callable[[], Picture]
+
+    def read_rgb(self) -> Picture:
+        """The picture as 8-bit RGB: gray with three equal colours, without its metadata.
+
+        Raises UnsupportedImageError for palettes, alpha, and other than 8 bits a sample; what read_picture raises.
+        """
+        picture = self.read()
+        if picture.colour == RGB8:
+            return picture
+        if picture.colour != GRAY8:
+            mode = f"{picture.colour.bits}-bit {picture.colour.mode}"
+            raise UnsupportedImageError(f"the model takes 8-bit RGB and gray, not {mode}")
+        gray = picture.require_pixels("the model").reshape(picture.height, picture.width)
+        return Picture.from_pixels(np.repeat(gray[:, :, None], 3, axis=2))
+
+
+def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
+    """The pictures of files, folders (recursively) and .npz files with ``images``, uint8 (N, H, W, 3) or (N, H, W).
+
+    Raises NvaeCodecError where there is nothing to look at.
+    """
+    return [found for path in paths for found in _find(Path(path))]
+
+
+def _find(path: Path) -> Iterator[Input]:
+    if path.suffix.lower() == ".npz":
+        images = read_arrays(path)
+        for index in range(len(images)):
+            yield Input(f"{path.name}#{index}", partial(_picture_of, images, index))
+        return
+    if not path.is_dir():
+        yield Input(path.name, partial(_read, path))
+        return
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not files:
+        raise NvaeCodecError(f"{path}: no pictures here")
+    for file in files:
+        yield Input(str(file.relative_to(path)), partial(_read, file))
+
+
+def read_arrays(path: Path) -> NDArray[np.uint8]:
+    """``images`` of an .npz file. Raises NvaeCodecError where it has none of that kind; OSError."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            images = arrays["images"]
+    except (ValueError, KeyError, EOFError) as error:
+        raise NvaeCodecError(f"{path}: no array named images in it ({type(error).__name__})") from None
+    colour = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
+    if images.dtype != np.uint8 or not colour or 0 in images.shape:
+        raise NvaeCodecError(
+            f"{path}: images must be uint8 of shape (N, H, W, 3) or (N, H, W), not {images.dtype} {images.shape}"
+        )
+    pixels: NDArray[np.uint8] = images
+    return pixels
+
+
+def _picture_of(images: NDArray[np.uint8], index: int) -> Picture:
+    return Picture.from_pixels(np.ascontiguousarray(images[index]))
+
+
+def _read(path: Path) -> Picture:
+    return read_picture(path.read_bytes())

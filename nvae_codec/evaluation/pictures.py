@@ -1,0 +1,170 @@
+"""Every number that ``nvae-codec evaluate`` shows, for one picture and for all of them.
+
+Rates are in bits/dim, where a picture has W·H·3 dims. Keys of the JSON:
+
+    format, model {name, identity}, run, seed, samples, machine
+    total     over all pictures; images[]    a picture each, with name, width, height, tiles, batches. Both have:
+      dims, file_bits
+      bpd_file, bpd_exact_elbo, bpd_importance, bpd_float_elbo (null without a run's weights)
+      file_over_exact, file_over_float (null likewise)
+      bits {cause: bits}    adds up to file_bits exactly; the causes: nvae_codec/evaluation/causes.py
+      groups [{exact, file, channels, kept, active, stride}]    bits of each group's latents, from the top: in the
+          exact ELBO, and in the file (-log2 of the widths of its intervals); its channels, those that are
+          coded, those with more than 0.01 bits a latent here (in the total: the mean over pictures)
+      phases [{exact, file}]    bits of each phase's pixels
+      encode_seconds, decode_seconds
+      peers {name: bits}    other formats' files of the same pixels; null where they were not made
+    total alone: images (how many), mean_file_over_exact, largest_file_over_exact
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.container.image import read_file, write_model_file
+from nvae_codec.errors import NvaeCodecError
+from nvae_codec.evaluation.causes import CAUSES, split_file
+from nvae_codec.evaluation.elbo import exact_draws, float_elbo, importance_bound, mean_of
+from nvae_codec.evaluation.machine import describe_machine
+from nvae_codec.evaluation.measured import MeasuredCodec
+from nvae_codec.images.picture import Picture
+from nvae_codec.model_library import Models
+
+if TYPE_CHECKING:
+    from nvae_codec.network.nvae import Nvae
+
+FORMAT = "nvae-codec evaluation 1"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """How pictures are measured. network: the float weights of a run, where there are any."""
+
+    codec: ModelCodec
+    network: Nvae | None = None
+    samples: int = 4
+    seed: int = 0
+
+    def measure(self, name: str, picture: Picture) -> tuple[Row, NDArray[np.float32]]:
+        """The row of an 8-bit RGB picture, and where its bits went, (H, W) bits a pixel."""
+        pixels = picture.require_pixels("the model")
+        file, encode_seconds, decode_seconds = self._code(picture)
+        draws = exact_draws(pixels, self.codec, seed=self.seed, samples=self.samples)
+        exact = mean_of(draws)
+        measured = MeasuredCodec(self.codec)
+        if write_model_file(picture, measured) != file:
+            raise NvaeCodecError("a second encoding gave another file")
+        achieved = split_file(file, pixels, measured, exact, seed=self.seed, samples=self.samples)
+        real = None
+        if self.network is not None:
+            real = float_elbo(pixels, self.network, seed=self.seed, samples=self.samples).bits
+        groups = [
+            {
+                "exact": kl,
+                "file": used,
+                "channels": g.channels,
+                "kept": len(g.kept),
+                "active": active,
+                "stride": g.stride,
+            }
+            for kl, used, active, g in zip(exact.kl, achieved.kl, achieved.active, self.codec.model.groups, strict=True)
+        ]
+        phases = [{"exact": a, "file": b} for a, b in zip(exact.pixels, achieved.phases, strict=True)]
+        row = {
+            "name": name,
+            "width": picture.width,
+            "height": picture.height,
+            "tiles": achieved.tiles,
+            "batches": achieved.batches,
+            **_rates(pixels.size, 8 * len(file), exact.bits, importance_bound(draws), real),
+            "bits": achieved.bits,
+            "groups": groups,
+            "phases": phases,
+            "encode_seconds": encode_seconds,
+            "decode_seconds": decode_seconds,
+            "peers": None,
+        }
+        return row, achieved.heat
+
+    def _code(self, picture: Picture) -> tuple[bytes, float, float]:
+        """A picture's file, and the seconds of making and reading it."""
+        start = time.perf_counter()
+        file = write_model_file(picture, self.codec)
+        middle = time.perf_counter()
+        restored = read_file(file, Models(self.codec))
+        end = time.perf_counter()
+        if not np.array_equal(restored.require_pixels("a test"), picture.require_pixels("a test")):
+            raise NvaeCodecError("the file does not decode to the same picture")
+        return file, middle - start, end - middle
+
+    def describe(self, rows: Sequence[Row], run: str | None) -> dict[str, Any]:
+        """The JSON of an evaluation. ``run``: the name of the run whose float weights were measured."""
+        return {
+            "format": FORMAT,
+            "model": {"name": self.codec.name, "identity": self.codec.identity.hex()},
+            "run": run,
+            "seed": self.seed,
+            "samples": self.samples,
+            "machine": describe_machine(),
+            "total": sum_rows(rows),
+            "images": list(rows),
+        }
+
+
+def _rates(dims: int, file: float, exact: float, importance: float, real: float | None) -> Row:
+    return {
+        "dims": dims,
+        "file_bits": file,
+        "bpd_file": file / dims,
+        "bpd_exact_elbo": exact / dims,
+        "bpd_importance": importance / dims,
+        "bpd_float_elbo": None if real is None else real / dims,
+        "file_over_exact": file / exact,
+        "file_over_float": None if real is None else file / real,
+    }
+
+
+def sum_rows(rows: Sequence[Row]) -> Row:
+    """All pictures together: every rate is the sum of bits by the sum of dims."""
+
+    def bits_of(key: str) -> float:
+        return math.fsum(row[key] * row["dims"] for row in rows)
+
+    real = None if any(row["bpd_float_elbo"] is None for row in rows) else bits_of("bpd_float_elbo")
+    dims, file = sum(row["dims"] for row in rows), sum(row["file_bits"] for row in rows)
+    ratios = [row["file_over_exact"] for row in rows]
+    return {
+        "images": len(rows),
+        **_rates(dims, file, bits_of("bpd_exact_elbo"), bits_of("bpd_importance"), real),
+        "mean_file_over_exact": math.fsum(ratios) / len(rows),
+        "largest_file_over_exact": max(ratios),
+        "bits": {cause: sum(row["bits"][cause] for row in rows) for cause in CAUSES},
+        "groups": [_sum_parts([row["groups"][at] for row in rows]) for at in range(len(rows[0]["groups"]))],
+        "phases": [_sum_parts([row["phases"][at] for row in rows]) for at in range(len(rows[0]["phases"]))],
+        "encode_seconds": math.fsum(row["encode_seconds"] for row in rows),
+        "decode_seconds": math.fsum(row["decode_seconds"] for row in rows),
+        "peers": _sum_peers(rows),
+    }
+
+
+def _sum_parts(parts: Sequence[Row]) -> Row:
+    total = dict(parts[0])
+    total |= {key: math.fsum(part[key] for part in parts) for key in ("exact", "file")}
+    if "active" in total:
+        total["active"] = math.fsum(part["active"] for part in parts) / len(parts)
+    return total
+
+
+def _sum_peers(rows: Sequence[Row]) -> dict[str, int] | None:
+    if any(row["peers"] is None for row in rows):
+        return None
+    return {name: sum(row["peers"][name] for row in rows) for name in rows[0]["peers"]}

@@ -1,0 +1,79 @@
+"""nvae-codec evaluate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nvae_codec import load_model
+from nvae_codec.evaluation import exact_elbo
+from nvae_codec.evaluation.inputs import find_inputs
+from tests.cli.conftest import Run
+from tests.models import make_picture, save_pictures
+
+MODEL = Path(__file__).parents[1] / "golden" / "tiny.safetensors"
+
+
+def test_a_folder_is_evaluated(run: Run, tmp_path: Path) -> None:
+    folder, out = save_pictures(tmp_path / "in", 2, 24), tmp_path / "out.json"
+    result = run("evaluate", folder, "--model", MODEL, "--samples", "2", "--json", out)
+    assert (result.code, result.err) == (0, "")
+    found = json.loads(out.read_text())
+    assert found["format"] == "nvae-codec evaluation 1"
+    assert [row["name"] for row in found["images"]] == ["0.png", "1.png"]
+    for row in (found["total"], *found["images"]):
+        assert sum(row["bits"].values()) == row["file_bits"]
+        assert row["bpd_float_elbo"] is None
+        assert row["bpd_file"] == row["file_bits"] / row["dims"]
+    pixels = np.asarray(Image.open(folder / "0.png"))
+    expected = exact_elbo(pixels, load_model(MODEL), seed=0, samples=2).bits_per_dim  # type: ignore[arg-type]
+    assert found["images"][0]["bpd_exact_elbo"] == pytest.approx(expected, abs=1e-9)
+    table = result.out.decode()
+    assert f"{found['total']['bpd_file']:.6f}" in table
+    assert "tile edges" in table
+    assert f"{expected:.5f}" in table
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 20, 3), (2, 16, 20)])
+def test_arrays_are_evaluated(run: Run, tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = np.stack([make_picture(16, 20, seed) for seed in range(shape[0])])
+    np.savez(tmp_path / "some.npz", images=images if len(shape) == 4 else images[..., 0])
+    out = tmp_path / "out.json"
+    assert run("evaluate", tmp_path / "some.npz", "--model", MODEL, "--samples", "1", "-q", "--json", out).code == 0
+    found = json.loads(out.read_text())
+    assert [row["name"] for row in found["images"]] == [f"some.npz#{index}" for index in range(shape[0])]
+    assert found["total"]["dims"] == shape[0] * 16 * 20 * 3
+
+
+def test_what_cannot_be_evaluated_is_named_and_the_rest_done(run: Run, tmp_path: Path) -> None:
+    folder, out = save_pictures(tmp_path / "in", 1, 24), tmp_path / "out.json"
+    Image.new("RGBA", (8, 8)).save(folder / "alpha.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    result = run("evaluate", folder, "--model", MODEL, "--samples", "1", "--json", out)
+    assert result.code == 1
+    assert [line.split(":")[1].strip() for line in result.error_lines] == ["alpha.png", "broken.png"]
+    assert json.loads(out.read_text())["total"]["images"] == 1
+    assert run("evaluate", folder / "alpha.png", "--model", MODEL).code == 1
+    assert run("evaluate", tmp_path / "nothing.png").code == 2
+
+
+def test_other_arrays_are_refused(run: Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "floats.npz", images=np.zeros((2, 8, 8)))
+    np.savez(tmp_path / "other.npz", pictures=np.zeros((2, 8, 8), np.uint8))
+    (tmp_path / "none.npz").write_bytes(b"no arrays")
+    for name in ("floats", "other", "none"):
+        result = run("evaluate", tmp_path / f"{name}.npz", "--model", MODEL)
+        assert result.code == 1
+        assert f"{name}.npz: " in result.err
+        assert "internal" not in result.err
+
+
+def test_folders_are_searched(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "a" / "b", 2, 24)
+    assert [item.name for item in find_inputs([tmp_path / "a", tmp_path / "a" / "b" / "1.png"])] == [
+        "b/0.png", "b/1.png", "1.png",
+    ]  # fmt: skip
