@@ -1,0 +1,45 @@
+"""A checkpoint made small enough to be kept beside a model: its optimizer's moments in bfloat16.
+
+    python -m nvae_codec.training.compact RUN OUT.safetensors
+
+A run resumes from it (in a folder, as checkpoint.safetensors), no longer bit for bit but to the same quality. The
+weights and their moving average are untouched, so freezing it gives the same model.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from nvae_codec.training.checkpoint import FILE, read_checkpoint
+
+
+def compact_checkpoint(run: Path, out: Path) -> None:
+    """Write the checkpoint of a run (a folder or a file) to ``out`` with bfloat16 moments. Raises NvaeCodecError."""
+    _, tensors, _ = read_checkpoint(run)
+    with safe_open(str(run / FILE if run.is_dir() else run), framework="pt") as file:
+        metadata = file.metadata()
+    small = {
+        name: value.to(torch.bfloat16) if name.startswith("optimizer.") and value.dim() else value
+        for name, value in tensors.items()
+    }
+    part = out.with_name(out.name + ".part")
+    save_file(small, str(part), metadata)
+    part.replace(out)
+
+
+def main() -> None:
+    """Compact the checkpoint of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path)
+    given = parser.parse_args()
+    compact_checkpoint(given.run, given.out)
+
+
+if __name__ == "__main__":
+    main()

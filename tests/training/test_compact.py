@@ -1,0 +1,40 @@
+"""A compact checkpoint: the same weights, a run that goes on, half the moments."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from nvae_codec.recipe import TrainingRecipe, parse_recipe
+from nvae_codec.training.checkpoint import load_average
+from nvae_codec.training.compact import compact_checkpoint
+from nvae_codec.training.data import ImageFolder
+from nvae_codec.training.loop import Options, Trainer
+from tests.models import RECIPES
+
+
+def test_a_compact_checkpoint_has_the_same_weights_and_resumes(tmp_path: Path) -> None:
+    picture = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(picture)
+    base = parse_recipe(next(iter(RECIPES.values())))
+    training = TrainingRecipe(steps=4, batch=2, crop=2 * base.stride, optimizer="adamw", rate=1e-3)
+    recipe = dataclasses.replace(base, training=training)
+    data = ImageFolder([picture], training.crop)
+    run, small = tmp_path / "run", tmp_path / "small"
+    run.mkdir()
+    small.mkdir()
+    trainer = Trainer(recipe, run, Options(), resume=False)
+    trainer.take_step(data)
+    trainer.take_step(data)
+    trainer.save()
+    compact_checkpoint(run, small / "checkpoint.safetensors")
+    assert (small / "checkpoint.safetensors").stat().st_size < (run / "checkpoint.safetensors").stat().st_size
+    before, after = load_average(run)[1].state_dict(), load_average(small)[1].state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    resumed = Trainer(recipe, small, Options(), resume=True)
+    assert resumed.step == 2
+    assert torch.isfinite(resumed.take_step(data).total)
