@@ -22,6 +22,7 @@ COMMANDS = {
     "train": ("train:train_command", "Train a model from a recipe and a folder of images."),
     "freeze": ("freeze:freeze_command", "Make a trained network exact, ready to code with."),
     "evaluate": ("evaluate:evaluate_command", "Compare files with the model's bounds, cause by cause."),
+    "bench": ("bench:bench_command", "Compare size, speed and memory with other formats."),
     "import-nvlabs": ("import_nvlabs:import_nvlabs_command", "Make a run of a checkpoint of the official NVAE code."),
 }
 

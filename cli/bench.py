@@ -1,0 +1,88 @@
+"""nvae-codec bench: this codec and others on the same pictures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import how_to_evaluate
+from .report import print_error
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("bench")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
+@click.option("--model", default="photo", show_default=True, metavar="NAME|PATH", help="Model to compress with.")
+@click.option(
+    "--codec", "only", multiple=True, metavar="NAME", help="Only this one, as the table calls it; repeatable."
+)
+@click.option("--json", "json_file", type=FILE, metavar="OUT", help="Write all numbers there.")
+@how_to_evaluate
+@click.option("-q", "--quiet", is_flag=True, help="No table; errors alone.")
+def bench_command(
+    inputs: tuple[Path, ...],
+    model: str,
+    only: tuple[str, ...],
+    json_file: Path | None,
+    device: str,
+    threads: int | None,
+    batch_tiles: int | None,
+    quiet: bool,
+) -> int:
+    """Compare with PNG, WebP, JPEG 2000 and JPEG XL: bits/dim, megapixels a second, peak memory.
+
+    INPUT is a picture file, a folder of them, or an .npz file with images. JPEG XL needs nvae-codec[bench].
+    """
+    import json
+
+    from rich.console import Console
+
+    from nvae_codec.evaluation.bench import bench, codec_names
+
+    names = codec_names()
+    unknown = [name for name in only if name not in names]
+    if unknown:
+        raise click.UsageError(f"there is no codec {unknown[0]}; there are {', '.join(names)}")
+
+    def tell(name: str) -> None:
+        if not quiet and sys.stderr.isatty():
+            click.echo(f"{name} ...", err=True)
+
+    options = {"model": model, "device": device, "threads": threads, "batch_tiles": batch_tiles}
+    result = bench(inputs, options, only or names, tell)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if not quiet:
+        show_table(result, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
+    for row in result["codecs"]:
+        if row["library"] is None and row["name"] in only:
+            print_error("not installed", row["name"])
+            return 1
+    return 0
+
+
+def show_table(result: dict[str, Any], console: Console) -> None:
+    """A line a codec, the smallest files in bold."""
+    from rich.table import Table
+
+    machine = result["machine"]
+    table = Table(title=f"{result['images']} pictures, {result['megapixels']:.2f} megapixels; {machine['processor']}")
+    for name in ("codec", "bits/dim", "MP/s", "MP/s back", "peak MB", "made by"):
+        table.add_column(name, justify="left" if name in ("codec", "made by") else "right")
+    least = min((row["bits"] for row in result["codecs"] if row["library"] is not None), default=0)
+    for row in result["codecs"]:
+        if row["library"] is None:
+            table.add_row(row["name"], "", "", "", "", "not installed")
+            continue
+        speeds = [f"{row[key]:.3g}" for key in ("encode_mp_per_second", "decode_mp_per_second")]
+        style = "bold" if row["bits"] == least else None
+        peak = f"{row['peak_bytes'] / 1e6:.0f}"
+        table.add_row(row["name"], f"{row['bpd']:.4f}", *speeds, peak, row["library"], style=style)
+    console.print(table)

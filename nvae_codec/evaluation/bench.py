@@ -1,0 +1,158 @@
+"""Codecs on the same pictures in the same run: size, speed both ways, peak memory. Each has a process of its own.
+
+    python -m nvae_codec.evaluation.bench CODEC OPTIONS INPUT...    (what ``nvae-codec bench`` starts)
+
+Keys of the JSON: format, machine, images, dims, megapixels, codecs[] with
+    name, library (null: not installed, and then nothing more)
+    bits, bpd           whole files, metadata left out, by the dims W·H·3 of all pictures
+    mean_bpd            mean of the pictures' own rates
+    encode_mp_per_second, decode_mp_per_second    all pixels by all seconds of the codec alone, after a warm-up
+    peak_bytes          largest resident memory of the process: Python, libraries and the largest picture included
+    rest_bytes          the same before the first picture
+    files[] {name, bits}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.errors import NvaeCodecError
+from nvae_codec.evaluation.inputs import find_inputs
+from nvae_codec.evaluation.peers import Peer, list_peers
+
+OURS = "nvae-codec"
+WARM_UP = 64
+Row = dict[str, Any]
+
+
+def run_codec(name: str, inputs: Sequence[str | Path], options: dict[str, Any]) -> Row:
+    """The row of one codec, measured in a new process. Raises NvaeCodecError where that failed."""
+    words = [sys.executable, "-m", "nvae_codec.evaluation.bench", name, json.dumps(options), *map(str, inputs)]
+    threads = {} if options.get("threads") is None else {"OMP_NUM_THREADS": str(options["threads"])}
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env={**os.environ, **threads}, check=False)
+    if done.returncode:
+        raise NvaeCodecError(f"{name} failed")
+    row: Row = json.loads(done.stdout)
+    return row
+
+
+def bench(
+    inputs: Sequence[str | Path], options: dict[str, Any], names: Sequence[str], tell: Callable[[str], None]
+) -> Row:
+    """All codecs of these names over all pictures. ``tell`` hears which comes next."""
+    from nvae_codec.evaluation.machine import describe_machine
+
+    pictures = [item.read_rgb() for item in find_inputs(inputs)]
+    rows = []
+    for name in names:
+        tell(name)
+        rows.append(run_codec(name, inputs, options))
+    dims = sum(picture.width * picture.height * 3 for picture in pictures)
+    return {
+        "format": "nvae-codec bench 1",
+        "machine": describe_machine(),
+        "threads": options.get("threads"),
+        "images": len(pictures),
+        "dims": dims,
+        "megapixels": dims / 3e6,
+        "codecs": rows,
+    }
+
+
+def codec_names() -> list[str]:
+    """Ours, and then the others."""
+    return [OURS, *(peer.name for peer in list_peers())]
+
+
+def measure_codec(peer: Peer, inputs: Sequence[str]) -> Row:
+    """Size and speed of a codec over pictures, in this process."""
+    row: Row = {"name": peer.name, "library": peer.library}
+    if peer.library is None:
+        return row
+    found = find_inputs(inputs)
+    warm = np.ascontiguousarray(_pixels(found[0].read_rgb())[:WARM_UP, :WARM_UP])
+    peer.decode(peer.encode(warm))
+    rest, seconds = peak_memory(), [0.0, 0.0]
+    sizes: list[int] = []
+    rates, names, pixel_count = [], [], 0
+    for item in found:
+        pixels = np.ascontiguousarray(_pixels(item.read_rgb()))
+        start = time.perf_counter()
+        data = peer.encode(pixels)
+        middle = time.perf_counter()
+        restored = peer.decode(data)
+        end = time.perf_counter()
+        if not np.array_equal(restored, pixels):
+            raise NvaeCodecError(f"{peer.name} does not give back {item.name}")
+        seconds[0] += middle - start
+        seconds[1] += end - middle
+        sizes.append(8 * len(data))
+        names.append(item.name)
+        rates.append(8 * len(data) / pixels.size)
+        pixel_count += pixels.size // 3
+    bits = sum(sizes)
+    return row | {
+        "bits": bits,
+        "bpd": bits / (3 * pixel_count),
+        "mean_bpd": float(np.mean(rates)),
+        "encode_mp_per_second": pixel_count / 1e6 / seconds[0],
+        "decode_mp_per_second": pixel_count / 1e6 / seconds[1],
+        "peak_bytes": peak_memory(),
+        "rest_bytes": rest,
+        "files": [{"name": name, "bits": size} for name, size in zip(names, sizes, strict=True)],
+    }
+
+
+def _pixels(picture: Any) -> NDArray[np.uint8]:
+    pixels: NDArray[np.uint8] = picture.require_pixels("bench")
+    return pixels
+
+
+def our_codec(options: dict[str, Any]) -> Peer:
+    """This codec as one of them: ``--method model``, the model loaded once."""
+    from nvae_codec import __version__, compress, decompress, load_model
+
+    codec = load_model(
+        options["model"], device=options["device"], threads=options["threads"], batch_tiles=options["batch_tiles"]
+    )
+    library = f"nvae-codec {__version__}, {codec.name} {codec.identity[:4].hex()}"
+    return Peer(
+        OURS,
+        library,
+        lambda pixels: compress(pixels, model=codec, method="model"),
+        lambda data: decompress(data, model=codec),
+    )
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage gives on Linux may be the parent's
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource  # not on every system
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def main() -> None:
+    """Measure one codec and print its row."""
+    name, options, *inputs = sys.argv[1:]
+    peer = our_codec(json.loads(options)) if name == OURS else {p.name: p for p in list_peers()}[name]
+    print(json.dumps(measure_codec(peer, inputs)))
+
+
+if __name__ == "__main__":
+    main()

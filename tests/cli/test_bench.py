@@ -1,0 +1,80 @@
+"""nvae-codec bench."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nvae_codec import compress
+from nvae_codec.evaluation.bench import codec_names, measure_codec, peak_memory
+from nvae_codec.evaluation.peers import Peer, list_peers, peer_bits
+from tests.cli.conftest import Run
+from tests.models import make_picture, save_pictures
+
+MODEL = Path(__file__).parents[1] / "golden" / "tiny.safetensors"
+
+
+def test_codecs_are_measured_in_processes_of_their_own(run: Run, tmp_path: Path) -> None:
+    folder, out = save_pictures(tmp_path / "in", 2, 24), tmp_path / "out.json"
+    result = run("bench", folder, "--model", MODEL, "--codec", "nvae-codec", "--codec", "PNG", "--json", out)
+    assert (result.code, result.err) == (0, "")
+    found = json.loads(out.read_text())
+    ours, png = found["codecs"]
+    assert found["images"] == 2
+    assert found["machine"]["torch"]
+    assert found["dims"] == 3 * 24 * (24 + 32)
+    expected = [
+        8 * len(compress(make_picture(24, width, index), model=MODEL, method="model"))
+        for index, width in enumerate((24, 32))
+    ]
+    assert [file["bits"] for file in ours["files"]] == expected
+    for row in (ours, png):
+        assert row["bits"] == sum(file["bits"] for file in row["files"])
+        assert row["bpd"] == row["bits"] / found["dims"]
+        assert row["encode_mp_per_second"] > 0
+        assert row["peak_bytes"] >= row["rest_bytes"] > 0
+    assert "torch" not in png["library"]
+    assert png["rest_bytes"] < ours["rest_bytes"]  # the others need no torch
+    assert f"{ours['bpd']:.4f}" in result.out.decode()
+
+
+def test_all_formats_give_the_pixels_back(tmp_path: Path) -> None:
+    folder = save_pictures(tmp_path, 1, 40)
+    assert codec_names() == [
+        "nvae-codec", "PNG", "WebP m2", "WebP m6", "JPEG 2000", "JPEG XL e3", "JPEG XL e7", "JPEG XL e9",
+    ]  # fmt: skip
+    for peer in list_peers():
+        row = measure_codec(peer, [str(folder)])
+        assert row["library"] is None or row["bpd"] < 8
+
+
+def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib, "import_module", _refuse)
+    assert [peer.name for peer in list_peers() if peer.library is None] == ["JPEG XL e3", "JPEG XL e7", "JPEG XL e9"]
+    assert measure_codec(list_peers()[-1], []) == {"name": "JPEG XL e9", "library": None}
+    assert set(peer_bits(make_picture(16, 16))) == {"PNG", "WebP m6"}
+
+
+def _refuse(name: str) -> None:
+    raise ImportError(name)
+
+
+def test_wrong_pixels_are_an_error(tmp_path: Path) -> None:
+    folder = save_pictures(tmp_path, 1, 24)
+    broken = Peer("broken", "it 1", lambda pixels: b"", lambda data: np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(Exception, match="does not give back"):
+        measure_codec(broken, [str(folder)])
+
+
+def test_unknown_codecs_are_refused(run: Run, tmp_path: Path) -> None:
+    result = run("bench", save_pictures(tmp_path, 1, 24), "--codec", "GIF")
+    assert result.code == 2
+    assert "there is no codec GIF" in result.err
+
+
+def test_memory_is_that_of_this_process() -> None:
+    assert 10_000_000 < peak_memory() < 100_000_000_000
