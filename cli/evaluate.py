@@ -33,6 +33,12 @@ LARGEST_TABLE = 60
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
 @click.option("--json", "json_file", type=FILE, metavar="OUT", help="Write all numbers there.")
+@click.option("--html", "html_file", type=FILE, metavar="OUT", help="Write a report with charts and pictures there.")
+@click.option(
+    "--peers/--no-peers",
+    default=None,
+    help="Also make PNG, WebP and, with nvae-codec[bench], JPEG XL files.  [default: for --html]",
+)
 @how_to_evaluate
 @how_to_report
 def evaluate_command(
@@ -42,6 +48,8 @@ def evaluate_command(
     samples: int,
     seed: int,
     json_file: Path | None,
+    html_file: Path | None,
+    peers: bool | None,
     device: str,
     threads: int | None,
     batch_tiles: int | None,
@@ -60,8 +68,11 @@ def evaluate_command(
 
     from nvae_codec import load_model
     from nvae_codec.coding.codec import ModelCodec
+    from nvae_codec.evaluation.html import Shown, write_report
     from nvae_codec.evaluation.inputs import find_inputs
+    from nvae_codec.evaluation.peers import peer_bits
     from nvae_codec.evaluation.pictures import Evaluator
+    from nvae_codec.evaluation.thumbnails import thumbnail_side
 
     codec = cast(ModelCodec, load_model(model, device=device, threads=threads, batch_tiles=batch_tiles))
     network = None
@@ -72,9 +83,17 @@ def evaluate_command(
     evaluator = Evaluator(codec, network, samples, seed)
     found = find_inputs(inputs)
     rows: list[dict[str, Any]] = []
+    shown: list[Shown] = []
+    side = thumbnail_side(len(found))
     for index, item in enumerate(found):
         try:
-            row, _ = evaluator.measure(item.name, item.read_rgb())
+            picture = item.read_rgb()
+            pixels = picture.require_pixels("the model")
+            row, heat = evaluator.measure(item.name, picture)
+            if peers or (peers is None and html_file is not None):
+                row["peers"] = peer_bits(pixels)
+            if html_file is not None:
+                shown.append(Shown.of(pixels, heat, side))
         except Exception as error:
             print_error(explain(error), item.name)
             if verbose:
@@ -89,6 +108,8 @@ def evaluate_command(
     result = evaluator.describe(rows, None if run is None else run.resolve().name)
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if html_file is not None:
+        html_file.write_text(write_report(result, shown, side), encoding="utf-8")
     if not quiet:
         show_tables(result, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
     return int(len(rows) < len(found))

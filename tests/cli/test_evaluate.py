@@ -77,3 +77,15 @@ def test_folders_are_searched(tmp_path: Path) -> None:
     assert [item.name for item in find_inputs([tmp_path / "a", tmp_path / "a" / "b" / "1.png"])] == [
         "b/0.png", "b/1.png", "1.png",
     ]  # fmt: skip
+
+
+def test_a_report_is_written(run: Run, tmp_path: Path) -> None:
+    folder = save_pictures(tmp_path / "in", 2, 24)
+    out, page = tmp_path / "out.json", tmp_path / "out.html"
+    result = run("evaluate", folder, "--model", MODEL, "--samples", "1", "-q", "--json", out, "--html", page)
+    assert (result.code, result.out, result.err) == (0, b"", "")
+    found = json.loads(out.read_text())
+    assert found["total"]["peers"]["PNG"] == sum(row["peers"]["PNG"] for row in found["images"])
+    text = page.read_text(encoding="utf-8")
+    assert f'data-key="bpd_file">{found["total"]["bpd_file"]:.4f}<' in text
+    assert text.count("<img") == 4
