@@ -102,13 +102,13 @@ def find_symbol(cdf: Callable[[Ints], Ints], q: Ints, most: Ints) -> tuple[Ints,
 def read_tiles(height: int, width: int, growth: int, corner: int) -> list[Rectangle]:
     """*Tiles and batches*: (top, left, rows, columns)."""
 
-    def share(n: int) -> int:
-        parts = -(-n // 768)
+    def share(n: int, across: int) -> int:
+        parts = -(-n // max(768, 768**2 // max(across, 64) // 64 * 64))
         part = -(-n // parts)
         return -(-part // 64) * 64
 
     def side(left_over: int, across: int) -> int:
-        n = min(share(left_over), max(64, growth * done // across // 64 * 64))
+        n = min(share(left_over, across), max(64, growth * done // across // 64 * 64))
         return left_over if left_over - n < 32 else min(n, left_over)
 
     tiles, done, top = [], 0, 0

@@ -47,7 +47,7 @@ def plan_tiles(height: int, width: int, growth: int, corner: int = 0) -> list[Ti
         if top == 0:
             rows = height if height <= FIRST_SIDE * 3 // 2 else FIRST_SIDE
         else:
-            rows = min(_share(left_over, LARGEST_SIDE), max(STEP, growth * done // width // STEP * STEP))
+            rows = min(_share(left_over, width), max(STEP, growth * done // width // STEP * STEP))
             rows = left_over if left_over - rows < STEP // 2 else min(rows, left_over)
         left = 0
         while left < width:
@@ -55,7 +55,7 @@ def plan_tiles(height: int, width: int, growth: int, corner: int = 0) -> list[Ti
             if not done:
                 columns = over if over <= FIRST_SIDE * 3 // 2 else FIRST_SIDE
             else:
-                columns = min(_share(over, LARGEST_SIDE), max(STEP, growth * done // rows // STEP * STEP))
+                columns = min(_share(over, rows), max(STEP, growth * done // rows // STEP * STEP))
                 columns = over if over - columns < STEP // 2 else min(columns, over)
             tiles.append(Tile(top, left, rows, columns))
             done += rows * columns
@@ -79,8 +79,9 @@ def busiest_corner(pixels: NDArray[np.uint8]) -> int:
     return 2 * int(bottom) + int(right)
 
 
-def _share(length: int, largest: int) -> int:
-    """An even part of a length, at most the largest, a multiple of STEP."""
+def _share(length: int, across: int) -> int:
+    """An even part of a length, a multiple of STEP; where tiles are narrow across, they may be longer."""
+    largest = max(LARGEST_SIDE, LARGEST_BATCH // max(across, FIRST_SIDE) // STEP * STEP)
     parts = -(-length // largest)
     return -(-length // parts // STEP) * STEP
 

@@ -11,7 +11,6 @@ from nvae_codec.coding.tiles import (
     FIRST_SIDE,
     GROWTHS,
     LARGEST_BATCH,
-    LARGEST_SIDE,
     STEP,
     Canvas,
     busiest_corner,
@@ -52,7 +51,7 @@ def test_tiles_obey_their_bounds(height: int, width: int, growth: int, corner: i
     done = 0
     for tile in tiles:
         assert min(tile.height, tile.width) >= 1
-        assert max(tile.height, tile.width) <= LARGEST_SIDE
+        assert max(tile.height, tile.width) <= LARGEST_BATCH // FIRST_SIDE
         assert tile.height * tile.width <= LARGEST_BATCH
         if done:  # a tile of the smallest side is always allowed, and a last strip may be added to it
             slack = (tile.height + STEP) * (tile.width + STEP) - tile.height * tile.width
@@ -70,6 +69,11 @@ def test_the_corner_only_mirrors_the_plan(height: int, width: int, growth: int) 
         first = turned[0]
         assert (first.top == 0) if not corner & 2 else (first.top + first.height == height)
         assert (first.left == 0) if not corner & 1 else (first.left + first.width == width)
+
+
+def test_thin_pictures_have_few_tiles() -> None:
+    assert len(plan_tiles(1, 1_000_000, GROWTHS[0])) < 120
+    assert len(plan_tiles(1_000_000, 1, GROWTHS[0])) < 120
 
 
 def test_the_busiest_corner_is_where_the_noise_is() -> None:
