@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nvae_codec.errors import ModelFileError
 from nvae_codec.exact.calibrate import Calibration, LatentStatistics, calibrate
 from nvae_codec.exact.graph import Graph
 from nvae_codec.exact.lower import Step, lower
@@ -51,6 +52,7 @@ def freeze(network: Nvae, batches: Iterable[Tensor]) -> Frozen:
     made exact.
     """
     recipe = network.recipe
+    _refuse_unknown(recipe)
     traced = trace(network)
     calibration = calibrate(traced, network, batches)
     steps, outputs, watched = lower(traced)
@@ -69,6 +71,18 @@ def freeze(network: Nvae, batches: Iterable[Tensor]) -> Frozen:
         identity=b"", canary="",
     )  # fmt: skip
     return Frozen(seal(draft), layers)
+
+
+def _refuse_unknown(recipe: Recipe) -> None:
+    """Raise ModelFileError for parts that are not coded yet, rather than leave them out."""
+    found = {
+        f"likelihood.kind = '{recipe.likelihood.kind}'": recipe.likelihood.kind != "colourwise",
+        f"network.flows = {recipe.network.flows}": recipe.network.flows > 0,
+        f"image.padding = {recipe.image.padding}": recipe.image.padding > 0,
+    }
+    for part, unknown in found.items():
+        if unknown:
+            raise ModelFileError(f"freezing does not know {part} yet")
 
 
 def _input_strides(recipe: Recipe) -> dict[str, int]:

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from nvae_codec.errors import ModelFileError
-from nvae_codec.network.cells import Constant, Scale
+from nvae_codec.network.cells import Constant, ConstantMap, Scale
+from nvae_codec.network.convolution import FactorizedConv2d, applied_weight
 
 TABLED: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
     nn.SiLU: F.silu, nn.Hardswish: F.hardswish, nn.ELU: F.elu, nn.Sigmoid: torch.sigmoid,
@@ -86,7 +87,7 @@ def _begin(node: fx.Node, modules: dict[str, nn.Module], resolve: Callable[[obje
         module, source = modules[cast(str, node.target)], cast(str, node.target)
         inputs = [resolve(node.args[0])]
         if isinstance(module, nn.Conv2d):
-            weight = module.weight.detach().double()
+            weight = _dilate(applied_weight(module).detach().double(), module.dilation[0])
             bias = (
                 torch.zeros(len(weight), dtype=torch.double) if module.bias is None else module.bias.detach().double()
             )
@@ -94,11 +95,18 @@ def _begin(node: fx.Node, modules: dict[str, nn.Module], resolve: Callable[[obje
                 "Convolve", name, inputs, weight, bias, stride=module.stride[0], padding=cast(int, module.padding[0]),
                 groups=module.groups, source=source,
             )  # fmt: skip
+        if isinstance(module, FactorizedConv2d):
+            kernel, offset = (value.detach().double() for value in module.fused())
+            return Step("Convolve", name, inputs, kernel, offset, stride=2, source=source)
         if isinstance(module, nn.BatchNorm2d):
             scale, offset = _affine(module)
             return Step("Convolve", name, inputs, scale.view(-1, 1, 1, 1), offset, groups=len(scale), source=source)
         if isinstance(module, Constant):
             return Step("Spread", name, inputs, module.value.detach().double().flatten(), source=source)
+        if isinstance(module, ConstantMap):
+            return Step("SpreadMap", name, inputs, module.value.detach().double()[0], source=source)
+        if isinstance(module, nn.Upsample):
+            return Step("Repeat" if module.mode == "nearest" else "Interpolate", name, inputs)
         if isinstance(module, nn.ReLU):
             return Step("Rectify", name, inputs)
         if isinstance(module, nn.AdaptiveAvgPool2d):
@@ -139,6 +147,16 @@ def _absorb(node: fx.Node, modules: dict[str, nn.Module], steps: dict[str, Step]
         step.shuffle = cast(int, node.args[1])
         return step
     return None
+
+
+def _dilate(weight: Tensor, dilation: int) -> Tensor:
+    """A kernel with the zeros that its dilation skips."""
+    if dilation == 1:
+        return weight
+    size = dilation * (weight.shape[2] - 1) + 1
+    wide = weight.new_zeros(*weight.shape[:2], size, size)
+    wide[:, :, ::dilation, ::dilation] = weight
+    return wide
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What the exact network is made of: a dozen operations on integers that lie in floating point tensors.
+"""What the exact network is made of: a few operations on integers that lie in floating point tensors.
 
 Every result is a whole number that its dtype holds without rounding, so neither the order of summation nor threads,
 batches, layouts or instruction sets can change it (docs/exactness.md). The one rounding, from an accumulator back to
@@ -91,6 +91,52 @@ class Spread(Operation):
 
 
 @dataclass(frozen=True)
+class SpreadMap(Operation):
+    """A constant map, cut or repeated to the space of its input: value (C, h, w), whole numbers."""
+
+    value: Tensor = field(repr=False)
+
+    def run(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The input gives only the shape."""
+        b, _, rows, columns = inputs[0].shape
+        _, h, w = self.value.shape
+        whole = self.value.repeat(1, -(-rows // h), -(-columns // w))[None, :, :rows, :columns]
+        return whole.expand(b, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Repeat(Operation):
+    """Each place as a square of two by two."""
+
+    def run(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Copy; nothing is computed."""
+        return inputs[0].repeat_interleave(2, 2).repeat_interleave(2, 3).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Interpolate(Operation):
+    """Twice the side, bilinear with corners on corners: weights are whole multiples of 1 / (2 side - 1), rounded once.
+
+    floor((2 s + d) / 2 d), d = (2 H - 1)(2 W - 1), s the weighted sum of four whole numbers, below 2^53.
+    """
+
+    def run(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Interpolate in integers, which float64 holds before the division."""
+        total, whole = inputs[0].double(), 1
+        for axis in (2, 3):
+            side = total.shape[axis]
+            steps = torch.arange(2 * side, device=total.device) * (side - 1)
+            first, share = steps // (2 * side - 1), steps % (2 * side - 1)
+            upper = share.double().view([-1 if dim == axis else 1 for dim in range(4)])
+            last = (first + 1).clamp_max(side - 1)
+            below, above = total.index_select(axis, first), total.index_select(axis, last)
+            total = below * ((2 * side - 1) - upper) + above * upper
+            whole *= 2 * side - 1
+        exact = torch.div(2 * total.to(torch.int64) + whole, 2 * whole, rounding_mode="floor")
+        return exact.float().contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
 class Add(Operation):
     """clamp(x + y) of two values of one scale."""
 
@@ -173,5 +219,8 @@ class Gate(Operation):
 
 
 OPERATIONS: dict[str, type[Operation]] = {
-    kind.__name__: kind for kind in (Input, Convolve, Spread, Add, Rectify, Concatenate, Fold, LookUp, Average, Gate)
-}
+    kind.__name__: kind
+    for kind in (
+        Input, Convolve, Spread, SpreadMap, Repeat, Interpolate, Add, Rectify, Concatenate, Fold, LookUp, Average, Gate,
+    )
+}  # fmt: skip

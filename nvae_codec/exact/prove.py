@@ -48,6 +48,8 @@ def _bound(operation: ops.Operation, inputs: list[Tensor]) -> Tensor:
             return torch.full((outputs // operation.shuffle**2,), largest, dtype=torch.double)
         case ops.Spread():
             return operation.value.double().cpu().abs()
+        case ops.SpreadMap():
+            return operation.value.double().cpu().abs().amax((1, 2))
         case ops.Add():
             # the sum itself must be exact before it is clamped
             if float((inputs[0] + inputs[1]).max()) >= FLOAT32_BOUND:

@@ -92,7 +92,7 @@ def _find_families(steps: list[Step], fixed: Mapping[str, Width]) -> dict[str, _
             parts[step.name] = [p for name in step.inputs for p in parts.get(name, [name])]
             continue
         family = families.setdefault(step.name, _Family([step.name]))
-        if step.kind in ("Add", "Rectify"):
+        if step.kind in ("Add", "Rectify", "Repeat", "Interpolate"):
             for name in step.inputs:
                 if name not in families:
                     raise ModelFileError(f"{step.name}: {step.kind} of a {name} that has no scale of its own")
@@ -142,6 +142,13 @@ def _make(step: Step, steps: list[Step], widths: dict[str, Width], reports: list
     if step.kind == "Spread":
         value = (cast(Tensor, step.weight) / own.scale).round().clamp(-own.bound, own.bound)
         return ops.Spread(name, inputs, value.float())
+    if step.kind == "SpreadMap":
+        value = cast(Tensor, step.weight) / own.scale.view(-1, 1, 1)
+        return ops.SpreadMap(name, inputs, value.round().clamp(-own.bound, own.bound).float())
+    if step.kind == "Repeat":
+        return ops.Repeat(name, inputs)
+    if step.kind == "Interpolate":
+        return ops.Interpolate(name, inputs)
     if step.kind == "Add":
         return ops.Add(name, inputs, own.bound)
     if step.kind == "Rectify":

@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from nvae_codec.network.cells import Constant, Scale
+from nvae_codec.network.cells import Constant, ConstantMap, Scale
+from nvae_codec.network.convolution import FactorizedConv2d
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.phases import Plane
 
 LEAVES = (
     nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.SiLU, nn.Hardswish, nn.ELU, nn.Sigmoid, nn.AdaptiveAvgPool2d, nn.Identity,
-    Scale, Constant,
+    nn.Upsample, Scale, Constant, ConstantMap, FactorizedConv2d,
 )  # fmt: skip
 
 

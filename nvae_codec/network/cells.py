@@ -163,14 +163,23 @@ class Constant(nn.Module):
 
 
 class ConstantMap(nn.Module):
-    """A trained map (C, H, W) on which the top-down network starts, for pictures of one size: the official start."""
+    """A trained map (C, h, w) on which the top-down network starts, for pictures of one size: the official start.
+
+    Larger pictures see it again and again, smaller ones its upper left part.
+    """
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
         self.value = nn.Parameter(torch.zeros(1, channels, side, side))
 
     def forward(self, blank: Tensor) -> Tensor:
-        """blank (B, 1, H, W), whose values do not matter, to (B, C, H, W). Raises ValueError for another size."""
-        if blank.shape[2:] != self.value.shape[2:]:
-            raise ValueError(f"this network is for pictures of one size: {tuple(self.value.shape[2:])} at its top")
-        return self.value.expand(blank.shape[0], -1, -1, -1)
+        """blank (B, 1, H, W), whose values do not matter, to (B, C, H, W)."""
+        return repeat_map(self.value, blank)
+
+
+def repeat_map(value: Tensor, like: Tensor) -> Tensor:
+    """A map (1, C, h, w) cut or repeated to the batch and the space of ``like``, (B, C, H, W)."""
+    b, (h, w), (rows, columns) = like.shape[0], value.shape[2:], like.shape[2:]
+    if (rows, columns) != (h, w):
+        value = value.repeat(1, 1, -(-rows // h), -(-columns // w))[:, :, :rows, :columns]
+    return value.expand(b, -1, -1, -1)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nvae_codec.errors import RecipeError
+from nvae_codec.network.cells import ConstantMap
 from nvae_codec.network.convolution import FactorizedConv2d, WeightNormConv2d
 from nvae_codec.network.flow import FlowPair, Shift
 from nvae_codec.network.nvae import Nvae
@@ -125,9 +126,13 @@ def test_cells_that_step_halve_and_double(kind: str) -> None:
     assert SteppingCell(8, 4, recipe, "up", weight_norm=True)(x).shape == (2, 4, 12, 20)
 
 
-def test_pictures_of_another_size_are_refused_by_a_network_for_one() -> None:
-    with pytest.raises(ValueError, match="pictures of one size"):
-        Nvae(parse_recipe(PAPER))(random_crops(1, 32))
+def test_the_start_is_repeated_for_larger_pictures() -> None:
+    start = ConstantMap(2, 3)
+    torch.nn.init.normal_(start.value)
+    assert torch.equal(start(torch.zeros(4, 1, 3, 3))[3], start.value[0])
+    wide = start(torch.zeros(1, 1, 2, 7))[0]
+    assert wide.shape == (2, 2, 7)
+    assert torch.equal(wide[:, :, 3:6], start.value[0, :, :2])
 
 
 def test_parts_that_do_not_fit_are_named() -> None:

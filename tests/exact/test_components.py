@@ -1,0 +1,73 @@
+"""The paper's components, frozen: interpolation in integers, factorised and dilated steps, normalised weights."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.errors import ModelFileError
+from nvae_codec.exact.freeze import Frozen, freeze
+from nvae_codec.exact.operations import Interpolate, Repeat, SpreadMap
+from nvae_codec.network.nvae import Nvae
+from nvae_codec.recipe import parse_recipe
+from tests.exact.test_agreement import NEAR, largest_differences
+from tests.models import OFFICIAL, change, make_network, make_picture, random_crops
+
+PAPER = change(
+    OFFICIAL + "\n[network.postprocess_cell]\nexpansion = 3\n", "network.steps = 'residual'",
+    "network.weight_normalization = true", "network.stem_activation = false", "network.head_activation = 'elu'",
+    "network.top_convolution = true", "network.top_side = 8", "network.decoder_width = 12",
+    "network.encoder_cell.dilations = [2, 1]", "likelihood.bounded_colour = true",
+)  # fmt: skip
+
+
+@cache
+def frozen_paper() -> tuple[Nvae, Frozen]:
+    network = make_network(parse_recipe(PAPER))
+    return network, freeze(network, [random_crops(4, 32)])
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 5), (2, 3), (16, 16), (31, 48)])
+def test_interpolation_is_the_float_one_rounded_once(rows: int, columns: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randint(-4095, 4096, (2, 3, rows, columns)).float()
+    found = Interpolate("up", ("x",)).run([x])
+    real = F.interpolate(x.double(), scale_factor=2, mode="bilinear", align_corners=True)
+    assert float((found.double() - real).abs().max()) <= 0.5 + 1e-9
+    assert torch.equal(found, found.round())
+
+
+def test_repeats() -> None:
+    x = torch.randint(-9, 9, (2, 3, 2, 5)).float()
+    assert torch.equal(Repeat("up", ("x",)).run([x]), F.interpolate(x, scale_factor=2, mode="nearest"))
+    value = torch.arange(2 * 3 * 3).float().view(2, 3, 3)
+    found = SpreadMap("start", ("x",), value).run([torch.zeros(2, 1, 4, 2)])
+    assert torch.equal(found[1], torch.cat([value, value[:, :1]], 1)[:, :, :2])
+
+
+def test_the_exact_network_agrees_with_the_float_one() -> None:
+    network, frozen = frozen_paper()
+    differences = largest_differences(network, frozen, random_crops(2, 32, seed=7))
+    assert differences.keys() == frozen.model.graph.outputs.keys()
+    assert max(differences.values()) < NEAR
+
+
+def test_pictures_make_the_round_trip() -> None:
+    codec = ModelCodec(frozen_paper()[1].model)
+    for height, width in ((32, 32), (37, 70)):
+        pixels = make_picture(height, width)
+        plan, payload = codec.encode(pixels)
+        assert np.array_equal(codec.decode(height, width, plan, payload), pixels)
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("network.flows = 1", "network.flows = 1"), ("likelihood.kind = 'joint'", "likelihood.kind = 'joint'"),
+])  # fmt: skip
+def test_parts_that_cannot_be_frozen_yet_are_named(line: str, said: str) -> None:
+    with pytest.raises(ModelFileError, match=f"does not know {said} yet"):
+        freeze(make_network(parse_recipe(change(PAPER, line))), [random_crops(1, 32)])
