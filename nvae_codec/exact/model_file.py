@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nvae_codec.errors import ModelFileError
 from nvae_codec.exact.canary import make_canary
+from nvae_codec.exact.consistency import check_consistency
 from nvae_codec.exact.graph import Graph
 from nvae_codec.exact.model import FrozenModel, LatentGroup
 from nvae_codec.exact.operations import OPERATIONS, Operation
@@ -53,7 +54,7 @@ def save_model(model: FrozenModel, path: str | Path, recipe: str, report: dict[s
 
 
 def read_model(path: str | Path) -> FrozenModel:
-    """Read a model file, check its identity and prove its bounds again (the canary is the loader's work).
+    """Read a model file: check identity, parts and bounds (the canary is the loader's work).
 
     Raises ModelFileError in one line for anything that is not a sound model of this version; OSError.
     """
@@ -67,7 +68,7 @@ def read_model(path: str | Path) -> FrozenModel:
         if _identify(arrays, metadata["description"]) != bytes.fromhex(metadata["identity"]):
             raise ModelFileError("damaged (its identity does not match)")
         model = _rebuild(arrays, json.loads(metadata["description"]), metadata)
-        prove_exact(model.graph)
+        check_consistency(model, prove_exact(model.graph))
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
     except NOT_A_MODEL as error:
