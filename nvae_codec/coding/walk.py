@@ -18,8 +18,9 @@ import numpy as np
 
 from nvae_codec.coding.batch import Batch
 from nvae_codec.coding.latents import GroupLatents
-from nvae_codec.coding.record import BatchRecord
+from nvae_codec.coding.record import BatchRecord, shorten
 from nvae_codec.coding.stack import Int32, Stack, cut
+from nvae_codec.errors import DamagedFileError
 
 Pushed = tuple[GroupLatents, Int32]
 
@@ -59,7 +60,10 @@ def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
 
 
 def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord) -> None:
-    """Decode a batch onto its canvas."""
+    """Decode a batch onto its canvas. Raises DamagedFileError where its record is not of what lies on the stack.
+
+    So a file made to harm, whose fills cut arrays into crumbs, costs a batch and not a picture.
+    """
     model = batch.model
     groups: list[Pushed] = []
     for index in range(len(model.groups)):
@@ -81,6 +85,8 @@ def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord
         likelihood.observe(colour, values)
         if colour == 2:
             batch.write_values(index, likelihood.values)
+    if shorten(stack.bits) != record.before_code:
+        raise DamagedFileError("damaged: its batches do not leave what they found")
 
     batch.show_image()
     for index, slices in reversed(list(enumerate(posterior_cuts(batch, start)))):

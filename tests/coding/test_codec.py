@@ -5,14 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from nvae_codec.coding import codec as codec_module
 from nvae_codec.coding.codec import ModelCodec, prepare_codec, read_plan
 from nvae_codec.coding.tiles import GROWTHS
+from nvae_codec.coding.walk import pop_batch
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from tests.models import RECIPES, frozen_model, make_picture
 
@@ -143,6 +146,22 @@ def test_damaged_plans_are_refused() -> None:
         for value in (0, 1, plan[place] + 1, 255):  # some fills cut the arrays as before: those decode
             is_refused(picture, [*plan[:place], value, *plan[place + 1 :]], payload)
         assert is_refused(picture, [*plan[:place], 2**40, *plan[place + 1 :]], payload)
+
+
+def test_fills_that_no_encoder_found_are_refused_with_their_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = make_picture(150, 100)
+    plan, payload = codec().encode(picture)
+    assert len(plan) > 7, "several batches"
+    decoded = []
+
+    def count(*given: Any) -> None:
+        decoded.append(given)
+        pop_batch(*given)
+
+    monkeypatch.setattr(codec_module, "pop_batch", count)
+    with pytest.raises(DamagedFileError, match="do not leave what they found"):
+        codec().decode(150, 100, [*plan[:-2], plan[-2] - 20, plan[-1]], payload)
+    assert len(decoded) == 1
 
 
 @pytest.mark.parametrize(
