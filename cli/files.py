@@ -137,23 +137,26 @@ def check_target(job: Job, *, force: bool) -> None:
 
 
 def write_target(job: Job, data: bytes, *, force: bool) -> None:
-    """Write a job's result; raises NvaeCodecError or OSError and then leaves nothing behind."""
+    """Write a job's result; raises NvaeCodecError, which names the target, and then leaves nothing behind."""
     check_target(job, force=force)
     target = job.target
     if target is None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    if target.exists() and not target.is_file():  # a device or a pipe is written to, not replaced
-        target.write_bytes(data)
-        return
-    if job.in_folder:
-        target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with part.open("xb") as file:
-            file.write(data)
-        part.replace(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        if target.exists() and not target.is_file():  # a device or a pipe is written to, not replaced
+            target.write_bytes(data)
+            return
+        if job.in_folder:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("xb") as file:
+                file.write(data)
+            part.replace(target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:  # its words are of the temporary file, the message's of the source
+        raise NvaeCodecError(f"{target} cannot be written: {error.strerror or error}") from error

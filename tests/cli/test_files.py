@@ -6,6 +6,8 @@ from pathlib import Path
 import click
 import pytest
 
+from nvae_codec.errors import NvaeCodecError
+
 files = importlib.import_module("nvae_codec.cli.files")
 
 
@@ -72,9 +74,16 @@ def test_nothing_is_left_of_a_write_that_fails(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Path, "replace", fail)
     before = sorted(Path().rglob("*"))
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(NvaeCodecError, match=r"^a\.nvae cannot be written: No space left on device$"):
         files.write_target(files.Job(Path("a.png"), Path("a.nvae")), b"data", force=False)
     assert sorted(Path().rglob("*")) == before
+
+
+def test_a_target_that_cannot_be_is_named() -> None:
+    with pytest.raises(NvaeCodecError, match=r"^none/a\.nvae cannot be written: No such file or directory$"):
+        files.write_target(files.Job(Path("a.png"), Path("none/a.nvae")), b"data", force=False)
+    with pytest.raises(NvaeCodecError, match=r"^a\.png/x/a\.nvae cannot be written: Not a directory$"):
+        files.write_target(files.Job(Path("a.png"), Path("a.png/x/a.nvae"), in_folder=True), b"data", force=False)
 
 
 def test_a_device_is_written_to_and_not_replaced() -> None:
