@@ -61,13 +61,10 @@ def compress(
     import numpy as np
 
     from nvae_codec.container.choice import write_file
-    from nvae_codec.images.limits import check_size
+    from nvae_codec.images.limits import check_pixels, check_size
     from nvae_codec.images.picture import Picture
 
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
-        raise TypeError(f"pixels must be an array of uint8, not {getattr(pixels, 'dtype', type(pixels).__name__)}")
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise ValueError(f"pixels must have the shape (height, width, 3), not {pixels.shape}")
+    check_pixels(pixels)
     check_size(pixels.shape[1], pixels.shape[0])
     codecs = _models(model, device=device, threads=threads, batch_tiles=batch_tiles)
     return write_file(Picture.from_pixels(np.ascontiguousarray(pixels)), method, codecs)
@@ -87,13 +84,15 @@ def decompress(
     (H, W, 4). The installed model that made the file is found by its identity; ``model`` adds one that is not
     installed.
 
-    Raises DamagedFileError for a file that is not whole and unaltered, UnknownModelError where its model is missing,
-    UnsupportedImageError for palettes and for 1, 2, 4 and 16 bits, which only ``nvae-codec decompress`` restores, and
-    what ``load_model`` raises.
+    Raises TypeError for what is not bytes, DamagedFileError for a file that is not whole and unaltered,
+    UnknownModelError where its model is missing, UnsupportedImageError for palettes and for 1, 2, 4 and 16 bits, which
+    only ``nvae-codec decompress`` restores, and what ``load_model`` raises.
     """
     from nvae_codec.container.image import read_file
     from nvae_codec.images.read import read_picture
 
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"data must be the bytes of an .nvae file, not {type(data).__name__}")
     codecs = _models(model, device=device, threads=threads, batch_tiles=batch_tiles)
     picture = read_file(bytes(data), codecs)
     if picture.pixels is None and picture.png is not None:

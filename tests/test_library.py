@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +73,12 @@ def test_depths_that_are_no_uint8_array_are_refused(pngsuite: Path) -> None:
 def test_other_arrays_are_refused(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], error: type) -> None:
     with pytest.raises(error):
         nvae_codec.compress(pixels)
+
+
+@pytest.mark.parametrize("data", ["text", 10**12, None, [1, 2]])
+def test_what_is_no_bytes_is_refused(data: Any) -> None:
+    with pytest.raises(TypeError, match=r"data must be the bytes of an \.nvae file"):
+        nvae_codec.decompress(data)
 
 
 @pytest.mark.usefixtures("fake_models")

@@ -32,6 +32,7 @@ from nvae_codec.exact.tables import (
     LOG_SCALE_UNIT,
     LOGIT_UNIT,
 )
+from nvae_codec.images.limits import check_pixels
 from nvae_codec.phases import Phase, Plane, list_phases
 from nvae_codec.recipe import Recipe
 
@@ -74,7 +75,9 @@ def exact_elbo(
 
 
 def mean_of(draws: Sequence[PictureElbo]) -> PictureElbo:
-    """The mean of draws of one picture, part by part."""
+    """The mean of draws of one picture, part by part. Raises ValueError where there are none."""
+    if not draws:
+        raise ValueError("a mean needs one sample at least")
     kl = np.sum([np.array(draw.kl) / len(draws) for draw in draws], axis=0)
     pixels = np.sum([np.array(draw.pixels) / len(draws) for draw in draws], axis=0)
     return PictureElbo(tuple(kl.tolist()), tuple(pixels.tolist()), draws[0].dims)
@@ -148,7 +151,8 @@ def _whole_picture(pixels: NDArray[np.uint8], model: FrozenModel, device: torch.
 
 
 def fill_canvas(pixels: NDArray[np.uint8], colour_order: tuple[int, ...], stride: int, phases: list[Phase]) -> Canvas:
-    """A whole picture as one tile, padded as the codec pads."""
+    """A whole picture as one tile, padded as the codec pads. Raises TypeError and ValueError as ``compress`` does."""
+    check_pixels(pixels)
     height, width = pixels.shape[:2]
     canvas = Canvas(1, (height, width), stride)
     planes = order_colours(pixels, colour_order)

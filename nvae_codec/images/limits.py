@@ -1,5 +1,8 @@
-"""How large a picture may be: Pillow's limit against decompression bombs, here an error and not a warning."""
+"""What a picture may be: arrays of RGB, and no larger than Pillow's limit against decompression bombs."""
 
+from typing import Any
+
+import numpy as np
 from PIL import Image
 
 from nvae_codec.errors import UnsupportedImageError
@@ -10,3 +13,11 @@ def check_size(width: int, height: int) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise UnsupportedImageError(f"{width}x{height} is more than the limit of {limit:,} pixels")
+
+
+def check_pixels(pixels: Any) -> None:
+    """Raise TypeError or ValueError for anything but uint8 of shape (H, W, 3), with a pixel at least."""
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        raise TypeError(f"pixels must be an array of uint8, not {getattr(pixels, 'dtype', type(pixels).__name__)}")
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ValueError(f"pixels must have the shape (height, width, 3), not {pixels.shape}")

@@ -115,3 +115,18 @@ def test_bounds_of_pictures_that_fit_no_stride() -> None:
         exact, real = exact_elbo(picture, frozen.model, samples=32), float_elbo(picture, network, samples=32)
         assert exact.dims == real.dims == picture.size
         assert exact.bits == pytest.approx(real.bits, rel=0.1)
+
+
+def test_other_arrays_have_no_bound() -> None:
+    picture = make_picture(16, 16)
+    for other, error in [
+        (picture.astype(np.int64), TypeError),
+        (picture / 255, TypeError),
+        (picture[:, :, 0], ValueError),
+    ]:
+        with pytest.raises(error):
+            exact_elbo(other, frozen_model())  # type: ignore[arg-type]
+        with pytest.raises(error):
+            float_elbo(other, frozen_network()[0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="one sample"):
+        exact_elbo(picture, frozen_model(), samples=0)
