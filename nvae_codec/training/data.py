@@ -70,11 +70,16 @@ class ImageFolder:
 
 
 def held_out_crops(files: list[Path], side: int, stride: int) -> NDArray[np.uint8]:
-    """The middle of each picture, uint8 (N, 3, side, side); smaller pictures set the side, in steps of the stride."""
-    pictures = [read_rgb(file) for file in files]
+    """The middle of each picture that is large enough, uint8 (N, 3, side, side).
+
+    Where none is, the smallest of those that the network can see sets the side, in steps of the stride.
+    """
+    read = [read_rgb(file) for file in files]
+    pictures = [picture for picture in read if min(picture.shape[:2]) >= side]
+    pictures = pictures or [picture for picture in read if min(picture.shape[:2]) >= stride]
     side = min([side] + [n for picture in pictures for n in picture.shape[:2]]) // stride * stride
-    if side < stride:
-        raise NvaeCodecError(f"held-out pictures must have sides of at least {stride} pixels")
+    if not pictures or side < stride:
+        raise NvaeCodecError(f"no picture to measure on has sides of {stride} pixels or more")
     middle = []
     for picture in pictures:
         y, x = ((n - side) // 2 for n in picture.shape[:2])

@@ -103,5 +103,16 @@ def test_held_out_crops_are_the_middle(tmp_path: Path) -> None:
     # the smallest picture sets the side, in steps of the stride
     assert held_out_crops(list_images(tmp_path), 256, 8).shape == (2, 3, 32, 32)
     assert held_out_crops(list_images(tmp_path), 30, 8).shape == (2, 3, 24, 24)
-    with pytest.raises(NvaeCodecError, match="at least 64"):
+    with pytest.raises(NvaeCodecError, match="64 pixels or more"):
         held_out_crops(list_images(tmp_path), 256, 64)
+
+
+def test_pictures_too_small_to_measure_on_are_left_out(tmp_path: Path) -> None:
+    save_numbered(tmp_path / "a.png", 1, 1, 1)
+    save_numbered(tmp_path / "b.png", 24, 90, 2)
+    save_numbered(tmp_path / "c.png", 40, 40, 3)
+    files = list_images(tmp_path)
+    assert held_out_crops(files, 32, 8)[:, 2, 0, 0].tolist() == [3]
+    crops = held_out_crops(files, 64, 8)
+    assert crops.shape == (2, 3, 24, 24)
+    assert crops[:, 2, 0, 0].tolist() == [2, 3]
