@@ -168,3 +168,10 @@ class PhaseLikelihood:
 def order_colours(pixels: NDArray[np.uint8], order: Sequence[int]) -> NDArray[np.uint8]:
     """(H, W, 3) RGB to (3, H, W) in coding order."""
     return pixels[:, :, list(order)].transpose(2, 0, 1)
+
+
+def restore_colours(planes: NDArray[np.uint8], order: Sequence[int]) -> NDArray[np.uint8]:
+    """(3, H, W) in coding order to (H, W, 3) RGB."""
+    pixels = np.empty((*planes.shape[1:], len(planes)), np.uint8)
+    pixels[:, :, list(order)] = planes.transpose(1, 2, 0)
+    return pixels

@@ -1,4 +1,7 @@
-"""Pictures to payloads and back with a frozen model: tiles, batches, one segment."""
+"""Pictures to payloads and back with a frozen model: the batches of a segment, which share a stack.
+
+A lone picture is a segment of one.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nvae_codec.coding.batch import Batch, order_colours
+from nvae_codec.coding.batch import Batch, order_colours, restore_colours
 from nvae_codec.coding.record import LARGEST_CODE, BatchRecord
 from nvae_codec.coding.stack import Stack
-from nvae_codec.coding.tiles import GROWTHS, LARGEST_BATCH, Canvas, Tile, busiest_corner, plan_tiles
+from nvae_codec.coding.tiles import (
+    GROWTHS,
+    LARGEST_BATCH,
+    Canvas,
+    Tile,
+    busiest_corner,
+    plan_segment,
+    segment_order,
+)
 from nvae_codec.coding.walk import pop_batch, push_batch
 from nvae_codec.errors import DamagedFileError, NumericsError, NvaeCodecError
 from nvae_codec.exact.canary import check_canary
@@ -25,7 +36,7 @@ from nvae_codec.phases import Plane
 
 
 class ModelCodec:
-    """A frozen model that compresses pictures of any size, uint8 (H, W, 3)."""
+    """A frozen model that compresses pictures of any size, uint8 (H, W, 3), alone or many together."""
 
     def __init__(
         self, model: FrozenModel, *, device: torch.device | None = None, batch_tiles: int | None = None
@@ -46,22 +57,34 @@ class ModelCodec:
         return self.model.identity
 
     def encode(self, pixels: NDArray[np.uint8]) -> tuple[list[int], bytes]:
-        """Plan and payload of a picture, uint8 (H, W, 3).
+        """Plan and payload of a picture, uint8 (H, W, 3)."""
+        return self.encode_segment([pixels])
+
+    def decode(self, height: int, width: int, plan: Sequence[int], payload: bytes) -> NDArray[np.uint8]:
+        """The picture, uint8 (H, W, 3). Raises DamagedFileError where plan and payload do not belong together."""
+        return self.decode_segment([(height, width)], plan, payload)[0]
+
+    def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
+        """Plan and payload of pictures, uint8 (H, W, 3) each, that share a stack; at least one.
 
         The plan: which growth and corner the tiles have, then three numbers a batch (docs/format.md).
         """
-        corner = busiest_corner(pixels)
+        sizes = [(len(pixels), len(pixels[0])) for pixels in pictures]
+        corner = busiest_corner(pictures[segment_order(sizes)[0]])
+        tiles: list[Tile] = []
         for growth in range(len(GROWTHS)):
-            plan, payload, starved = self._encode(pixels, growth, corner)
+            planned = plan_segment(sizes, GROWTHS[growth], corner)
+            if planned != tiles:
+                tiles = planned
+                batches, payload, starved = self._encode(pictures, tiles)
             if not starved:
                 break
-        return plan, payload
+        return [4 * growth + corner, *batches], payload
 
-    def _encode(self, pixels: NDArray[np.uint8], growth: int, corner: int) -> tuple[list[int], bytes, bool]:
-        """Plan, payload, and whether the latents of a batch found too few bits on the stack."""
-        planes = order_colours(pixels, self.model.colour_order)
-        tiles = plan_tiles(pixels.shape[0], pixels.shape[1], GROWTHS[growth], corner)
-        stack, plan, done, starved = self._open_stack(), [4 * growth + corner], 0, False
+    def _encode(self, pictures: Sequence[NDArray[np.uint8]], tiles: list[Tile]) -> tuple[list[int], bytes, bool]:
+        """Three numbers a batch, payload, and whether the latents of a batch found too few bits on the stack."""
+        planes = [order_colours(pixels, self.model.colour_order) for pixels in pictures]
+        stack, plan, done, starved = self._open_stack(), list[int](), 0, False
         start: int | None = None
         with exact_inference(self.device):
             while done < len(tiles):
@@ -75,11 +98,13 @@ class ModelCodec:
                 done, start = done + record.tiles, record.after
         return plan, stack.to_bytes(), starved
 
-    def decode(self, height: int, width: int, plan: Sequence[int], payload: bytes) -> NDArray[np.uint8]:
-        """The picture, uint8 (H, W, 3). Raises DamagedFileError where plan and payload do not belong together."""
-        parts = read_plan(height, width, plan)
+    def decode_segment(
+        self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes
+    ) -> list[NDArray[np.uint8]]:
+        """The pictures of (height, width), uint8 (H, W, 3). Raises DamagedFileError as ``decode`` does."""
+        parts = read_plan(sizes, plan)
         stack = Stack(payload)
-        planes = np.empty((3, height, width), np.uint8)
+        planes = [np.empty((3, height, width), np.uint8) for height, width in sizes]
         with exact_inference(self.device):
             starts: list[int | None] = [None]
             for _, record in parts[:-1]:
@@ -89,12 +114,11 @@ class ModelCodec:
                 pop_batch(stack, batch, start, record)
                 for tile, pixels in zip(tiles, batch.canvas.pixels, strict=True):
                     inside = pixels[:, : tile.height, : tile.width]
-                    planes[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = inside
+                    picture = planes[tile.picture]
+                    picture[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = inside
         if not stack.is_empty():
             raise DamagedFileError("damaged: something is left on the stack")
-        picture = np.empty((height, width, 3), np.uint8)
-        picture[:, :, list(self.model.colour_order)] = planes.transpose(1, 2, 0)
-        return picture
+        return [restore_colours(picture, self.model.colour_order) for picture in planes]
 
     def _open_stack(self) -> Stack:
         """The empty stack of a segment; evaluation has one that measures what goes through it."""
@@ -122,11 +146,11 @@ BITS_IN_FLIGHT = 3.0
 """What popping a latent takes from the stack, about: -log2 of a bin as wide as sigma, with room."""
 
 
-def read_plan(height: int, width: int, plan: Sequence[int]) -> list[tuple[list[Tile], BatchRecord]]:
-    """The batches of a plan with their tiles. Raises DamagedFileError where it does not fit the picture."""
+def read_plan(sizes: Sequence[tuple[int, int]], plan: Sequence[int]) -> list[tuple[list[Tile], BatchRecord]]:
+    """The batches of a plan with their tiles. Raises DamagedFileError where it does not fit the pictures' sizes."""
     if len(plan) % 3 != 1 or min(plan) < 0 or plan[0] >= 4 * len(GROWTHS):
         raise DamagedFileError("damaged: its plan is not one")
-    tiles, done = plan_tiles(height, width, GROWTHS[plan[0] // 4], plan[0] % 4), 0
+    tiles, done = plan_segment(sizes, GROWTHS[plan[0] // 4], plan[0] % 4), 0
     parts = []
     for at in range(1, len(plan), 3):
         record = BatchRecord(*plan[at : at + 3])
@@ -149,9 +173,9 @@ def batch_pixels(tiles: Sequence[Tile]) -> int:
     return sum(tile.height * tile.width for tile in tiles)
 
 
-def cut_plane(planes: NDArray[np.uint8], tiles: Sequence[Tile], plane: Plane) -> NDArray[np.uint8]:
-    """A plane of several tiles, (B, 3, rows, columns)."""
-    inside = [planes[:, t.top : t.top + t.height, t.left : t.left + t.width] for t in tiles]
+def cut_plane(planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], plane: Plane) -> NDArray[np.uint8]:
+    """A plane of several tiles, (B, 3, rows, columns); ``planes`` are the pictures, (3, H, W) each."""
+    inside = [planes[t.picture][:, t.top : t.top + t.height, t.left : t.left + t.width] for t in tiles]
     return np.stack([tile[:, plane.row :: plane.stride, plane.column :: plane.stride] for tile in inside])
 
 

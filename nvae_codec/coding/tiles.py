@@ -7,7 +7,8 @@ picture's size, and the growth and the corner that the encoder chose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,24 +28,45 @@ STEP = 64
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of a picture, in pixels."""
+    """A rectangle of a picture, in pixels; ``picture`` counts the pictures of a segment."""
 
     top: int
     left: int
     height: int
     width: int
+    picture: int = 0
 
 
-def plan_tiles(height: int, width: int, growth: int, corner: int = 0) -> list[Tile]:
-    """The tiles of a picture in the order of encoding: a band of the first side, then bands as high as may be.
+def plan_segment(sizes: Sequence[tuple[int, int]], growth: int, corner: int) -> list[Tile]:
+    """The tiles of pictures of (height, width) that share a stack, in the order of encoding: small pictures first.
 
-    ``corner`` is where the first lies: 0 top left, 1 top right, 2 bottom left, 3 bottom right.
+    So the first batch, for which nothing comes back, is small, and pictures of one size are walked together.
     """
     tiles: list[Tile] = []
-    top = done = 0
+    done = 0
+    for picture in segment_order(sizes):
+        height, width = sizes[picture]
+        tiles += [replace(tile, picture=picture) for tile in plan_tiles(height, width, growth, corner, done)]
+        done += height * width
+    return tiles
+
+
+def segment_order(sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """The order in which pictures of (height, width) are coded: by area, then by height, then as they come."""
+    return sorted(range(len(sizes)), key=lambda index: (sizes[index][0] * sizes[index][1], sizes[index][0]))
+
+
+def plan_tiles(height: int, width: int, growth: int, corner: int = 0, done: int = 0) -> list[Tile]:
+    """The tiles of a picture in the order of encoding: a band of the first side, then bands as high as may be.
+
+    ``corner`` is where the first lies: 0 top left, 1 top right, 2 bottom left, 3 bottom right. ``done`` counts the
+    pixels that lie on the stack already: behind other pictures nothing has to start small.
+    """
+    tiles: list[Tile] = []
+    top = 0
     while top < height:
         left_over = height - top
-        if top == 0:
+        if not done:
             rows = height if height <= FIRST_SIDE * 3 // 2 else FIRST_SIDE
         else:
             rows = min(_share(left_over, width), max(STEP, growth * done // width // STEP * STEP))

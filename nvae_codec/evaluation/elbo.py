@@ -157,7 +157,7 @@ def fill_canvas(pixels: NDArray[np.uint8], colour_order: tuple[int, ...], stride
     canvas = Canvas(1, (height, width), stride)
     planes = order_colours(pixels, colour_order)
     for phase in phases:
-        canvas.write(phase.plane, cut_plane(planes, [Tile(0, 0, height, width)], phase.plane))
+        canvas.write(phase.plane, cut_plane([planes], [Tile(0, 0, height, width)], phase.plane))
     return canvas
 
 

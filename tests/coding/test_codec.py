@@ -173,7 +173,7 @@ def test_fills_that_no_encoder_found_are_refused_with_their_batch(monkeypatch: p
 )  # fmt: skip
 def test_impossible_plans_are_refused(plan: list[int]) -> None:
     with pytest.raises(DamagedFileError, match=r"^damaged: "):
-        read_plan(16, 16, plan)
+        read_plan([(16, 16)], plan)
 
 
 def test_a_plan_of_another_size_is_refused() -> None:

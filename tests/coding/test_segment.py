@@ -1,0 +1,88 @@
+"""Several pictures on one stack: they come back, cost what they should, and a lone one is a segment of one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from nvae_codec.coding.codec import ModelCodec, read_plan
+from nvae_codec.coding.tiles import LARGEST_BATCH, plan_segment, plan_tiles, segment_order
+from nvae_codec.errors import DamagedFileError
+from nvae_codec.evaluation import exact_elbo
+from tests.models import RECIPES, frozen_model, make_picture
+
+Pixels = NDArray[np.uint8]
+MIXED = [(70, 120), (16, 16), (33, 20), (16, 16), (1, 1), (16, 16)]
+
+
+def pictures_of(sizes: list[tuple[int, int]]) -> list[Pixels]:
+    return [make_picture(height, width, seed) for seed, (height, width) in enumerate(sizes)]
+
+
+def assert_round_trip(which: str, pictures: list[Pixels]) -> list[int]:
+    codec = ModelCodec(frozen_model(which))
+    plan, payload = codec.encode_segment(pictures)
+    restored = codec.decode_segment([(len(picture), len(picture[0])) for picture in pictures], plan, payload)
+    assert all(np.array_equal(one, other) for one, other in zip(pictures, restored, strict=True))
+    return plan
+
+
+@pytest.mark.parametrize("which", RECIPES)
+def test_pictures_of_many_sizes_come_back(which: str) -> None:
+    assert_round_trip(which, pictures_of(MIXED))
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=6), st.booleans())
+def test_any_pictures_come_back(sizes: list[tuple[int, int]], flat: bool) -> None:
+    pictures = [np.full((*size, 3), 7, np.uint8) for size in sizes] if flat else pictures_of(sizes)
+    assert_round_trip("phases of two levels", pictures)
+
+
+def test_a_lone_picture_is_a_segment_of_one() -> None:
+    codec, picture = ModelCodec(frozen_model()), make_picture(100, 130)
+    assert codec.encode(picture) == codec.encode_segment([picture])
+
+
+def test_pictures_of_one_size_are_walked_together() -> None:
+    plan = assert_round_trip("phases of two levels", pictures_of([(24, 24)] * 40))
+    assert plan[1] == 1
+    assert len(plan) < 1 + 3 * 8
+
+
+def test_a_segment_is_as_long_as_its_bound() -> None:
+    pictures = pictures_of([(32, 32)] * 48)
+    plan, payload = ModelCodec(frozen_model()).encode_segment(pictures)
+    bound = sum(exact_elbo(picture, frozen_model(), samples=2).bits for picture in pictures)
+    assert 0.99 < 8 * (len(payload) + len(plan)) / bound < 1.006
+
+
+def test_small_pictures_come_first_and_equal_ones_stay_together() -> None:
+    assert segment_order(MIXED) == [4, 1, 3, 5, 2, 0]
+    tiles = plan_segment(MIXED, 7, 0)
+    assert [tile.picture for tile in tiles[:5]] == [4, 1, 3, 5, 2]
+    for picture, (height, width) in enumerate(MIXED):
+        covered = np.zeros((height, width), int)
+        for tile in tiles:
+            if tile.picture == picture:
+                covered[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] += 1
+        assert (covered == 1).all()
+
+
+def test_nothing_starts_small_behind_other_pictures() -> None:
+    assert len(plan_tiles(400, 500, 7)) > 1
+    assert len(plan_tiles(400, 500, 7, done=400 * 500)) == 1
+    assert plan_segment([(400, 500)], 5, 3) == plan_tiles(400, 500, 5, 3)
+
+
+def test_plans_of_other_segments_are_refused() -> None:
+    sizes = [(16, 16)] * 3
+    assert [record.tiles for _, record in read_plan(sizes, [0, 1, 0, 9, 2, 9, 9])] == [1, 2]
+    for plan in ([0, 1, 0, 9], [0, 4, 0, 9], [0, 1, 0, 9, 3, 9, 9]):
+        with pytest.raises(DamagedFileError, match="batches do not"):
+            read_plan(sizes, plan)
+    with pytest.raises(DamagedFileError, match="impossible size"):
+        read_plan([(16, 16)] * (LARGEST_BATCH // 256 + 1), [0, LARGEST_BATCH // 256 + 1, 0, 9])
