@@ -38,19 +38,25 @@ class Head(nn.Module):
         self.body = nn.Sequential(*[ResidualCell(recipe.head_width, HEAD_CELL) for _ in range(recipe.head_cells)])
         self.relu_out, self.out = nn.ReLU(), nn.Conv2d(recipe.head_width, 9 * k + 3, 1)
         nn.init.normal_(self.out.weight, std=0.02)
-        bias = torch.zeros(9 * k + 3)
-        if base:  # it knows no neighbour: wide scales, means spread over the range
-            bias[: 3 * k] = (torch.linspace(-0.6, 0.6, k) / recipe.mean_scale).repeat(3)
-            bias[3 * k : 6 * k] = torch.linspace(-2.5, 1.0, k).clamp(-2.5, -1.0).repeat(3)
-        else:
-            bias[3 * k : 6 * k] = torch.linspace(-5, -1.5, k).repeat(3)
-        bias[9 * k :] = torch.tensor([0.8, 0.4, 0.4])  # colours start as residuals of one another
-        self.out.bias = nn.Parameter(bias)
+        self.out.bias = nn.Parameter(first_guess(recipe, base=base))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) to hidden features for the next phase and the raw parameters."""
         hidden = self.body(self.relu_in(self.mix_in(x)))
         return hidden, self.out(self.relu_out(hidden))
+
+
+def first_guess(recipe: LikelihoodRecipe, *, base: bool) -> Tensor:
+    """Initial raw parameters of a colourwise mixture, (9K + 3,); ``base``: of pixels that see no neighbour."""
+    k = recipe.components
+    raw = torch.zeros(9 * k + 3)
+    if base:  # wide scales, means spread over the range
+        raw[: 3 * k] = (torch.linspace(-0.6, 0.6, k) / recipe.mean_scale).repeat(3)
+        raw[3 * k : 6 * k] = torch.linspace(-2.5, 1.0, k).clamp(-2.5, -1.0).repeat(3)
+    else:
+        raw[3 * k : 6 * k] = torch.linspace(-5, -1.5, k).repeat(3)
+    raw[9 * k :] = torch.tensor([0.8, 0.4, 0.4])  # colours start as residuals of one another
+    return raw
 
 
 class PhasedHeads(nn.Module):
@@ -89,6 +95,8 @@ class PlainHead(nn.Module):
         self.spread = StepUp(width, width, network.patch) if network.patch > 1 else nn.Identity()
         self.activation = make_activation(network.head_activation or network.decoder_cell.activation)
         self.out = make_convolution(width, raw_channels(image, recipe), 3, weight_norm=network.weight_normalization)
+        if recipe.kind == "colourwise":  # the official kinds start as the official code does
+            self.out.bias = nn.Parameter(first_guess(recipe, base=True))
 
     def forward(self, features: Tensor, look: Look, predict: Predict, count: int | None = None) -> None:
         """Give ``predict`` the raw parameters of the only phase."""
