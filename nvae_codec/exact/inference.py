@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
@@ -13,14 +12,13 @@ import torch
 def exact_inference(device: torch.device) -> Iterator[None]:
     """No gradients, autocast, NNPACK (inexact on whole numbers) or TF32; the user's settings come back afterwards."""
     nnpack = torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]
-    tf32: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
-    kept = [place.allow_tf32 for place in tf32] if device.type == "cuda" else []
+    matmul = torch.backends.cuda.matmul
+    # the older allow_tf32 raises where somebody has used this newer setting; this one bears either
+    precision = matmul.fp32_precision
     try:
-        for place in tf32[: len(kept)]:
-            place.allow_tf32 = False
+        matmul.fp32_precision = "ieee"
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             yield
     finally:
         torch.backends.nnpack.set_flags(*nnpack)  # type: ignore[no-untyped-call]
-        for place, value in zip(tf32, kept, strict=False):
-            place.allow_tf32 = value
+        matmul.fp32_precision = precision

@@ -32,3 +32,19 @@ def test_settings_come_back_after_an_error() -> None:
     with pytest.raises(ValueError, match="on purpose"), exact_inference(torch.device("cpu")):
         raise ValueError("on purpose")
     assert _nnpack()
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_tf32_is_off_inside_and_comes_back(newer: bool) -> None:
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        if newer:
+            matmul.fp32_precision = "tf32"
+        else:
+            matmul.allow_tf32 = True
+        with exact_inference(torch.device("cpu")):
+            assert matmul.fp32_precision == "ieee"
+        assert matmul.fp32_precision == "tf32"
+    finally:
+        matmul.fp32_precision = before

@@ -1,0 +1,43 @@
+"""A CUDA device computes the CPU's integers, and files cross between the two. Skipped where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nvae_codec.coding.codec import load_codec, prepare_codec
+from nvae_codec.exact.canary import check_canary
+from tests.models import RECIPES, frozen_model
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+
+
+@pytest.mark.parametrize("which", RECIPES)
+def test_every_kind_of_model_passes_its_canary(which: str) -> None:
+    model, device = frozen_model(which), torch.device("cuda")
+    check_canary(model.graph.to(device), model.canary, device)
+
+
+@pytest.mark.parametrize("tf32", ["tf32", "ieee"])
+def test_the_users_precision_does_not_matter(tf32: str) -> None:
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = tf32
+        prepare_codec(frozen_model(), device="cuda")
+    finally:
+        matmul.fp32_precision = before
+
+
+def test_files_cross_between_cpu_and_cuda() -> None:
+    # a smooth picture with noise, of odd sides and several tiles
+    rows, columns = np.mgrid[0:213, 0:331]
+    noise = np.random.default_rng(0).normal(0, 6, (213, 331, 3))
+    smooth = 128 + 60 * np.sin(rows / 17)[..., None] + 50 * np.cos(columns / 23)[..., None]
+    pixels = np.clip(smooth + noise, 0, 255).astype(np.uint8)
+    cpu, cuda = (load_codec("photo", device=device) for device in ("cpu", "cuda"))
+    file = cpu.encode(pixels)
+    assert cuda.encode(pixels) == file
+    assert np.array_equal(cuda.decode(213, 331, *file), pixels)
+    assert np.array_equal(cpu.decode(213, 331, *file), pixels)
