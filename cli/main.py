@@ -21,6 +21,8 @@ COMMANDS = {
     "models": ("models:models_command", "List the models that are here."),
     "train": ("train:train_command", "Train a model from a recipe and a folder of images."),
     "freeze": ("freeze:freeze_command", "Make a trained network exact, ready to code with."),
+    "sample": ("sample:sample_command", "Draw pictures from a trained network's prior."),
+    "reconstruct": ("reconstruct:reconstruct_command", "Show what a trained network's latents keep of pictures."),
     "evaluate": ("evaluate:evaluate_command", "Compare files with the model's bounds, cause by cause."),
     "bench": ("bench:bench_command", "Compare size, speed and memory with other formats."),
     "import-nvlabs": ("import_nvlabs:import_nvlabs_command", "Make a run of a checkpoint of the official NVAE code."),

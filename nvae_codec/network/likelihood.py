@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -128,20 +129,37 @@ def neighbour_mean(phase: Phase, look: Look, like: Tensor) -> Tensor:
     return sum((shift(look(phase.known[i]), r, c) for i, r, c in phase.neighbours), torch.zeros_like(like)) / 4
 
 
+class ColourMixture(NamedTuple):
+    """mean, log_scale, logit (B, 3, K, h, w): a mixture a colour; coefficients (B, 3, h, w), red to green first.
+
+    Means are relative to the guess and to what the colours before add.
+    """
+
+    mean: Tensor
+    log_scale: Tensor
+    logit: Tensor
+    coefficients: Tensor
+
+
+def split_mixture(raw: Tensor, recipe: LikelihoodRecipe) -> ColourMixture:
+    """The mixtures of raw parameters (B, 9K + 3, h, w)."""
+    raw, k = widen(raw), recipe.components
+    b, (h, w) = len(raw), raw.shape[2:]
+    mean, log_scale, logit = raw[:, : 9 * k].view(b, 3, 3, k, h, w).unbind(1)
+    coefficients = torch.tanh(raw[:, 9 * k :]) if recipe.bounded_colour else raw[:, 9 * k :]
+    return ColourMixture(recipe.mean_scale * mean, log_scale.clamp(*LOG_SCALE_RANGE), logit, coefficients)
+
+
 def mixture_nats(raw: Tensor, guess: Tensor, x: Tensor, recipe: LikelihoodRecipe) -> Tensor:
     """-log p(x) of a discretised mixture of logistics, nats, (B, 3, h, w).
 
     raw: (B, 9K + 3, h, w); guess and x: (B, 3, h, w) in [-1, 1]. A colour's mean is its guess plus the scaled raw mean
     plus the coefficients times what the colours before differ from their guesses.
     """
-    k, (b, _, h, w) = recipe.components, x.shape
-    raw = widen(raw)
-    mean, log_scale, logit = raw[:, : 9 * k].view(b, 3, 3, k, h, w).unbind(1)
-    log_scale = log_scale.clamp(*LOG_SCALE_RANGE)
-    c = torch.tanh(raw[:, 9 * k :]) if recipe.bounded_colour else raw[:, 9 * k :]
+    mean, log_scale, logit, c = split_mixture(raw, recipe)
     r = x - guess
     colour = torch.stack([torch.zeros_like(r[:, 0]), c[:, 0] * r[:, 0], c[:, 1] * r[:, 0] + c[:, 2] * r[:, 1]], 1)
-    d = x[:, :, None] - recipe.mean_scale * mean - (guess + colour)[:, :, None]
+    d = x[:, :, None] - mean - (guess + colour)[:, :, None]
     inverse = torch.exp(-log_scale)
     upper, lower = inverse * (d + 1 / 255), inverse * (d - 1 / 255)
     mass = torch.sigmoid(upper) - torch.sigmoid(lower)
