@@ -11,15 +11,17 @@ Torch is imported when a model is first needed, not before.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from nvae_codec.container.archive import Archive
+    from nvae_codec.dataset import ArchiveDataset
     from nvae_codec.model_library import ImageCodec, Models
 
-__all__ = ["__version__", "compress", "decompress", "load_model"]
+__all__ = ["ArchiveDataset", "__version__", "compress", "decompress", "load_model", "open_archive"]
 __version__ = "0.1.0"
 
 
@@ -98,6 +100,31 @@ def decompress(
     if picture.pixels is None and picture.png is not None:
         picture = read_picture(picture.png)
     return picture.require_pixels("decompress")
+
+
+def open_archive(
+    path: str | Path,
+    *,
+    model: str | Path | ImageCodec | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    batch_tiles: int | None = None,
+) -> Archive:
+    """Open an archive of ``nvae-codec pack``: its ``names``, ``sizes`` (height, width), ``read(name or index)``.
+
+    Raises DamagedFileError for what is no archive or has no sound index, and OSError.
+    """
+    from nvae_codec.container.archive import Archive
+
+    return Archive(path, _models(model, device=device, threads=threads, batch_tiles=batch_tiles))
+
+
+def __getattr__(name: str) -> Any:
+    if name != "ArchiveDataset":
+        raise AttributeError(f"nvae_codec has no {name}")
+    from nvae_codec.dataset import ArchiveDataset  # with torch, which nothing else here needs at once
+
+    return ArchiveDataset
 
 
 def _models(

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,20 @@ class ImageCodec(Protocol):
 
     def decode(self, height: int, width: int, plan: Sequence[int], payload: bytes) -> NDArray[np.uint8]:
         """The pixels (H, W, 3) of a payload; raises DamagedFileError."""
+        ...
+
+    def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
+        """Code pictures (H, W, 3) together: the plan of all their tiles and batches, and the payload."""
+        ...
+
+    def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
+        """What ``encode_segment`` gives, and the share of each picture in bits."""
+        ...
+
+    def decode_segment(
+        self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes
+    ) -> list[NDArray[np.uint8]]:
+        """The pictures of (height, width) of a payload; raises DamagedFileError."""
         ...
 
 
@@ -135,6 +149,16 @@ class Models:
         self._model = model
         self._device, self._threads, self._batch_tiles = device, threads, batch_tiles
         self._loaded: dict[bytes, ImageCodec] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to load the same models."""
+        return self.__dict__ | {"_loaded": {}}
+
+    def identity(self) -> bytes:
+        """The identity of the model to compress with, 32 bytes, without loading it; raises as ``find_model``."""
+        if self._model is None or isinstance(self._model, str | Path):
+            return find_model(self._model or DEFAULT_MODEL).identity
+        return self._model.identity
 
     def chosen(self) -> ImageCodec:
         """The model to compress with; raises UnknownModelError, ModelFileError or NumericsError."""

@@ -41,6 +41,25 @@ class FakeCodec:
         return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
 
 
+    def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
+        self.encoded += len(pictures)
+        return list(PLAN), zlib.compress(b"".join(pixels.tobytes() for pixels in pictures), 9)
+
+    def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
+        prices = [8.0 * len(zlib.compress(pixels.tobytes(), 9)) for pixels in pictures]
+        return *self.encode_segment(pictures), prices
+
+    def decode_segment(
+        self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes
+    ) -> list[NDArray[np.uint8]]:
+        ends = np.cumsum([height * width for height, width in sizes])
+        whole = self.decode(int(ends[-1]), 1, plan, payload).reshape(-1, 3)
+        return [
+            part.reshape(height, width, 3)
+            for part, (height, width) in zip(np.split(whole, ends[:-1]), sizes, strict=True)
+        ]
+
+
 class OneCodec:
     """A shelf with a single codec on it."""
 

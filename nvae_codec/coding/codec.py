@@ -81,6 +81,13 @@ class ModelCodec:
                 break
         return [4 * growth + corner, *batches], payload
 
+    def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
+        """What ``encode_segment`` gives, and the share of each picture in bits."""
+        from nvae_codec.coding.measured import MeasuredCodec
+
+        measured = MeasuredCodec(self)
+        return *measured.encode_segment(pictures), measured.picture_bits(len(pictures))
+
     def _encode(self, pictures: Sequence[NDArray[np.uint8]], tiles: list[Tile]) -> tuple[list[int], bytes, bool]:
         """Three numbers a batch, payload, and whether the latents of a batch found too few bits on the stack."""
         planes = [order_colours(pixels, self.model.colour_order) for pixels in pictures]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 from typing import Protocol
 
 from nvae_codec.container.image import write_model_file, write_pixels_file, write_png_file, write_webp_file
@@ -45,9 +46,7 @@ def write_file(picture: Picture, method: str, codecs: ChosenCodec) -> bytes:
         case "auto":
             return _write_smallest(picture, codecs)
         case "model":
-            if picture.colour != RGB8:
-                mode = f"{picture.colour.bits}-bit {picture.colour.mode}"
-                raise UnsupportedImageError(f"the model takes 8-bit RGB, not {mode}; --method auto takes it")
+            check_model_takes(picture)
             return write_model_file(picture, codecs.chosen())
         case "webp":
             return write_webp_file(picture)
@@ -56,26 +55,49 @@ def write_file(picture: Picture, method: str, codecs: ChosenCodec) -> bytes:
     raise ValueError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
 
 
+def check_model_takes(picture: Picture) -> None:
+    """Raise UnsupportedImageError for a picture that ``--method model`` does not take."""
+    if picture.colour != RGB8:
+        mode = f"{picture.colour.bits}-bit {picture.colour.mode}"
+        raise UnsupportedImageError(f"the model takes 8-bit RGB, not {mode}; --method auto takes it")
+
+
+def write_without_model(picture: Picture, to_beat: float = math.inf) -> bytes:
+    """The smallest file that needs no model, giving up on WebP where it cannot be below ``to_beat`` bytes."""
+    best = _write_stored(picture)
+    if picture.pixels is not None:
+        with contextlib.suppress(UnsupportedImageError):
+            best = _try_webp(picture, best, min(to_beat, len(best)), always=0)
+    return best
+
+
+def _write_stored(picture: Picture) -> bytes:
+    best = write_png_file(picture) if picture.png is not None else None
+    if best is None or (picture.pixels is not None and picture.pixels.nbytes < len(best)):
+        best = _smaller(best, write_pixels_file(picture))
+    return best
+
+
 def _write_smallest(picture: Picture, codecs: ChosenCodec) -> bytes:
     """The smallest file. Only the best so far is kept: a large picture's files are large, too."""
-    best = write_png_file(picture) if picture.png is not None else None
-    if picture.pixels is None and best is not None:
+    best = _write_stored(picture)
+    if picture.pixels is None:
         return best
-    if best is None or picture.require_pixels("auto").nbytes < len(best):
-        best = _smaller(best, write_pixels_file(picture))
     if picture.colour == RGB8:
         best = _smaller(best, write_model_file(picture, codecs.chosen()))
         _return_free_memory()
     with contextlib.suppress(UnsupportedImageError):  # too wide for WebP, or too much for its memory
-        best = _try_webp(picture, best)
+        best = _try_webp(picture, best, len(best))
     return best
 
 
-def _try_webp(picture: Picture, best: bytes) -> bytes:
-    """The best file and WebP's, with growing effort for as long as the next may still be the smallest."""
-    to_beat = len(best)
+def _try_webp(picture: Picture, best: bytes, to_beat: float, always: int = SMALL_PICTURE) -> bytes:
+    """The best file and WebP's, with growing effort for as long as the next may still be the smallest.
+
+    Up to ``always`` pixels its best effort is always made.
+    """
     smallest = None
-    if picture.width * picture.height > SMALL_PICTURE:
+    if picture.width * picture.height > always:
         for effort in (FAST, MEDIUM):
             file = write_webp_file(picture, effort)
             best = _smaller(best, file)

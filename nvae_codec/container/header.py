@@ -20,7 +20,10 @@ MAGIC = b"\xd6N"  # the first byte is no ASCII (and no UTF-8 before an N), so th
 VERSION = 1
 ID_BYTES = 4  # how much of a model's identity a header carries
 
-_LARGEST_SIDE = (1 << 31) - 1
+LARGEST_SIDE = (1 << 31) - 1
+ARCHIVE = 7
+"""What stands in the place of kind and colour in an archive of many pictures (container/index.py)."""
+
 _METADATA_FLAG = 0x80
 
 
@@ -61,9 +64,8 @@ class Parts:
 def join_parts(parts: Parts) -> bytes:
     """The bytes of the file."""
     header = parts.header
-    flag = _METADATA_FLAG if parts.metadata else 0
     out = bytearray(MAGIC)
-    out += bytes((VERSION, header.kind | COLOURS.index(header.colour) << 3 | flag))
+    out += bytes((VERSION, pack_kind(header.kind, header.colour, bool(parts.metadata))))
     out += header.model_id
     out += pack_varint(header.width) + pack_varint(header.height)
     if header.kind is Kind.MODEL:
@@ -92,6 +94,8 @@ def split_parts(data: bytes) -> Parts:
             f"; this nvae-codec reads version {VERSION}: a newer one may read it" if data[len(MAGIC)] > VERSION else ""
         )
         raise DamagedFileError(f"a file of format version {data[len(MAGIC)]}{newer}")
+    if data[len(MAGIC) + 1] == ARCHIVE:
+        raise DamagedFileError("an archive of pictures, not one: nvae-codec unpack restores them")
     end = len(data) - FILE_CHECKSUM_BYTES
     if bytes_checksum(memoryview(data)[:end]) != data[end:]:
         raise DamagedFileError("damaged or truncated: its checksum is wrong")
@@ -103,21 +107,30 @@ def split_parts(data: bytes) -> Parts:
 
 def _read_header(reader: ByteReader) -> tuple[Header, bool]:
     """The header up to the content checksum, and whether there is metadata."""
-    kind_and_colour = reader.take(1)[0]
-    kind_number, colour_number = kind_and_colour & 7, kind_and_colour >> 3 & 15
+    kind, colour, with_metadata = read_kind(reader.take(1)[0])
+    model_id = reader.take(ID_BYTES) if kind is Kind.MODEL else b""
+    width, height = reader.varint(1, LARGEST_SIDE), reader.varint(1, LARGEST_SIDE)
+    plan: tuple[int, ...] = ()
+    if kind is Kind.MODEL:
+        plan = tuple(reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left)))
+    return Header(kind, colour, width, height, reader.take(8), model_id, plan), with_metadata
+
+
+def pack_kind(kind: Kind, colour: Colour, with_metadata: bool) -> int:
+    """The byte that says what a picture is and how it is kept."""
+    return kind | COLOURS.index(colour) << 3 | (_METADATA_FLAG if with_metadata else 0)
+
+
+def read_kind(byte: int) -> tuple[Kind, Colour, bool]:
+    """Kind, colour, and whether there is metadata; raises DamagedFileError where they do not belong together."""
+    kind_number, colour_number = byte & 7, byte >> 3 & 15
     if kind_number not in list(Kind) or colour_number >= len(COLOURS):
         raise DamagedFileError("a file of a kind that this nvae-codec does not know: a newer one may read it")
-    kind, colour = Kind(kind_number), COLOURS[colour_number]
-    with_metadata = bool(kind_and_colour & _METADATA_FLAG)
+    kind, colour, with_metadata = Kind(kind_number), COLOURS[colour_number], bool(byte & _METADATA_FLAG)
     if (
         (kind is Kind.MODEL and colour != RGB8)
         or (kind is not Kind.PNG and colour not in PIXEL_COLOURS.values())
         or (kind is Kind.PNG and with_metadata)
     ):
         raise DamagedFileError("damaged: a kind of file that cannot hold its kind of picture")
-    model_id = reader.take(ID_BYTES) if kind is Kind.MODEL else b""
-    width, height = reader.varint(1, _LARGEST_SIDE), reader.varint(1, _LARGEST_SIDE)
-    plan: tuple[int, ...] = ()
-    if kind is Kind.MODEL:
-        plan = tuple(reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left)))
-    return Header(kind, colour, width, height, reader.take(8), model_id, plan), with_metadata
+    return kind, colour, with_metadata

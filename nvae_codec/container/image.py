@@ -88,18 +88,23 @@ def read_file(data: bytes, codecs: CodecFinder) -> Picture:
     """
     parts = split_parts(data)
     check_size(parts.header.width, parts.header.height)
-    match parts.header.kind:
-        case Kind.MODEL:
-            picture = _read_model_payload(parts, codecs)
-        case Kind.WEBP:
-            picture = _read_webp_payload(parts)
-        case Kind.PIXELS:
-            picture = _read_pixels_payload(parts)
-        case Kind.PNG:
-            picture = _read_png_payload(parts)
+    by_model = parts.header.kind is Kind.MODEL
+    picture = _read_model_payload(parts, codecs) if by_model else read_classical_payload(parts)
     if content_checksum(picture) != parts.header.content_checksum:
         raise DamagedFileError("damaged: the checksum of its pixels is wrong")
     return picture
+
+
+def read_classical_payload(parts: Parts) -> Picture:
+    """The picture of a payload that needs no model; raises DamagedFileError. Its checksum is the caller's to check."""
+    match parts.header.kind:
+        case Kind.WEBP:
+            return _read_webp_payload(parts)
+        case Kind.PIXELS:
+            return _read_pixels_payload(parts)
+        case Kind.PNG:
+            return _read_png_payload(parts)
+    raise ValueError("a payload of the model")
 
 
 def _write(picture: Picture, kind: Kind, payload: bytes, model_id: bytes = b"", plan: tuple[int, ...] = ()) -> bytes:

@@ -3,7 +3,8 @@
     ┌ type, 4 letters ┬ length, varint ┬ data ┐ ... the same for every chunk, in the file's order, all in one zlib
     └─────────────────┴────────────────┴──────┘     stream; an empty IDAT stands for the pixels
 
-The block is that stream and its checksum. It is there only if there is metadata.
+The block is that stream and its checksum. It is there only if there is metadata. In an archive, the metadata of a
+segment's pictures are one stream, each behind its length (varint).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import zlib
 from collections.abc import Sequence
 
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
+from nvae_codec.container.deflated import inflate
 from nvae_codec.container.varints import ByteReader, pack_varint
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.picture import Chunk
@@ -24,9 +26,18 @@ _NOT_METADATA = frozenset((b"IHDR", b"IEND"))
 
 def pack_metadata(chunks: Sequence[Chunk]) -> bytes:
     """The block that holds these chunks."""
-    plain = b"".join(chunk.type + pack_varint(len(chunk.data)) + chunk.data for chunk in chunks)
-    stream = zlib.compress(plain, 9)
+    stream = zlib.compress(_join_chunks(chunks), 9)
     return stream + bytes_checksum(stream)
+
+
+def pack_shared_metadata(pictures: Sequence[Sequence[Chunk]]) -> bytes:
+    """One stream with the chunks of several pictures."""
+    blocks = [_join_chunks(chunks) for chunks in pictures]
+    return zlib.compress(b"".join(pack_varint(len(block)) + block for block in blocks), 9)
+
+
+def _join_chunks(chunks: Sequence[Chunk]) -> bytes:
+    return b"".join(chunk.type + pack_varint(len(chunk.data)) + chunk.data for chunk in chunks)
 
 
 def unpack_metadata(block: bytes) -> tuple[Chunk, ...]:
@@ -34,13 +45,20 @@ def unpack_metadata(block: bytes) -> tuple[Chunk, ...]:
     stream, checksum = block[:-FILE_CHECKSUM_BYTES], block[-FILE_CHECKSUM_BYTES:]
     if bytes_checksum(stream) != checksum:
         raise DamagedFileError("damaged: the checksum of its metadata is wrong")
-    inflater = zlib.decompressobj()
-    try:
-        plain = inflater.decompress(stream, LARGEST_METADATA)
-    except zlib.error as error:
-        raise DamagedFileError("damaged: its metadata cannot be inflated") from error
-    if not inflater.eof or inflater.unused_data:
+    return _split_chunks(inflate(stream, LARGEST_METADATA, "metadata"))
+
+
+def unpack_shared_metadata(stream: bytes, count: int) -> list[tuple[Chunk, ...]]:
+    """The chunks of ``count`` pictures; raises DamagedFileError."""
+    plain = inflate(stream, LARGEST_METADATA, "metadata")
+    reader = ByteReader(plain, 0, len(plain))
+    pictures = [_split_chunks(reader.take(reader.varint(1, reader.left))) for _ in range(count)]
+    if reader.left:
         raise DamagedFileError("damaged: its metadata is too long or cut off")
+    return pictures
+
+
+def _split_chunks(plain: bytes) -> tuple[Chunk, ...]:
     chunks = []
     reader = ByteReader(plain, 0, len(plain))
     while reader.left:

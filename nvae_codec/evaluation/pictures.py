@@ -29,12 +29,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.coding.measured import MeasuredCodec
 from nvae_codec.container.image import read_file, write_model_file
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.evaluation.causes import CAUSES, split_file
 from nvae_codec.evaluation.elbo import exact_draws, float_elbo, importance_bound, mean_of
 from nvae_codec.evaluation.machine import describe_machine
-from nvae_codec.evaluation.measured import MeasuredCodec
 from nvae_codec.images.picture import Picture
 from nvae_codec.model_library import Models
 

@@ -10,9 +10,14 @@ from nvae_codec.errors import UnsupportedImageError
 
 def check_size(width: int, height: int) -> None:
     """Raise UnsupportedImageError for more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (None there: no limit)."""
+    check_pixel_count(width * height, f"{width}x{height}")
+
+
+def check_pixel_count(count: int, what: str) -> None:
+    """Raise UnsupportedImageError, which names ``what``, for more pixels than that limit."""
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and width * height > limit:
-        raise UnsupportedImageError(f"{width}x{height} is more than the limit of {limit:,} pixels")
+    if limit is not None and count > limit:
+        raise UnsupportedImageError(f"{what} is more than the limit of {limit:,} pixels")
 
 
 def check_pixels(pixels: Any) -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from nvae_codec import compress
 from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.coding.measured import MeasuredCodec
 from nvae_codec.evaluation import exact_elbo
 from nvae_codec.evaluation.causes import CAUSES
 from nvae_codec.evaluation.elbo import exact_draws, importance_bound
-from nvae_codec.evaluation.measured import MeasuredCodec
 from nvae_codec.evaluation.pictures import Evaluator, sum_rows
 from nvae_codec.images.picture import Chunk, Picture
 from nvae_codec.images.png import IDAT_PLACE

@@ -15,6 +15,7 @@ from nvae_codec.coding.batch import Batch
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.stack import Find, Int32, Stack
 from nvae_codec.coding.tiles import Canvas, Tile
+from nvae_codec.exact.model import FrozenModel
 
 Float64 = NDArray[np.float64]
 
@@ -52,6 +53,16 @@ class MeasuredBatch:
     def pixel_bits(self, pixel_bits: int) -> list[Float64]:
         """The ideal price of each pixel value under its mixture's table, in bits. An array (3, n) a phase."""
         return [_ideal(width, pixel_bits) for width in self._pushed()[0]]
+
+    def tile_bits(self, model: FrozenModel) -> Float64:
+        """The ideal price of each tile in bits, pixels and latents, less what came back. (tiles,)"""
+        prior, back = self.prior_bits(model.latent_bits), self.posterior_bits(model.latent_bits)
+        latents = [paid - returned for paid, returned in zip(prior, back, strict=True)]
+        colours = [colour for phase in self.pixel_bits(model.pixel_bits) for colour in phase]
+        total = np.zeros(len(self.tiles))
+        for bits in (*colours, *latents):
+            total += bits.reshape(len(self.tiles), -1).sum(1)
+        return total
 
     def _pushed(self) -> tuple[list[Int32], list[Int32]]:
         colours = [count for count in reversed(self.pixel_counts) for _ in range(3)]
@@ -99,7 +110,7 @@ class MeasuredStack(Stack):
 
 
 class MeasuredCodec(ModelCodec):
-    """``encode`` gives the bytes that the codec gives; afterwards ``stack`` tells what they are made of."""
+    """``encode_segment`` gives the bytes that the codec gives; then ``stack`` tells what they are made of."""
 
     def __init__(self, codec: ModelCodec) -> None:
         super().__init__(codec.model, device=codec.device, batch_tiles=codec.batch_tiles)
@@ -115,6 +126,13 @@ class MeasuredCodec(ModelCodec):
             MeasuredBatch(list(tiles), first, batch.canvas, batch.latent_counts, batch.pixel_counts)
         )
         return batch
+
+    def picture_bits(self, count: int) -> list[float]:
+        """The ideal price of each of the ``count`` pictures of the segment that was just encoded, in bits."""
+        total = np.zeros(count)
+        for batch in self.stack.batches:
+            np.add.at(total, [tile.picture for tile in batch.tiles], batch.tile_bits(self.model))
+        return [float(bits) for bits in total]
 
     def repeat(self, measured: MeasuredBatch) -> Batch:
         """The batch again, its canvas full, to be looked at in another way."""

@@ -1,0 +1,142 @@
+"""A segment of an archive: pictures that decode together. Those that the model takes share one stack.
+
+    content checksum, 8 ┬ [metadata] ┬ [plan ┬ stack] ┬ payload of each picture that the model does not code ...
+
+Each part in brackets is there if a picture of the index needs it; each but the checksum stands behind its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from nvae_codec.container.checksums import content_checksum
+from nvae_codec.container.choice import ChosenCodec, check_model_takes, write_file, write_without_model
+from nvae_codec.container.header import Header, Kind, Parts, split_parts
+from nvae_codec.container.image import CodecFinder, read_classical_payload
+from nvae_codec.container.index import Entry
+from nvae_codec.container.metadata import pack_shared_metadata, unpack_shared_metadata
+from nvae_codec.container.varints import LARGEST, ByteReader, pack_varint
+from nvae_codec.errors import DamagedFileError, UnsupportedImageError
+from nvae_codec.images.limits import check_pixel_count
+from nvae_codec.images.picture import RGB8, Picture
+
+Named = tuple[str, Picture]
+
+
+@dataclass(frozen=True)
+class PackedSegment:
+    """A segment's bytes and its pictures; ``problems``: names of those that are not in it, and why."""
+
+    data: bytes
+    entries: tuple[Entry, ...]
+    problems: tuple[tuple[str, str], ...]
+
+
+def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> PackedSegment:
+    """Code pictures into a segment, each by the method or, for ``auto``, by what takes least for it.
+
+    A picture that the method does not take is left out. Raises what loading a model raises.
+    """
+    classical: dict[int, Parts] = {}
+    problems: dict[int, str] = {}
+    modelled: list[int] = []
+    for index, (_, picture) in enumerate(named):
+        try:
+            if method == "model":
+                check_model_takes(picture)
+            if method == "model" or (method == "auto" and picture.colour == RGB8 and picture.pixels is not None):
+                modelled.append(index)
+            else:
+                file = write_without_model(picture) if method == "auto" else write_file(picture, method, codecs)
+                classical[index] = split_parts(file)
+        except UnsupportedImageError as error:
+            problems[index] = str(error)
+    shared = b""
+    if modelled:
+        shared, cheaper = _pack_stack({index: named[index][1] for index in modelled}, method, codecs)
+        classical |= cheaper
+    chosen = [(name, picture, classical.get(at)) for at, (name, picture) in enumerate(named) if at not in problems]
+    entries = tuple(_describe(name, picture, parts) for name, picture, parts in chosen)
+    out = bytearray(_join_checksums([p.header.content_checksum if p else content_checksum(x) for _, x, p in chosen]))
+    with_metadata = [picture.chunks for (_, picture, _), entry in zip(chosen, entries, strict=True) if entry.metadata]
+    if with_metadata:
+        out += _behind_length(pack_shared_metadata(with_metadata))
+    out += shared
+    out += b"".join(_behind_length(parts.payload) for _, _, parts in chosen if parts)
+    return PackedSegment(bytes(out), entries, tuple((named[at][0], reason) for at, reason in problems.items()))
+
+
+def _pack_stack(pictures: dict[int, Picture], method: str, codecs: ChosenCodec) -> tuple[bytes, dict[int, Parts]]:
+    """Plan and stack of the pictures that are best coded by the model, and the others by what is smaller."""
+    codec = codecs.chosen()
+    pixels = {index: picture.require_pixels("the model") for index, picture in pictures.items()}
+    cheaper: dict[int, Parts] = {}
+    if method == "model":
+        plan, stack = codec.encode_segment(list(pixels.values()))
+    else:
+        plan, stack, prices = codec.encode_priced(list(pixels.values()))
+        for (index, picture), bits in zip(pictures.items(), prices, strict=True):
+            parts = split_parts(write_without_model(picture, bits / 8))
+            if 8 * len(parts.payload) < bits:
+                cheaper[index] = parts
+        if cheaper:
+            left = [pixels[index] for index in pixels if index not in cheaper]
+            plan, stack = codec.encode_segment(left) if left else ([], b"")
+    if not plan:
+        return b"", cheaper
+    return pack_varint(len(plan)) + b"".join(map(pack_varint, plan)) + _behind_length(stack), cheaper
+
+
+def _describe(name: str, picture: Picture, parts: Parts | None) -> Entry:
+    kind = parts.header.kind if parts else Kind.MODEL
+    metadata = bool(picture.chunks) and kind is not Kind.PNG
+    return Entry(name, kind, picture.colour, picture.width, picture.height, metadata)
+
+
+def _behind_length(data: bytes) -> bytes:
+    return pack_varint(len(data)) + data
+
+
+def _join_checksums(checksums: Sequence[bytes]) -> bytes:
+    return xxhash.xxh3_64_intdigest(b"".join(checksums)).to_bytes(8, "little")
+
+
+def unpack_segment(data: bytes, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder) -> list[Picture]:
+    """The pictures of a segment whose own checksum is right; ``identity`` of the model, 32 bytes.
+
+    Raises DamagedFileError, UnknownModelError, and UnsupportedImageError beyond Pillow's pixel limit.
+    """
+    pixel_count = sum(entry.width * entry.height for entry in entries)
+    check_pixel_count(pixel_count, f"a segment of {pixel_count:,} pixels")
+    reader = ByteReader(data, 0, len(data))
+    checksum = reader.take(8)
+    count = sum(entry.metadata for entry in entries)
+    chunks = iter(unpack_shared_metadata(_take_sized(reader), count) if count else ())
+    modelled = [entry for entry in entries if entry.kind is Kind.MODEL]
+    pixels: Iterator[NDArray[np.uint8]] = iter(())
+    if modelled:
+        plan = [reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left))]
+        sizes = [(entry.height, entry.width) for entry in modelled]
+        pixels = iter(codecs.made_by(identity).decode_segment(sizes, plan, _take_sized(reader)))
+    pictures = []
+    for entry in entries:
+        if entry.kind is Kind.MODEL:
+            picture = Picture.from_pixels(next(pixels))
+        else:
+            header = Header(entry.kind, entry.colour, entry.width, entry.height, b"")
+            picture = read_classical_payload(Parts(header, b"", _take_sized(reader)))
+        pictures.append(replace(picture, chunks=next(chunks)) if entry.metadata else picture)
+    if reader.left:
+        raise DamagedFileError("damaged: it is too long")
+    if _join_checksums([content_checksum(picture) for picture in pictures]) != checksum:
+        raise DamagedFileError("damaged: the checksum of its pixels is wrong")
+    return pictures
+
+
+def _take_sized(reader: ByteReader) -> bytes:
+    return reader.take(reader.varint(0, reader.left))

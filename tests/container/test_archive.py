@@ -1,0 +1,291 @@
+"""Archives: what goes in comes out, what is damaged is named, and the rest still decodes."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import nvae_codec
+from nvae_codec.container import index as index_module
+from nvae_codec.container.archive import Archive
+from nvae_codec.container.header import Kind
+from nvae_codec.container.index import HEADER_BYTES, Entry, Index, Segment, pack_index, read_index, segment_checksum
+from nvae_codec.container.pack import group_pictures, write_archive
+from nvae_codec.container.segment import Named, pack_segment, unpack_segment
+from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
+from nvae_codec.images.picture import RGB8, Chunk, Picture, same_picture
+from nvae_codec.images.png import IDAT_PLACE
+from nvae_codec.images.read import read_picture
+from nvae_codec.model_library import Models
+from tests.fakes import FakeCodec, OneCodec
+from tests.models import make_picture
+
+MODEL = Path(__file__).parents[1] / "golden" / "tiny.safetensors"
+FAKE = FakeCodec("photo")
+CHUNKS = (Chunk(b"gAMA", bytes(4)), IDAT_PLACE, Chunk(b"tEXt", b"Title\0Harbour"))
+
+
+def named_pictures(count: int, side: int = 20, chunks: tuple[Chunk, ...] = ()) -> list[Named]:
+    return [(f"{i:05d}.png", Picture.from_pixels(make_picture(side, side, i), chunks)) for i in range(count)]
+
+
+def write(
+    path: Path,
+    named: list[Named],
+    *,
+    method: str = "auto",
+    most: int = 3,
+    base: Archive | None = None,
+    model: Any = FAKE,
+) -> Path:
+    part = path.with_suffix(".part")
+    with part.open("wb") as out:
+        for _ in write_archive(
+            out, group_pictures(named, most, 1 << 22), method=method, models=Models(model), base=base
+        ):
+            pass
+    part.replace(path)
+    return path
+
+
+def open_fake(path: Path) -> Archive:
+    return nvae_codec.open_archive(path, model=FAKE)
+
+
+@pytest.mark.parametrize("method", ["auto", "model", "webp", "stored"])
+def test_pictures_come_back_with_names_and_metadata(tmp_path: Path, method: str) -> None:
+    named = named_pictures(5) + [(f"with/{name}", picture) for name, picture in named_pictures(3, 12, CHUNKS)]
+    archive = open_fake(write(tmp_path / "a.nvae", named, method=method))
+    assert archive.names == [name for name, _ in named]
+    assert archive.sizes == [(20, 20)] * 5 + [(12, 12)] * 3
+    assert [len(segment.entries) for segment in archive.segments] == [3, 3, 2]
+    for place, (name, picture) in enumerate(named):
+        assert same_picture(archive.read_picture(name), picture)
+        assert np.array_equal(archive.read(place), picture.require_pixels("a test"))
+    assert np.array_equal(archive.read(-1), archive.read(7))
+    for wrong in ("none.png", 8, -9):
+        with pytest.raises((KeyError, IndexError)):
+            archive.read(wrong)
+
+
+def test_the_model_codes_pictures_of_many_sizes(tmp_path: Path) -> None:
+    named = [(f"{i}.png", Picture.from_pixels(make_picture(9 + i % 2, 24, i))) for i in range(9)]
+    path = write(tmp_path / "a.nvae", named, method="model", most=9, model=MODEL)
+    archive = nvae_codec.open_archive(path, model=MODEL)
+    assert [entry.kind for entry in archive.entries] == [Kind.MODEL] * 9
+    assert archive.identity == nvae_codec.load_model(MODEL).identity
+    for name, picture in named:
+        assert np.array_equal(archive.read(name), picture.require_pixels("a test"))
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([0, 2, 3, 4]), st.booleans()), min_size=1),
+    st.sampled_from(["auto", "webp", "stored"]),
+)
+def test_every_segment_comes_back(shapes: list[tuple[int, int, int, bool]], method: str) -> None:
+    rng = np.random.default_rng(len(shapes))
+    named = []
+    for place, (height, width, channels, flat) in enumerate(shapes):
+        shape = (height, width, channels) if channels else (height, width)
+        pixels: NDArray[np.uint8] = rng.integers(0, 2 if flat else 256, shape, np.uint8)
+        named.append((str(place), Picture.from_pixels(pixels, CHUNKS if flat else ())))
+    packed = pack_segment(named, method, OneCodec(FAKE))
+    assert packed.problems == ()
+    restored = unpack_segment(packed.data, packed.entries, FAKE.identity, OneCodec(FAKE))
+    for (_, picture), other in zip(named, restored, strict=True):
+        assert same_picture(picture, other)
+
+
+def test_every_kind_of_png_is_kept(pngsuite: Path, tmp_path: Path) -> None:
+    files = sorted(pngsuite.glob("b*.png"))
+    named = [(file.name, read_picture(file.read_bytes())) for file in files]
+    archive = open_fake(write(tmp_path / "a.nvae", named, most=100))
+    for name, picture in named:
+        restored = archive.read_picture(name)
+        assert same_picture(restored, picture) or restored.png == picture.png
+    with pytest.raises(UnsupportedImageError, match="16 bits"):
+        archive.read("basn2c16.png")
+
+
+def test_auto_takes_the_smallest_for_each_picture() -> None:
+    flat, noise = np.zeros((40, 40, 3), np.uint8), np.random.default_rng(1).integers(0, 256, (20, 20, 3), np.uint8)
+    pictures = [flat, noise, make_picture(60, 60, noise=0)]
+
+    class Priced(FakeCodec):
+        def encode_priced(self, pictures: object) -> tuple[list[int], bytes, list[float]]:
+            return [7], b"", [1e5, 1e5, 8.0]
+
+    codec = Priced("photo")
+    named = [(str(place), Picture.from_pixels(pixels)) for place, pixels in enumerate(pictures)]
+    packed = pack_segment(named, "auto", OneCodec(codec))
+    assert [entry.kind for entry in packed.entries] == [Kind.WEBP, Kind.PIXELS, Kind.MODEL]
+    assert codec.encoded == 1, "the one that is left is coded again, alone"
+
+
+def test_what_a_method_does_not_take_is_left_out_and_named() -> None:
+    named = [("gray.png", Picture.from_pixels(np.zeros((4, 4), np.uint8))), *named_pictures(1)]
+    packed = pack_segment(named, "model", OneCodec(FAKE))
+    assert [entry.name for entry in packed.entries] == ["00000.png"]
+    assert [name for name, _ in packed.problems] == ["gray.png"]
+    assert "the model takes" in packed.problems[0][1]
+
+
+def test_numbered_names_cost_nothing() -> None:
+    entries = tuple(Entry(f"{i:05d}.png", Kind.MODEL, RGB8, 32, 32, False) for i in range(10_000))
+    assert len(pack_index(Index(bytes(32), (Segment(HEADER_BYTES, 99, bytes(8), entries),)))) < 200
+
+
+def test_segments_end_at_pictures_or_pixels() -> None:
+    named = named_pictures(10)
+    assert [len(group) for group in group_pictures(named, 4, 1 << 22)] == [4, 4, 2]
+    assert [len(group) for group in group_pictures(named, None, 3 * 400)] == [3, 3, 3, 1]
+    assert [len(group) for group in group_pictures(named[:2], None, 1)] == [1, 1]
+
+
+def test_appending_adds_segments_and_keeps_the_old_ones(tmp_path: Path) -> None:
+    path, named = tmp_path / "a.nvae", named_pictures(10)
+    write(path, named[:5])
+    before = path.read_bytes()
+    old = open_fake(path)
+    write(path, named[5:], base=old)
+    archive = open_fake(path)
+    assert archive.names == [name for name, _ in named]
+    assert archive.segments[: len(old.segments)] == old.segments
+    end = old.segments[-1].start + old.segments[-1].length
+    assert path.read_bytes()[:end] == before[:end]
+    for name, picture in named:
+        assert same_picture(archive.read_picture(name), picture)
+
+
+def test_an_empty_archive_is_one(tmp_path: Path) -> None:
+    archive = open_fake(write(tmp_path / "a.nvae", []))
+    assert len(archive) == 0
+
+
+def test_a_damaged_segment_is_named_and_the_others_decode(tmp_path: Path) -> None:
+    path, named = tmp_path / "a.nvae", named_pictures(9)
+    segments = open_fake(write(path, named)).segments
+    data = bytearray(path.read_bytes())
+    data[segments[1].start + 11] ^= 4
+    path.write_bytes(data)
+    archive = open_fake(path)
+    for name, picture in named[:3] + named[6:]:
+        assert same_picture(archive.read_picture(name), picture)
+    with pytest.raises(DamagedFileError, match=r"segment 2 of 3 \(00003.png to 00005.png\): damaged"):
+        archive.read("00004.png")
+
+
+def read_what_is_sound(path: Path, named: list[Named]) -> int:
+    """The number of pictures that decode; those that do must be the right ones."""
+    found = 0
+    archive = open_fake(path)
+    for name, picture in named:
+        try:
+            restored = archive.read_picture(name)
+        except NvaeCodecError:
+            continue
+        assert same_picture(restored, picture)
+        found += 1
+    return found
+
+
+def test_cuts_and_flipped_bits_never_give_wrong_pixels(tmp_path: Path) -> None:
+    path, named, rng = tmp_path / "a.nvae", named_pictures(6, 8), random.Random(4)
+    whole = write(path, named).read_bytes()
+    for length in [*range(60), *rng.sample(range(60, len(whole)), 60)]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(DamagedFileError):
+            open_fake(path)
+    path.write_bytes(whole + b"\n")
+    with pytest.raises(DamagedFileError):
+        open_fake(path)
+    counts = set()
+    for bit in rng.sample(range(8 * len(whole)), 300):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            counts.add(read_what_is_sound(path, named))
+        except DamagedFileError:
+            counts.add(0)
+    assert counts == {0, 3}
+
+
+def test_damage_under_right_checksums_is_seen_too() -> None:
+    """The second line of defence: lengths, the codecs' own checks and the checksum of the pixels."""
+    pictures = [*named_pictures(2, 8, CHUNKS), ("gray", Picture.from_pixels(np.zeros((4, 4), np.uint8)))]
+    packed = pack_segment(pictures, "auto", OneCodec(FAKE))
+    rng = random.Random(3)
+    for _ in range(300):
+        damaged = bytearray(packed.data)
+        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        try:
+            restored = unpack_segment(bytes(damaged), packed.entries, FAKE.identity, OneCodec(FAKE))
+        except (DamagedFileError, UnsupportedImageError):
+            continue
+        for (_, picture), other in zip(pictures, restored, strict=True):
+            assert same_picture(picture, other)
+
+
+def make_file(names: list[str]) -> io.BytesIO:
+    entries = tuple(Entry(name, Kind.PIXELS, RGB8, 1, 1, False) for name in names)
+    packed = pack_index(Index(bytes(32), (Segment(HEADER_BYTES, 3, segment_checksum(b"abc"), entries),)))
+    return io.BytesIO(index_module.archive_header(bytes(32)) + b"abc" + packed)
+
+
+@pytest.mark.parametrize(
+    "names", [["../a"], ["/a"], ["a", "b", "a"], ["a/../../b"], ["a", "a/b"], ["a\\b"], ["x", "x"]]
+)
+def test_unsafe_names_in_an_archive_are_refused(names: list[str]) -> None:
+    with pytest.raises(DamagedFileError, match="refused: the name"):
+        read_index(make_file(names))
+
+
+def test_an_index_that_promises_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(read_index(make_file([str(i) for i in range(100)])).segments[0].entries) == 100
+    monkeypatch.setattr(index_module, "MOST_PICTURES", 99)
+    with pytest.raises(DamagedFileError, match="so many pictures"):
+        read_index(make_file([str(i) for i in range(100)]))
+    monkeypatch.setattr(index_module, "LARGEST_INDEX", 20)
+    with pytest.raises(DamagedFileError, match="too long"):
+        read_index(make_file([str(i) for i in range(100)]))
+    huge = Entry("huge", Kind.PIXELS, RGB8, 1 << 20, 1 << 20, False)
+    with pytest.raises(UnsupportedImageError, match="more than the limit"):
+        unpack_segment(bytes(20), [huge], bytes(32), OneCodec(FAKE))
+
+
+def test_files_of_other_kinds_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "one.nvae"
+    path.write_bytes(nvae_codec.compress(make_picture(8, 8), method="webp"))
+    with pytest.raises(DamagedFileError, match="one picture, not an archive: nvae-codec decompress restores it"):
+        open_fake(path)
+    archive = write(tmp_path / "a.nvae", named_pictures(2)).read_bytes()
+    with pytest.raises(DamagedFileError, match="an archive of pictures, not one: nvae-codec unpack restores them"):
+        nvae_codec.decompress(archive)
+    for data, reason in [
+        (b"", "not an archive"),
+        (b"text" * 30, "not an archive"),
+        (b"\xd6N\x02" + bytes(99), "version 2"),
+    ]:
+        path.write_bytes(data)
+        with pytest.raises(DamagedFileError, match=reason):
+            open_fake(path)
+
+
+def test_an_archive_goes_to_other_processes(tmp_path: Path) -> None:
+    named = named_pictures(4)
+    archive = nvae_codec.open_archive(write(tmp_path / "a.nvae", named, model=MODEL), model=MODEL)
+    archive.read(0)
+    data = pickle.dumps(archive)
+    assert len(data) < 4000, "neither the model nor pictures go along"
+    assert np.array_equal(pickle.loads(data).read(2), archive.read(2))
