@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from nvae_codec.model_library import ModelInfo
 
 
 @click.command("models")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
 def models_command(as_json: bool) -> None:
-    """List the models that came with the package: name, identity, bytes and the first line of the card."""
-    from nvae_codec.model_library import DEFAULT_MODEL, installed_models
+    """List the models that are here: name, identity, bytes and the first line of the card.
 
-    listed = []
-    for info in installed_models():
-        card = info.path.with_name("card.md")
-        lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
-        title = next((line.lstrip("# ") for line in lines if line.strip()), "")
-        listed.append(
-            {
-                "name": info.name,
-                "id": info.id,
-                "identity": info.identity.hex(),
-                "default": info.name == DEFAULT_MODEL,
-                "bytes": info.path.stat().st_size,
-                "path": str(info.path),
-                "card": title,
-            }
-        )
+    They came with the package or lie in a folder that NVAE_CODEC_MODELS names. Older ones still decode their files.
+    """
+    from nvae_codec.model_library import DEFAULT_MODEL, installed_models, more_models, older_models
+
+    current = [*installed_models(), *more_models()]
+    default = next((info for info in current if info.name == DEFAULT_MODEL), None)
+    listed = [describe_model(info, default=info is default, older=False) for info in current]
+    listed += [describe_model(info, default=False, older=True) for info in older_models()]
     if as_json:
         click.echo(json.dumps(listed, indent=2))
         return
     for model in listed:
         click.echo(f"{model['name']:<12} {model['id']}  {model['bytes']:>11,} bytes  {model['card']}")
+
+
+def describe_model(info: ModelInfo, *, default: bool, older: bool) -> dict[str, Any]:
+    """A row of ``models --json``."""
+    return {
+        "name": info.name,
+        "id": info.id,
+        "identity": info.identity.hex(),
+        "default": default,
+        "older": older,
+        "bytes": info.path.stat().st_size,
+        "path": str(info.path),
+        "card": "an older model of that name" if older else read_title(info.path.parent),
+    }
+
+
+def read_title(folder: Path) -> str:
+    """The first line of a model's card, which Hugging Face calls README.md."""
+    card = next((folder / name for name in ("card.md", "README.md") if (folder / name).is_file()), None)
+    lines = card.read_text(encoding="utf-8").splitlines() if card is not None else []
+    return next((line.lstrip("# ") for line in lines if line.strip()), "")

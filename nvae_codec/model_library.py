@@ -1,14 +1,21 @@
 """The models that are here: found by name, path or identity without loading them, and loaded once when needed.
 
-A model is a folder of the package ``nvae_codec.models`` with ``model.safetensors``, ``recipe.toml`` and ``card.md``,
-or any model file given by its path.
+A model is a folder with ``model.safetensors``, ``recipe.toml`` and a card, or a model file alone. Names and identities
+are looked for among the folders of the package ``nvae_codec.models``, then of those in NVAE_CODEC_MODELS:
+
+    FOLDER ┬ NAME ┬ model.safetensors             the model that the name means
+           │      └ older ─ ID.safetensors ...    those that it meant before: found by the files that they made
+           └ ...
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import itertools
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,11 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import ModelFileError, UnknownModelError
+from nvae_codec.hugging_face import find_in_cache, find_snapshot
 
 DEFAULT_MODEL = "photo"
 MODEL_FORMAT = "nvae-codec exact 1"
 MODEL_FILE = "model.safetensors"
+OLDER = "older/*.safetensors"
 MODELS_FOLDER = Path(str(importlib.import_module("nvae_codec.models").__file__)).parent
+MODELS_VARIABLE = "NVAE_CODEC_MODELS"
+"""The environment variable that names more folders of models, separated as in PATH."""
 
 _LARGEST_HEADER = 1 << 24
 _IDENTITY_BYTES = 32
@@ -102,33 +113,64 @@ def installed_models() -> list[ModelInfo]:
     return [read_model_info(path) for path in sorted(MODELS_FOLDER.glob(f"*/{MODEL_FILE}"))]
 
 
+def more_models() -> Iterator[ModelInfo]:
+    """The models in the folders of NVAE_CODEC_MODELS, by name; what cannot be read there is none."""
+    for folder in _more_folders():
+        yield from _read_all(sorted(folder.glob(f"*/{MODEL_FILE}")))
+
+
+def older_models() -> Iterator[ModelInfo]:
+    """The models that names meant before, here and in the folders of NVAE_CODEC_MODELS."""
+    for folder in (MODELS_FOLDER, *_more_folders()):
+        yield from _read_all(sorted(folder.glob(f"*/{OLDER}")))
+
+
+def _more_folders() -> list[Path]:
+    return [Path(folder) for folder in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if folder]
+
+
+def _read_all(paths: Iterable[Path]) -> Iterator[ModelInfo]:
+    for path in paths:
+        with contextlib.suppress(ModelFileError, OSError):
+            yield read_model_info(path)
+
+
 def find_model(name_or_path: str | Path) -> ModelInfo:
-    """The model of that name or path (a model file, or a folder that holds one); raises UnknownModelError."""
-    path = Path(name_or_path)
-    installed = installed_models()
-    for info in installed:
+    """The model of that name or path, or in the Hugging Face cache; raises UnknownModelError or ModelFileError.
+
+    A path is of a model file, of a folder that holds one, or of a folder ``models--ORG--NAME`` of that cache, which
+    ``hf://ORG/NAME`` finds where it usually is. Nothing is downloaded.
+    """
+    for info in itertools.chain(installed_models(), more_models()):
         if str(name_or_path) in (info.name, info.path.parent.name):
             return info
+    path = find_in_cache(str(name_or_path)) or find_snapshot(Path(name_or_path)) or Path(name_or_path)
     if path.is_dir():
         path /= MODEL_FILE
     if path.is_file():
         return read_model_info(path)
-    raise UnknownModelError(f"there is no model {name_or_path}; {_name_those(installed)}")
+    raise UnknownModelError(f"there is no model {name_or_path}; {_name_those(_all_models())}")
 
 
 def find_by_identity(prefix: bytes, among: Sequence[ModelInfo] = ()) -> ModelInfo:
-    """The model whose identity begins so, among those given and those installed; raises UnknownModelError."""
-    here = [*among, *installed_models()]
-    for info in here:
+    """The model whose identity begins so, among those given and all that are here, older ones too.
+
+    Raises UnknownModelError.
+    """
+    for info in itertools.chain(among, _all_models()):
         if info.identity.startswith(prefix):
             return info
-    raise UnknownModelError(f"made by model {prefix.hex()}, which is not here; {_name_those(here)}")
+    here = [*among, *_all_models()]
+    raise UnknownModelError(f"made by model {prefix[:_ID_BYTES].hex()}, which is not here; {_name_those(here)}")
 
 
-def _name_those(here: Sequence[ModelInfo]) -> str:
-    if not here:
-        return "there are no models here"
-    return "here are: " + ", ".join(f"{info.name} ({info.id})" for info in here)
+def _all_models() -> Iterator[ModelInfo]:
+    return itertools.chain(installed_models(), more_models(), older_models())
+
+
+def _name_those(here: Iterable[ModelInfo]) -> str:
+    names = dict.fromkeys(f"{info.name} ({info.id})" for info in here)
+    return f"here are: {', '.join(names)}" if names else "there are no models here"
 
 
 class Models:
@@ -170,7 +212,8 @@ class Models:
         """The model whose identity begins with ``model_id``; raises as ``chosen`` does."""
         given: list[ModelInfo] = []
         if isinstance(self._model, str | Path):
-            given.append(find_model(self._model))
+            chosen = find_model(self._model)
+            given += [chosen, *_read_all(sorted(chosen.path.parent.glob(OLDER)))]
         elif self._model is not None:
             if self._model.identity.startswith(model_id):
                 return self._model

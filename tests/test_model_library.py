@@ -1,0 +1,152 @@
+"""Models by name, path, identity and from Hugging Face's cache; those that a name meant before are found by files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nvae_codec
+from nvae_codec.errors import UnknownModelError
+from nvae_codec.model_library import (
+    MODELS_FOLDER,
+    find_by_identity,
+    find_model,
+    installed_models,
+    more_models,
+    older_models,
+    read_model_info,
+)
+from tests.fakes import FakeLoader, write_fake_model
+
+PIXELS = np.random.default_rng(2).integers(0, 256, (16, 24, 3), np.uint8)
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def identity_of(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+def retire(model: Path) -> Path:
+    """Move a model to where older ones lie."""
+    older = model.parent / "older" / f"{read_model_info(model).id}.safetensors"
+    older.parent.mkdir(exist_ok=True)
+    return model.replace(older)
+
+
+@pytest.fixture
+def more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in NVAE_CODEC_MODELS, behind one that is not there."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    monkeypatch.setenv("NVAE_CODEC_MODELS", os.pathsep.join([str(tmp_path / "missing"), str(folder)]))
+    return folder
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model mine of sea/wind in Hugging Face's cache, as its tools lay it out: links to blobs."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--sea--wind"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(COMMIT)
+    blob = repository / "blobs" / "ab12"
+    blob.parent.mkdir()
+    write_fake_model(tmp_path, "mine").replace(blob)
+    snapshot = repository / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").symlink_to("../../blobs/ab12")
+    return repository
+
+
+def test_a_file_of_a_replaced_model_still_decodes(fake_models: FakeLoader, tmp_path: Path) -> None:
+    data = nvae_codec.compress(PIXELS, method="model")
+    before = find_model("photo")
+    retire(before.path)
+    newer = write_fake_model(tmp_path, "photo", identity=identity_of("newer").hex())
+    shutil.copy(newer, before.path)
+    assert find_model("photo").identity == identity_of("newer")
+    assert find_by_identity(before.identity).identity == before.identity
+    assert np.array_equal(nvae_codec.decompress(data), PIXELS)
+    assert np.array_equal(nvae_codec.decompress(data, model="photo"), PIXELS)
+    assert [info.id for info in older_models()] == [before.id]
+    assert before.id not in [info.id for info in installed_models()]
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_more_folders_are_searched_by_name_and_identity(more: Path) -> None:
+    mine = write_fake_model(more, "mine")
+    write_fake_model(more, "photo", identity=identity_of("other").hex())
+    (more / "broken").mkdir()
+    (more / "broken" / "model.safetensors").write_bytes(b"no model")
+    older = retire(write_fake_model(more, "old"))
+    assert find_model("mine").path == mine
+    assert find_model("photo").identity == identity_of("photo"), "the installed one has the name"
+    assert find_by_identity(identity_of("other")[:4]).path.parent == more / "photo"
+    assert find_by_identity(identity_of("old")[:4]).path == older
+    assert [info.name for info in more_models()] == ["mine", "photo"]
+    with pytest.raises(UnknownModelError, match=r"there is no model old; here are: mnist .*, photo .*, mine .*, old "):
+        find_model("old")
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_a_folder_that_is_given_brings_its_older_models(tmp_path: Path) -> None:
+    mine = write_fake_model(tmp_path, "mine")
+    data = nvae_codec.compress(PIXELS, method="model", model=mine.parent)
+    retire(mine)
+    write_fake_model(tmp_path, "mine", identity=identity_of("better").hex())
+    with pytest.raises(UnknownModelError, match=f"made by model {identity_of('mine')[:4].hex()}, which is not here"):
+        nvae_codec.decompress(data)
+    assert np.array_equal(nvae_codec.decompress(data, model=mine.parent), PIXELS)
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_the_cache_of_hugging_face_is_searched(cached: Path) -> None:
+    for name in (
+        "hf://sea/wind",
+        "hf://sea/wind@main",
+        f"hf://sea/wind@{COMMIT}",
+        cached,
+        cached / "snapshots" / COMMIT,
+    ):
+        info = find_model(name)
+        assert (info.name, info.identity) == ("mine", identity_of("mine"))
+    data = nvae_codec.compress(PIXELS, method="model", model="hf://sea/wind")
+    assert np.array_equal(nvae_codec.decompress(data, model="hf://sea/wind"), PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("hf://sea/calm", "is not in .*hub; hf download sea/calm puts it there"),
+        ("hf://sea/wind@v2", "is not in"),
+        ("hf://sea/wind@../..", "is not in"),
+        ("hf://wind", "does not name a model as hf://ORG/NAME does"),
+        ("hf://../wind", "does not name"),
+    ],
+)
+@pytest.mark.usefixtures("fake_models", "cached")
+def test_what_is_not_cached_is_not_downloaded(name: str, reason: str) -> None:
+    with pytest.raises(UnknownModelError, match=reason):
+        find_model(name)
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_the_cache_is_where_the_tools_of_hugging_face_keep_it(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find_model("hf://sea/wind")
+    monkeypatch.delenv("HF_HUB_CACHE")
+    monkeypatch.setenv("HF_HOME", str(cached.parent.parent))
+    assert find_model("hf://sea/wind") == found
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    expected = huggingface_hub.try_to_load_from_cache("sea/wind", "model.safetensors", cache_dir=cached.parent)
+    assert found.path == Path(expected)
+
+
+def test_older_models_that_are_shipped_are_named_by_their_identity() -> None:
+    for info in older_models():
+        assert info.path.stem == info.id
+        assert info.path.is_relative_to(MODELS_FOLDER)
