@@ -14,7 +14,7 @@ import signal
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -139,10 +139,8 @@ def _mend_archive(data: bytes, rng: np.random.Generator) -> bytes:
         length = int.from_bytes(data[-TRAILER_BYTES:-8], "little")
         if length <= len(rest):
             stream = rest[len(rest) - length :]
-            try:
+            with suppress(zlib.error):
                 stream = zlib.compress(mutate(zlib.decompress(stream), stream, rng))
-            except zlib.error:
-                pass
             rest = rest[: len(rest) - length] + stream
             tail = len(stream).to_bytes(8, "little")
             return head + rest + tail + segment_checksum(head + stream + tail)

@@ -45,12 +45,12 @@ def encode_webp(pixels: NDArray[np.uint8], effort: tuple[int, int] = BEST) -> by
 
 def decode_webp(stream: bytes, width: int, height: int, colour: Colour) -> NDArray[np.uint8]:
     """Decode a VP8L stream to 8-bit pixels of the colour: (H, W) or (H, W, C); raises DamagedFileError."""
+    if _size_of(stream) != (width, height):
+        raise DamagedFileError("damaged: its WebP picture has another size")
     padded = stream + b"\0" * (len(stream) % 2)
     riff = b"RIFF" + struct.pack("<I", 12 + len(padded)) + b"WEBPVP8L" + struct.pack("<I", len(stream)) + padded
     try:
         with Image.open(io.BytesIO(riff), formats=("WEBP",)) as image:
-            if image.size != (width, height):
-                raise DamagedFileError("damaged: its WebP picture has another size")
             # Opaque pictures come back without their alpha, and gray ones were coded as RGB with equal channels.
             pixels = np.array(image.convert("RGBA" if "alpha" in colour.mode or colour.mode == "RGBA" else "RGB"))
     except (OSError, ValueError, SyntaxError) as error:
@@ -60,3 +60,9 @@ def decode_webp(stream: bytes, width: int, height: int, colour: Colour) -> NDArr
     if colour.mode == "gray+alpha":
         return np.ascontiguousarray(pixels[:, :, [0, 3]])
     return pixels
+
+
+def _size_of(stream: bytes) -> tuple[int, int]:
+    """Width and height as a VP8L stream says them (14 bits each, less one): libwebp takes memory for that at once."""
+    sides = int.from_bytes(stream[1:5], "little")
+    return (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1

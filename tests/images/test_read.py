@@ -156,3 +156,11 @@ def test_damaged_webp_is_refused() -> None:
             decode_webp(damaged, 11, 9, PIXEL_COLOURS[3])
     with pytest.raises(DamagedFileError, match="another size"):
         decode_webp(stream, 9, 11, PIXEL_COLOURS[3])
+
+
+def test_a_webp_of_an_immense_size_is_refused_before_libwebp_takes_memory_for_it() -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    stream = encode_webp(pixels)
+    immense = stream[:1] + (0x0FFFFFFF | int.from_bytes(stream[1:5], "little") >> 28 << 28).to_bytes(4, "little")
+    with pytest.raises(DamagedFileError, match="another size"):
+        decode_webp(immense + stream[5:], 8, 8, PIXEL_COLOURS[3])
