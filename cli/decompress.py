@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from .files import Job, check_target, plan_jobs, read_source, write_target
 from .options import how_to_evaluate, how_to_report, how_to_write
 from .report import run_jobs
+from .unpack import unpack_to_folder
 
 
 @click.command("decompress")
@@ -31,8 +34,9 @@ def decompress_command(
     """Restore pictures as PNGs: photo.nvae to photo.png.
 
     FILE is an .nvae file, a folder of them, or - for stdin. Several files, or a folder, need a folder as OUT. Every
-    picture is checked against its checksum before it is written. Sources are kept.
+    picture is checked against its checksum before it is written. Sources are kept. An archive becomes a folder.
     """
+    from nvae_codec.container.archive import Archive, is_archive_file
     from nvae_codec.container.image import read_file
     from nvae_codec.errors import NvaeCodecError
     from nvae_codec.images.picture import same_picture
@@ -46,6 +50,8 @@ def decompress_command(
     models = Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
 
     def decompress(job: Job) -> str:
+        if job.source is not None and is_archive_file(job.source):
+            return unpack(job, job.source)
         check_target(job, force=force)
         data = read_source(job)
         picture = read_file(data, models)
@@ -56,6 +62,18 @@ def decompress_command(
         if remove and job.source is not None:
             job.source.unlink()
         return f"{job.name}: {len(data):,} -> {len(result):,} bytes"
+
+    def unpack(job: Job, source: Path) -> str:
+        if job.target is None:
+            raise NvaeCodecError("an archive of pictures does not go to stdout: nvae-codec unpack restores them")
+        archive = Archive(source, models)
+        folder = job.target.with_suffix("")
+        every = set(archive.names)
+        if not unpack_to_folder(archive, models, folder, every, workers=1, force=force, quiet=quiet):
+            raise NvaeCodecError("not everything in it could be restored")
+        if remove:
+            source.unlink()
+        return f"{job.name}: {len(archive)} pictures"
 
     return run_jobs(jobs, decompress, quiet=quiet, verbose=verbose)
 

@@ -5,6 +5,7 @@ A target appears whole or not at all: it is written under a temporary name besid
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sys
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -144,19 +146,36 @@ def write_target(job: Job, data: bytes, *, force: bool) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    part = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
         if target.exists() and not target.is_file():  # a device or a pipe is written to, not replaced
             target.write_bytes(data)
             return
         if job.in_folder:
             target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as file:
-                file.write(data)
-            part.replace(target)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    with open_beside(target) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def open_beside(target: Path) -> Iterator[BinaryIO]:
+    """A file that takes the target's place once it is written, and vanishes where that fails.
+
+    Raises NvaeCodecError, which names the target.
+    """
+    part = target.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+        part.replace(target)
     except OSError as error:  # its words are of the temporary file, the message's of the source
-        raise NvaeCodecError(f"{target} cannot be written: {error.strerror or error}") from error
+        part.unlink(missing_ok=True)
+        raise _cannot_write(target, error) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _cannot_write(target: Path, error: OSError) -> NvaeCodecError:
+    return NvaeCodecError(f"{target} cannot be written: {error.strerror or error}")

@@ -21,7 +21,7 @@ def info_command(file: str, as_json: bool) -> int:
     """
 
     def show(job: Job) -> str:
-        described = describe_file(job.name, read_source(job))
+        described = describe(job)
         if as_json:
             click.echo(json.dumps(described, indent=2))
         else:
@@ -30,6 +30,19 @@ def info_command(file: str, as_json: bool) -> int:
         return ""
 
     return run_jobs(find_files(file, (".nvae",)), show, quiet=True, verbose=False)
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """The fields of ``info --json``; of an archive how many pictures and segments there are, not which."""
+    from nvae_codec import open_archive
+    from nvae_codec.container.archive import is_archive_file
+
+    from .list import describe_archive
+
+    if job.source is None or not is_archive_file(job.source):
+        return describe_file(job.name, read_source(job))
+    described = describe_archive(open_archive(job.source))
+    return described | {"pictures": len(described["pictures"]), "segments": len(described["segments"])}
 
 
 def describe_file(name: str, data: bytes) -> dict[str, Any]:
@@ -41,7 +54,7 @@ def describe_file(name: str, data: bytes) -> dict[str, Any]:
     dims = header.width * header.height * header.colour.channels
     model = None
     if header.kind is Kind.MODEL:
-        model = {"name": _name_model(header.model_id), "id": header.model_id.hex()}
+        model = {"name": name_model(header.model_id), "id": header.model_id.hex()}
     return {
         "file": name,
         "format_version": VERSION,
@@ -60,7 +73,7 @@ def describe_file(name: str, data: bytes) -> dict[str, Any]:
     }
 
 
-def _name_model(model_id: bytes) -> str | None:
+def name_model(model_id: bytes) -> str | None:
     """The name of the model of that identity, if it is here."""
     from nvae_codec.errors import UnknownModelError
     from nvae_codec.model_library import find_by_identity
@@ -72,6 +85,8 @@ def _name_model(model_id: bytes) -> str | None:
 
 
 def _in_words(value: Any) -> str:
+    if isinstance(value, dict) and "id" not in value:
+        return ", ".join(f"{count} {name}" for name, count in value.items() if count) or "none"
     if isinstance(value, dict):
         return f"{value['name'] or 'not here'} ({value['id']})"
     if isinstance(value, list):

@@ -22,6 +22,14 @@ def how_to_evaluate(command: Command) -> Command:
     return click.option("--device", type=devices, default="auto", show_default=True, help=where)(command)
 
 
+def how_many_workers(command: Command) -> Command:
+    """--workers."""
+    more = "Processes that work on segments at once, on one CPU thread each unless --threads says else."
+    return click.option("--workers", type=click.IntRange(1), default=1, show_default=True, metavar="N", help=more)(
+        command
+    )
+
+
 def how_to_write(command: Command) -> Command:
     """--rm, --force."""
     command = click.option("-f", "--force", is_flag=True, help="Overwrite; send binary data to a terminal.")(command)

@@ -14,10 +14,10 @@ from .files import Job
 
 def print_error(reason: str, name: str = "") -> None:
     """One line on stderr: ``nvae-codec: FILE: reason``."""
-    _say(" ".join(f"nvae-codec: {name}{': ' if name else ''}{reason}".split()))
+    print_line(" ".join(f"nvae-codec: {name}{': ' if name else ''}{reason}".split()))
 
 
-def _say(line: str) -> None:
+def print_line(line: str) -> None:
     """A line on stderr; on a terminal it takes the progress bar's, which is then drawn again below."""
     print(("\r\x1b[K" if sys.stderr.isatty() else "") + line, file=sys.stderr)
 
@@ -39,7 +39,8 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], str], *, quiet: bool, ve
     ``work`` returns a line that is shown with -v.
     """
     failed = False
-    with _progress(jobs, quiet=quiet) as advance:
+    label = jobs[0].name if len(jobs) == 1 else f"{len(jobs)} files"
+    with show_progress(label, sum(job.size for job in jobs), quiet=quiet) as advance:
         for job in jobs:
             try:
                 if job.problem:
@@ -54,21 +55,21 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], str], *, quiet: bool, ve
                     traceback.print_exc()
             else:
                 if verbose:
-                    _say(line)
-            advance(job)
+                    print_line(line)
+            advance(job.size)
     return int(failed)
 
 
 @contextlib.contextmanager
-def _progress(jobs: Sequence[Job], *, quiet: bool) -> Iterator[Callable[[Job], None]]:
-    """A bar over the bytes of all jobs, on a terminal; elsewhere nothing."""
+def show_progress(label: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar up to ``total``, which the caller advances, on a terminal; elsewhere nothing."""
     if quiet or not sys.stderr.isatty():
-        yield lambda job: None
+        yield lambda amount: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-        task = bar.add_task(jobs[0].name if len(jobs) == 1 else f"{len(jobs)} files", total=sum(j.size for j in jobs))
-        yield lambda job: bar.advance(task, job.size)
+        task = bar.add_task(label, total=total)
+        yield lambda amount: bar.advance(task, amount)

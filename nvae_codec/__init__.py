@@ -91,15 +91,12 @@ def decompress(
     only ``nvae-codec decompress`` restores, and what ``load_model`` raises.
     """
     from nvae_codec.container.image import read_file
-    from nvae_codec.images.read import read_picture
+    from nvae_codec.images.read import read_pixels
 
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"data must be the bytes of an .nvae file, not {type(data).__name__}")
     codecs = _models(model, device=device, threads=threads, batch_tiles=batch_tiles)
-    picture = read_file(bytes(data), codecs)
-    if picture.pixels is None and picture.png is not None:
-        picture = read_picture(picture.png)
-    return picture.require_pixels("decompress")
+    return read_pixels(read_file(bytes(data), codecs), "decompress")
 
 
 def open_archive(

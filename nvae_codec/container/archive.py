@@ -15,7 +15,7 @@ from nvae_codec.container.index import Entry, Segment, is_archive, read_index, s
 from nvae_codec.container.segment import unpack_segment
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.picture import Picture
-from nvae_codec.images.read import read_picture
+from nvae_codec.images.read import read_pixels
 
 
 class Archive:
@@ -69,10 +69,7 @@ class Archive:
         Raises KeyError or IndexError where it is not here, UnsupportedImageError for palettes and for 1, 2, 4 and 16
         bits a sample, and what ``read_segment`` raises.
         """
-        picture = self.read_picture(name_or_index)
-        if picture.pixels is None and picture.png is not None:
-            picture = read_picture(picture.png)
-        return picture.require_pixels("read")
+        return read_pixels(self.read_picture(name_or_index), "read")
 
     def read_picture(self, name_or_index: str | int) -> Picture:
         """A picture with its metadata; raises as ``read``."""

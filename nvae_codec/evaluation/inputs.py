@@ -1,4 +1,4 @@
-"""What evaluate and bench look at: picture files, folders of them, arrays in .npz files. Nothing here needs torch."""
+"""What evaluate, bench and pack take: picture files, folders of them, arrays in .npz files. It needs no torch."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _find(path: Path) -> Iterator[Input]:
     if not files:
         raise NvaeCodecError(f"{path}: no pictures here")
     for file in files:
-        yield Input(str(file.relative_to(path)), partial(_read, file))
+        yield Input(file.relative_to(path).as_posix(), partial(_read, file))
 
 
 def read_arrays(path: Path) -> NDArray[np.uint8]:

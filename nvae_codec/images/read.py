@@ -41,6 +41,13 @@ def read_picture(data: bytes) -> Picture:
     return _read_pixels(data)
 
 
+def read_pixels(picture: Picture, for_what: str) -> NDArray[np.uint8]:
+    """A picture's pixels, out of its PNG where it is kept as one; raises UnsupportedImageError without 8-bit pixels."""
+    if picture.pixels is None and picture.png is not None:
+        picture = read_picture(picture.png)
+    return picture.require_pixels(for_what)
+
+
 def _read_png(data: bytes) -> Picture:
     png = parse_png(data)
     chunks = png.chunks if len(png.chunks) > 1 else ()

@@ -1,0 +1,259 @@
+"""nvae-codec pack, unpack, list; and what decompress, info and test do with an archive."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch.utils.data import DataLoader
+
+import nvae_codec
+from nvae_codec.cli.unpack import name_pngs
+from nvae_codec.images.picture import same_picture
+from nvae_codec.images.read import read_picture
+from tests.cli.conftest import Run
+from tests.conftest import PNGSUITE
+from tests.models import make_picture, save_pictures
+
+MODEL = Path(__file__).parents[1] / "golden" / "tiny.safetensors"
+ON_TINY = ("--model", MODEL, "--device", "cpu")
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def pixels_of(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Pictures of several kinds in folders."""
+    folder = tmp_path / "tree"
+    save_pictures(folder / "deep" / "er", 2, 24)
+    for name in ("basn0g16.png", "ccwn2c08.png", "tbbn3p08.png"):
+        (folder / name).write_bytes((PNGSUITE / name).read_bytes())
+    Image.fromarray(make_picture(16, 16)).save(folder / "photo.bmp")
+    return folder
+
+
+@pytest.fixture
+def numbered(tmp_path: Path) -> Path:
+    """Nine pictures of one size in an .npz file."""
+    path = tmp_path / "some.npz"
+    np.savez(path, images=np.stack([make_picture(16, 20, seed) for seed in range(9)]))
+    return path
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_a_folder_goes_and_comes_back(run: Run, tree: Path, tmp_path: Path) -> None:
+    archive, back = tmp_path / "tree.nvae", tmp_path / "back"
+    assert run("pack", tree, "-o", archive).error_lines == []
+    assert run("unpack", archive, "-o", back).error_lines == []
+    assert files_in(back) == sorted(name.replace("photo.bmp", "photo.png") for name in files_in(tree))
+    for name in files_in(tree):
+        restored = (back / name).with_suffix(".png").read_bytes()
+        if name == "photo.bmp":
+            assert np.array_equal(pixels_of(tree / name), pixels_of(back / "photo.png"))
+        else:
+            assert same_picture(read_picture(restored), read_picture((tree / name).read_bytes()))
+    listed = json.loads(run("list", archive, "--json").out)
+    assert [row["name"] for row in listed["pictures"]] == files_in(tree)
+    assert listed["file_bytes"] == archive.stat().st_size
+    assert sum(listed["methods"].values()) == 6
+    lines = run("list", archive).out.decode().splitlines()
+    assert [line.split()[-1] for line in lines] == files_in(tree)
+    assert "32x32" in lines[0]
+    assert "16-bit gray" in lines[0]
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_other_commands_know_an_archive(run: Run, tree: Path, tmp_path: Path) -> None:
+    archive, back = tmp_path / "packed" / "tree.nvae", tmp_path / "back"
+    archive.parent.mkdir()
+    run("pack", tree, "-o", archive)
+    assert run("test", archive).out.decode() == f"{archive}: ok\n"
+    assert run("compress", tree / "photo.bmp", "-o", archive.parent / "one.nvae").code == 0
+    assert run("test", archive.parent).out.count(b": ok\n") == 2
+    described = json.loads(run("info", archive, "--json").out)
+    assert (described["pictures"], described["segments"], described["model"]["name"]) == (6, 1, "photo")
+    assert b"photo (" in run("info", archive).out
+    assert run("decompress", archive.parent, "-o", back).code == 0
+    assert files_in(back / "tree") == [name.replace("photo.bmp", "photo.png") for name in files_in(tree)]
+    assert (back / "one.png").is_file()
+    to_stdout = run("decompress", archive, "-o", "-")
+    assert (to_stdout.code, to_stdout.out) == (1, b"")
+    one = run("unpack", archive.parent / "one.nvae")
+    assert (one.code, "not an archive" in one.err) == (1, True)
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_one_picture_is_had_by_decoding_one_segment(run: Run, numbered: Path, tmp_path: Path) -> None:
+    archive, back = tmp_path / "a.nvae", tmp_path / "back"
+    assert run("pack", numbered, "-o", archive, "--segment", 4, "--method", "model").code == 0
+    data = bytearray(archive.read_bytes())
+    data[50] ^= 1  # in the first segment
+    archive.write_bytes(data)
+    assert run("unpack", archive, "-o", back, "--only", "00006.png").error_lines == []
+    assert files_in(back) == ["00006.png"]
+    assert np.array_equal(pixels_of(back / "00006.png"), make_picture(16, 20, 6))
+    missing = run("unpack", archive, "-o", back, "--only", "7.png")
+    assert (missing.code, missing.error_lines) == (1, [f"nvae-codec: {archive}: 7.png: there is no such picture"])
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_damaged_segments_are_named_and_the_rest_restored(run: Run, numbered: Path, tmp_path: Path) -> None:
+    archive, back = tmp_path / "a.nvae", tmp_path / "back"
+    run("pack", numbered, "-o", archive, "--segment", 2, "--method", "model")
+    segments = nvae_codec.open_archive(archive).segments
+    data = bytearray(archive.read_bytes())
+    for number in (1, 4):
+        data[segments[number].start + 20] ^= 8
+    archive.write_bytes(data)
+    named = [
+        f"nvae-codec: {archive}: segment 2 of 5 (00002.png to 00003.png): damaged: its checksum is wrong",
+        f"nvae-codec: {archive}: segment 5 of 5 (00008.png): damaged: its checksum is wrong",
+    ]
+    result = run("unpack", archive, "-o", back)
+    assert (result.code, result.error_lines) == (1, named)
+    assert files_in(back) == [f"0000{number}.png" for number in (0, 1, 4, 5, 6, 7)]
+    tested = run("test", archive)
+    assert (tested.code, tested.out) == (1, b"")
+    assert tested.error_lines == [*named, f"nvae-codec: {archive}: 2 of 5 segments are damaged"]
+    arrays = run("unpack", archive, "-o", tmp_path / "back.npz")
+    assert (arrays.code, arrays.error_lines, (tmp_path / "back.npz").exists()) == (1, named, False)
+
+
+@pytest.mark.usefixtures("fake_models")
+@pytest.mark.parametrize("shape", [(5, 6, 7, 3), (4, 6, 7)])
+def test_arrays_go_and_come_back(run: Run, tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(1).integers(0, 9, shape, np.uint8)
+    source, archive, back = tmp_path / "in.npz", tmp_path / "a.nvae", tmp_path / "back.npz"
+    np.savez(source, images=images)
+    assert run("pack", source, "-o", archive).code == 0
+    assert run("unpack", archive, "-o", back).code == 0
+    assert np.array_equal(np.load(back)["images"], images)
+    assert run("unpack", archive).code == 0
+    for number, pixels in enumerate(images):
+        assert np.array_equal(pixels_of(tmp_path / "a" / f"{number:05d}.png"), pixels)
+    assert run("unpack", archive, "-o", back).code == 1, "it exists already"
+    assert run("pack", source, source, "-o", archive, "-f").code == 0
+    assert len(nvae_codec.open_archive(archive)) == 2 * len(images)
+    save_pictures(tmp_path / "more", 1, 24)
+    run("pack", tmp_path / "more", "-o", archive, "--append")
+    mixed = run("unpack", archive, "-o", tmp_path / "mixed.npz")
+    assert (mixed.code, "of one size" in mixed.err) == (1, True)
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_appending(run: Run, numbered: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / "a.nvae"
+    assert run("pack", numbered, "-o", archive, "--append", "--segment", 4).code == 0, "to none: a new one"
+    assert run("pack", tree, "-o", archive, "--append").code == 0
+    assert nvae_codec.open_archive(archive).names == [f"{i:05d}.png" for i in range(9)] + files_in(tree)
+    before = archive.read_bytes()
+    again = run("pack", tree, "-o", archive, "--append")
+    assert again.code == 1
+    assert again.error_lines[0] == "nvae-codec: basn0g16.png: the name is there twice"
+    assert run("pack", numbered, "-o", archive).code == 1, "neither -f nor --append"
+    other = run("pack", numbered, "-o", archive, "--append", "--model", "mnist")
+    assert (other.code, "coded with model" in other.err) == (1, True)
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nvae_codec.container.pack.pack_segment", stop)
+    assert run("pack", numbered, "-o", archive, "--append").code == 130
+    assert archive.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_what_cannot_be_packed_is_named_and_the_rest_packed(run: Run, tree: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "a.nvae"
+    (tree / "broken.png").write_bytes(b"no picture")
+    result = run("pack", tree, tree / "photo.bmp", "-o", archive, "--method", "model")
+    assert result.code == 1
+    assert sorted(line.split(":")[1].strip() for line in result.error_lines) == [
+        "basn0g16.png", "broken.png", "photo.bmp", "tbbn3p08.png",
+    ]  # fmt: skip
+    assert "the name is there twice" in result.err
+    assert len(nvae_codec.open_archive(archive)) == 4
+    archive.unlink()
+    assert run("pack", tree / "broken.png", "-o", archive).code == 1
+    assert not archive.exists()
+    for wrong in (("--segment", "0"), ("--segment", "many"), ("--workers", "0")):
+        assert run("pack", tree, "-o", archive, *wrong).code == 2
+    assert run("pack", tree).code == 2
+    assert run("pack", tmp_path / "nowhere", "-o", archive).code == 2
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_nothing_is_overwritten_unless_forced(run: Run, numbered: Path, tmp_path: Path) -> None:
+    archive, back = tmp_path / "a.nvae", tmp_path / "back"
+    run("pack", numbered, "-o", archive)
+    back.mkdir()
+    (back / "00003.png").write_bytes(b"precious")
+    result = run("unpack", archive, "-o", back)
+    assert result.code == 1
+    assert [line.split(":")[2].strip() for line in result.error_lines] == ["00003.png"]
+    assert (back / "00003.png").read_bytes() == b"precious"
+    assert len(files_in(back)) == 9
+    assert run("unpack", archive, "-o", back, "-f").code == 0
+    assert run("unpack", archive, "-o", back / "00003.png").code == 1
+
+
+def test_names_of_restored_pictures_do_not_collide() -> None:
+    assert name_pngs(["a.jpg", "a.png", "b.PNG", "b", "c.tif", "c.bmp", "d/e.f.webp"]) == [
+        "a.jpg.png", "a.png", "b.PNG", "b.png", "c.png", "c.bmp.png", "d/e.f.png",
+    ]  # fmt: skip
+
+
+def test_the_number_of_workers_changes_nothing(run: Run, numbered: Path, tmp_path: Path) -> None:
+    one, two, back = tmp_path / "1.nvae", tmp_path / "2.nvae", tmp_path / "back.npz"
+    for archive, workers in ((one, 1), (two, 2)):  # without a model, whose loading takes processes long
+        how = ("--segment", 4, "--method", "webp", "--workers", workers)
+        assert run("pack", numbered, "-o", archive, *how).err == ""
+    assert one.read_bytes() == two.read_bytes()
+    assert run("pack", numbered, "-o", one, "-f", "--segment", 5, "--method", "model", *ON_TINY).err == ""
+    assert run("unpack", one, "-o", back, "--workers", 2, *ON_TINY).err == ""
+    assert np.array_equal(np.load(back)["images"], np.load(numbered)["images"])
+
+
+def test_an_archive_of_a_model_that_is_not_here_says_so(run: Run, numbered: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "a.nvae"
+    run("pack", numbered, "-o", archive, "--method", "model", *ON_TINY)
+    lost = run("unpack", archive, "-o", tmp_path / "lost")
+    assert lost.code == 1
+    assert "segment 1 of 1" in lost.err
+    assert "made by model d2e91539" in lost.err
+    assert "which is not here" in lost.err
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_set_reads_an_archive(run: Run, numbered: Path, tmp_path: Path, workers: int) -> None:
+    archive = tmp_path / "a.nvae"
+    assert run("pack", numbered, "-o", archive, "--segment", 4, "--method", "model", *ON_TINY).code == 0
+    pictures = nvae_codec.ArchiveDataset(archive, model=MODEL)
+    assert len(pictures) == 9
+    assert pictures.names[8] == "00008.png"
+    if workers:
+        assert pictures[1].shape == (3, 16, 20), "opened in this process first"
+    batches = list(DataLoader(pictures, batch_size=2, num_workers=workers))
+    read = np.concatenate([batch.numpy() for batch in batches])
+    assert np.array_equal(read.transpose(0, 2, 3, 1), np.load(numbered)["images"])
+    with pytest.raises(IndexError):
+        pictures[9]
+
+
+def test_a_data_set_has_gray_pictures_too(run: Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "gray.npz", images=np.arange(60, dtype=np.uint8).reshape(1, 6, 10))
+    run("pack", tmp_path / "gray.npz", "-o", tmp_path / "gray.nvae", "--method", "webp")
+    picture = nvae_codec.ArchiveDataset(tmp_path / "gray.nvae")[0]
+    assert picture.shape == (1, 6, 10)
+    assert picture.flatten().tolist() == list(range(60))
