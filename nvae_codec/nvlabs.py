@@ -21,7 +21,7 @@ from nvae_codec.errors import NvaeCodecError
 from nvae_codec.network.cells import ResidualCell, SqueezeExcitation
 from nvae_codec.network.convolution import FactorizedConv2d, WeightNormConv2d
 from nvae_codec.network.flow import Shift
-from nvae_codec.network.hierarchy import Group
+from nvae_codec.network.groups import Group
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.steps import SteppingCell
 from nvae_codec.recipe import CellRecipe, ImageRecipe, LikelihoodRecipe, NetworkRecipe, Recipe, TrainingRecipe

@@ -14,7 +14,7 @@ from pathlib import Path
 from nvae_codec.errors import RecipeError
 from nvae_codec.recipe_fields import build, explained, require, write_table
 
-ACTIVATIONS = ("swish", "hard_swish", "elu", "relu")
+ACTIVATIONS = ("swish", "hard_swish", "elu", "relu", "gelu")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class CellRecipe:
     kernel: int = explained(5, "side of the depthwise kernel, odd")
     expansion: int = explained(6, "how many times wider the cell is inside, 1 to 8; a bottleneck is narrower")
     normalization: str = explained("batch", "batch or none")
-    activation: str = explained("swish", "swish, hard_swish, elu or relu")
+    activation: str = explained("swish", "swish, hard_swish, elu, relu or gelu")
     squeeze_excitation: bool = explained(True, "whether a gate weighs the channels at the end")
     residual_scale: float = explained(0.1, "factor of the branch before it is added to its input")
     kernel_groups: int = explained(0, "groups of a separable cell's wide convolution; 0: depthwise, one a channel")
@@ -81,8 +81,18 @@ class NetworkRecipe:
     preprocess_cells: int = explained(2, "cells of such a block; the last is the step down")
     postprocess_cells: int = explained(0, "cells of a block above the finest latents; 0: as preprocess_cells")
     decoder_width: int = explained(0, "channels of the decoder at the stem's resolution; 0: as width")
-    groups: list[int] = explained([2, 2], "groups of latents a scale, from the finest scale to the coarsest")
+    groups: list[int] = explained(
+        [2, 2], "groups of latents a scale, from the finest scale to the coarsest, which has one at least"
+    )
     latents: list[int] = explained([20], "channels of latents in a group: one number, or one a scale like groups")
+    group: str = explained(
+        "nvae",
+        "nvae (cells, then heads; NVAE, figure 2) or very_deep (a bottleneck each for prior, posterior and state)",
+    )
+    scale_widths: list[int] = explained([], "channels a scale, the finest first; empty: from width and width_growth")
+    scale_cells: list[int] = explained(
+        [], "cells a scale, bottom-up, whose last all groups of the scale read (Very Deep VAE); empty: encoder_cells"
+    )
     encoder_cells: int = explained(2, "cells a group, bottom-up")
     decoder_cells: int = explained(2, "cells a group, top-down")
     encoder_cell: CellRecipe = field(default_factory=lambda: CellRecipe(kind="regular"))
@@ -109,6 +119,9 @@ class NetworkRecipe:
     )
     flows: int = explained(0, "pairs of inverse autoregressive flows a group, 0 to 4 (NVAE, section 3.2)")
     residual_normal: bool = explained(True, "posterior relative to the prior (NVAE, section 3.2)")
+    scaled_start: bool = explained(
+        False, "whether residual branches start smaller by the root of their number (Very Deep VAE, section 3)"
+    )
     posterior_log_sigma: float = explained(0.0, "initial log sigma of the posterior relative to the prior")
 
     def check(self) -> None:
@@ -118,7 +131,20 @@ class NetworkRecipe:
         require(self.width_growth in (1, 2), self, "width_growth")
         require(0 <= self.preprocess_blocks <= 4, self, "preprocess_blocks")
         require(1 <= self.preprocess_cells <= 16, self, "preprocess_cells")
-        require(1 <= len(self.groups) <= 8 and all(1 <= n <= 64 for n in self.groups), self, "groups")
+        scales = len(self.groups)
+        require(1 <= scales <= 12 and all(0 <= n <= 64 for n in self.groups) and self.groups[-1] > 0, self, "groups")
+        require(self.group in ("nvae", "very_deep"), self, "group")
+        require(
+            len(self.scale_cells) in (0, scales) and all(0 <= n <= 64 for n in self.scale_cells), self, "scale_cells"
+        )
+        widths = self.scale_widths
+        require(len(widths) in (0, scales) and all(1 <= n <= 1024 for n in widths), self, "scale_widths")
+        # with blocks before them, or another width at the stem, the finest scale would have two widths
+        require(
+            not widths or (not self.preprocess_blocks and widths[0] == self.decoder_channels == self.width),
+            self,
+            "scale_widths",
+        )
         require(
             len(self.latents) in (1, len(self.groups)) and all(1 <= n <= 256 for n in self.latents), self, "latents"
         )
@@ -135,6 +161,14 @@ class NetworkRecipe:
     def latents_of_scale(self, scale: int) -> int:
         """Channels of latents in each group of a scale; scale 0 is the finest."""
         return self.latents[scale if len(self.latents) > 1 else 0]
+
+    def encoder_width(self, halvings: int) -> int:
+        """Channels of the encoder so many halvings below the stem."""
+        return self.scale_widths[halvings] if self.scale_widths else self.width * self.width_growth**halvings
+
+    def decoder_width_at(self, halvings: int) -> int:
+        """Channels of the decoder so many halvings below the stem."""
+        return self.scale_widths[halvings] if self.scale_widths else self.decoder_channels * self.width_growth**halvings
 
     @property
     def decoder_channels(self) -> int:

@@ -14,7 +14,9 @@ from nvae_codec.recipe import CellRecipe
 
 def make_activation(name: str) -> nn.Module:
     """The activation of that name; each is a leaf that freezing knows."""
-    kinds: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "swish": nn.SiLU, "hard_swish": nn.Hardswish, "elu": nn.ELU}
+    kinds: dict[str, type[nn.Module]] = {
+        "relu": nn.ReLU, "swish": nn.SiLU, "hard_swish": nn.Hardswish, "elu": nn.ELU, "gelu": nn.GELU,
+    }  # fmt: skip
     return kinds[name]()
 
 
@@ -123,9 +125,15 @@ def make_body(channels: int, out: int, recipe: CellRecipe, step: str, weight_nor
         layers = [make_convolution(channels, channels, recipe.kernel, groups=channels)]
         return [*layers, nn.Conv2d(channels, inner, 1), act(), last]
     narrow = max(channels // recipe.expansion, 1)
-    layers = [norm(channels)]
-    for before, after, kernel in ((channels, narrow, 1), (narrow, narrow, 3), (narrow, narrow, 3), (narrow, out, 1)):
-        layers += [act(), make_convolution(before, after, kernel, weight_norm=weight_norm)]
+    layers = [norm(channels), *make_bottleneck(channels, narrow, recipe.activation, weight_norm)]
+    return [*layers, make_convolution(narrow, out, 1, weight_norm=weight_norm)]
+
+
+def make_bottleneck(channels: int, narrow: int, activation: str, weight_norm: bool) -> list[nn.Module]:
+    """act, 1x1, act, 3x3, act, 3x3, act: what a bottleneck's last convolution reads, ``narrow`` channels."""
+    layers: list[nn.Module] = [make_activation(activation)]
+    for before, kernel in ((channels, 1), (narrow, 3), (narrow, 3)):
+        layers += [make_convolution(before, narrow, kernel, weight_norm=weight_norm), make_activation(activation)]
     return layers
 
 

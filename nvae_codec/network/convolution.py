@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 NORM_FLOOR = 1e-5
 """Added to the norm of a kernel, outside its root."""
+LEAST_FACTOR = 1e-3
+"""What stands for zero where the logarithm of a norm is trained."""
 
 
 class WeightNormConv2d(nn.Conv2d):
@@ -117,6 +120,17 @@ def make_convolution(
 def applied_weight(convolution: nn.Conv2d) -> Tensor:
     """The kernel that a convolution applies: normalised and masked where it is so."""
     return convolution.applied_weight() if isinstance(convolution, WeightNormConv2d) else convolution.weight
+
+
+@torch.no_grad()
+def shrink(convolution: nn.Conv2d, factor: float) -> None:
+    """Make a convolution's kernel smaller by a factor, 0 to 1, before training; 0 takes its bias along."""
+    if isinstance(convolution, WeightNormConv2d):
+        convolution.log_weight_norm.add_(math.log(max(factor, LEAST_FACTOR)))
+    else:
+        convolution.weight.mul_(factor)
+    if not factor and convolution.bias is not None:
+        convolution.bias.zero_()
 
 
 def norm_of(weight: Tensor) -> Tensor:

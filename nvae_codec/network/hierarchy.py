@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvae_codec.network.cells import Constant, ConstantMap, ResidualCell, make_activation
-from nvae_codec.network.convolution import make_convolution
-from nvae_codec.network.flow import FlowPair
+from nvae_codec.network.convolution import make_convolution, shrink
+from nvae_codec.network.groups import AnyGroup, Group, VeryDeepGroup
 from nvae_codec.network.steps import make_step_down, make_step_up
 from nvae_codec.recipe import NetworkRecipe
 
@@ -36,20 +35,23 @@ class Encoder(nn.Module):
         self.patch = recipe.patch
         self.stem = make_convolution(channels * recipe.patch**2, width, 3, weight_norm=weight_norm)
         before: list[nn.Module] = [make_activation(below.activation)] if recipe.stem_activation else []
-        for _ in range(recipe.preprocess_blocks):
+        for block in range(recipe.preprocess_blocks):
             before += [ResidualCell(width, below, weight_norm=weight_norm) for _ in range(recipe.preprocess_cells - 1)]
-            before.append(make_step_down(width, recipe, below))
-            width *= recipe.width_growth
+            before.append(make_step_down(width, recipe.encoder_width(block + 1), recipe, below))
+            width = recipe.encoder_width(block + 1)
         self.preprocess = nn.Sequential(*before)
         self.towers, self.steps = nn.ModuleList(), nn.ModuleList()
         for scale, groups in enumerate(recipe.groups):
             if scale:
-                self.steps.append(make_step_down(width, recipe, cell))
-                width *= recipe.width_growth
-            for _ in range(groups):
-                tower = [ResidualCell(width, cell, weight_norm=weight_norm) for _ in range(recipe.encoder_cells)]
+                above = recipe.encoder_width(recipe.preprocess_blocks + scale)
+                self.steps.append(make_step_down(width, above, recipe, cell))
+                width = above
+            # a tower a group, or one for all groups of the scale
+            counts = recipe.scale_cells[scale : scale + 1] or [recipe.encoder_cells] * groups
+            for count in counts:
+                tower = [ResidualCell(width, cell, weight_norm=weight_norm) for _ in range(count)]
                 self.towers.append(nn.Sequential(*tower))
-        self.groups = list(recipe.groups)
+        self.groups, self.shared = list(recipe.groups), bool(recipe.scale_cells)
         self.top = None
         if recipe.top_convolution:
             self.top = nn.Sequential(nn.ELU(), make_convolution(width, width, 1, weight_norm=weight_norm), nn.ELU())
@@ -61,6 +63,10 @@ class Encoder(nn.Module):
         for scale, groups in enumerate(self.groups):
             if scale:
                 x = self.steps[scale - 1](x)
+            if self.shared:
+                x = next(towers)(x)
+                features += [x] * groups
+                continue
             for _ in range(groups):
                 x = next(towers)(x)
                 features.append(x)
@@ -69,91 +75,54 @@ class Encoder(nn.Module):
         return features[::-1]
 
 
-class Group(nn.Module):
-    """One group of latents z_l with both ways through it: prior and posterior.
-
-    Raw parameters are what the heads give; :mod:`nvae_codec.network.normal` makes Normals of them. With residual
-    normals the posterior's raw parameters are the prior's plus the head's (NVAE, section 3.2).
-    """
-
-    def __init__(
-        self, width: int, latents: int, recipe: NetworkRecipe, *, top: bool, encoded: int | None = None
-    ) -> None:
-        """``width`` channels of the state, ``encoded`` ones of the encoder's features (as many without it)."""
-        super().__init__()
-        cell, weight_norm, encoded = recipe.decoder_cell, recipe.weight_normalization, encoded or width
-        count = 0 if top else recipe.decoder_cells
-        self.residual = recipe.residual_normal
-        self.cells = nn.Sequential(*[ResidualCell(width, cell, weight_norm=weight_norm) for _ in range(count)])
-        self.prior_head = None
-        if not top:
-            head = make_convolution(width, 2 * latents, 1, weight_norm=weight_norm)
-            self.prior_head = nn.Sequential(make_activation(recipe.head_activation or cell.activation), head)
-            if not weight_norm:
-                nn.init.normal_(head.weight, std=0.02)
-            nn.init.zeros_(cast(Tensor, head.bias))
-            self.merge = make_convolution(width, encoded, 1, weight_norm=weight_norm)
-        # ordinary weights: a posterior that starts near zero tells the decoder nothing and dies within a hundred steps
-        self.posterior_head = make_convolution(encoded, 2 * latents, 3, weight_norm=weight_norm)
-        bias = torch.zeros(2 * latents)
-        bias[latents:] = recipe.posterior_log_sigma
-        self.posterior_head.bias = nn.Parameter(bias)
-        self.combine = make_convolution(width + latents, width, 1, weight_norm=weight_norm)
-        self.flows = nn.ModuleList(FlowPair(latents) for _ in range(recipe.flows))
-
-    def prior(self, state: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The state (B, C, H, W) after the group's cells, and the raw prior; None stands for N(0, 1.01)."""
-        state = self.cells(state)
-        return state, self.prior_head(state) if self.prior_head is not None else None
-
-    def posterior(self, state: Tensor, encoded: Tensor, prior: Tensor | None) -> Tensor:
-        """The raw posterior (B, 2L, H, W)."""
-        if self.prior_head is not None:
-            encoded = encoded + self.merge(state)
-        raw: Tensor = self.posterior_head(encoded)
-        return raw + prior if prior is not None and self.residual else raw
-
-    def flow(self, z: Tensor) -> Tensor:
-        """The drawn z after the group's flows: what prior and decoder see."""
-        for pair in self.flows:
-            z = pair(z)
-        return z
-
-    def forward(self, state: Tensor, z: Tensor) -> Tensor:
-        """The state once z (B, L, H, W) is known."""
-        combined: Tensor = self.combine(torch.cat([state, z], 1))
-        return combined
-
-
 class Hierarchy(nn.Module):
     """Encoder and top-down decoder: an image to features at the stem's resolution, by way of all the z_l."""
 
     def __init__(self, recipe: NetworkRecipe, channels: int = 3) -> None:
         super().__init__()
         self.encoder = Encoder(recipe, channels)
-        cell, growth, weight_norm = recipe.decoder_cell, recipe.width_growth, recipe.weight_normalization
+        cell, weight_norm = recipe.decoder_cell, recipe.weight_normalization
         halvings = recipe.preprocess_blocks + len(recipe.groups) - 1
-        width, encoded = recipe.decoder_channels * growth**halvings, recipe.width * growth**halvings
+        width, make_group = recipe.decoder_width_at(halvings), VeryDeepGroup if recipe.group == "very_deep" else Group
         self.stride = recipe.stride
         self.start = ConstantMap(width, recipe.top_side) if recipe.top_side else Constant(width)
         self.groups, self.steps = nn.ModuleList(), nn.ModuleList()
         for scale in reversed(range(len(recipe.groups))):
             for _ in range(recipe.groups[scale]):
                 latents, top = recipe.latents_of_scale(scale), not len(self.groups)
-                self.groups.append(Group(width, latents, recipe, top=top, encoded=encoded))
+                encoded = recipe.encoder_width(halvings)
+                self.groups.append(make_group(width, latents, recipe, top=top, encoded=encoded))
                 self.steps.append(nn.Identity())
             if scale:
-                self.steps[-1] = make_step_up(width, recipe, cell)
-                width, encoded = width // growth, encoded // growth
+                halvings -= 1
+                step, before = make_step_up(width, recipe.decoder_width_at(halvings), recipe, cell), self.steps[-1]
+                # beyond a scale without groups the last one's step goes on
+                self.steps[-1] = step if isinstance(before, nn.Identity) else nn.Sequential(before, step)
+                width = recipe.decoder_width_at(halvings)
         above, count = recipe.postprocess_cell or cell, (recipe.postprocess_cells or recipe.preprocess_cells) - 1
         after: list[nn.Module] = []
         for _ in range(recipe.preprocess_blocks):
-            after.append(make_step_up(width, recipe, above))
-            width //= growth
+            halvings -= 1
+            after.append(make_step_up(width, recipe.decoder_width_at(halvings), recipe, above))
+            width = recipe.decoder_width_at(halvings)
             after += [ResidualCell(width, above, weight_norm=weight_norm) for _ in range(count)]
         if not recipe.preprocess_blocks and recipe.steps != "residual":
             after += [ResidualCell(width, above, weight_norm=weight_norm) for _ in range(count)]
         self.postprocess = nn.Sequential(*after)
+        if recipe.scaled_start:
+            self._scale_starts()
+
+    def _scale_starts(self) -> None:
+        """Begin with branches that are small where there are many (Child 2021, section 3)."""
+        inside = [cell for cell in self.encoder.modules() if isinstance(cell, ResidualCell)]
+        cells = [cell for cell in self.modules() if isinstance(cell, ResidualCell) and cell not in set(inside)]
+        for half in (inside, cells):
+            for cell in half:
+                last = [layer for layer in cell.body if isinstance(layer, nn.Conv2d)][-1]
+                shrink(last, len(half) ** -0.5)
+        for group in self.groups:
+            if isinstance(group, VeryDeepGroup):
+                shrink(group.combine, len(self.groups) ** -0.5)
 
     def forward(self, image: Tensor, blank: Tensor, choose: Choose) -> Tensor:
         """Walk down the groups; ``choose`` draws (training) or names (freezing) each z.
@@ -164,7 +133,7 @@ class Hierarchy(nn.Module):
         encoded = self.encoder(image)
         state = self.start(blank)
         for index, (group, step) in enumerate(zip(self.groups, self.steps, strict=True)):
-            group = cast(Group, group)
+            group = cast(AnyGroup, group)
             state, prior = group.prior(state)
             z = choose(index, prior, group.posterior(state, encoded[index], prior))
             state = step(group(state, z))
@@ -175,7 +144,7 @@ class Hierarchy(nn.Module):
         """The same from the priors alone: features of a picture that was never seen."""
         state = self.start(blank)
         for index, (group, step) in enumerate(zip(self.groups, self.steps, strict=True)):
-            group = cast(Group, group)
+            group = cast(AnyGroup, group)
             state, prior = group.prior(state)
             state = step(group(state, choose(index, prior)))
         features: Tensor = self.postprocess(state)

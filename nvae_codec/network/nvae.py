@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvae_codec.network.hierarchy import Group, Hierarchy
+from nvae_codec.network.groups import AnyGroup
+from nvae_codec.network.hierarchy import Hierarchy
 from nvae_codec.network.likelihood import Look, PhasedHeads, PlainHead, Predict, pixel_nats
 from nvae_codec.network.normal import Normal, kl_divergence, log_density, normal_of_raw, widen
 from nvae_codec.phases import Plane
@@ -55,10 +56,7 @@ class Nvae(nn.Module):
     @property
     def latents(self) -> list[int]:
         """Channels of latents a group, from the top."""
-        return [
-            cast(Group, group).combine.in_channels - cast(Group, group).combine.out_channels
-            for group in self.hierarchy.groups
-        ]
+        return [cast(AnyGroup, group).latents for group in self.hierarchy.groups]
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Uint8 (B, C, H, W), RGB, to float in [-1, 1], colours in coding order, padded as the recipe says."""
@@ -88,10 +86,10 @@ class Nvae(nn.Module):
         prior = normal_of_raw(None if raw_prior is None else widen(raw_prior), posterior.mean.repeat(1, 2, 1, 1))
         kl = kl_divergence(posterior, prior)
         before = posterior.mean + posterior.sigma * (torch.randn_like(posterior.mean) if noise is None else noise)
-        group = cast(Group, self.hierarchy.groups[index])
+        group = cast(AnyGroup, self.hierarchy.groups[index])
         if not len(group.flows):
             return Draw(posterior, prior, before, before, kl)
-        z = group.flow(before)
+        z = group.flows(before)
         return Draw(posterior, prior, before, z, log_density(before, posterior) - log_density(z, prior))
 
     def forward(self, pixels: Tensor, *, base_only: bool = False) -> Elbo:

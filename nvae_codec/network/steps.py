@@ -59,9 +59,9 @@ class RepeatUp(nn.Module):
         return self.repeat(self.project(x))  # type: ignore[no-any-return]
 
 
-def make_step_down(channels: int, recipe: NetworkRecipe, cell: CellRecipe) -> nn.Module:
-    """The step of the encoder from ``channels`` to ``width_growth`` times as many."""
-    out, weight_norm = channels * recipe.width_growth, recipe.weight_normalization
+def make_step_down(channels: int, out: int, recipe: NetworkRecipe, cell: CellRecipe) -> nn.Module:
+    """The step of the encoder to the next coarser scale."""
+    weight_norm = recipe.weight_normalization
     if recipe.steps == "residual":
         return SteppingCell(channels, out, cell, "down", weight_norm=weight_norm)
     if recipe.steps == "nearest":
@@ -69,9 +69,9 @@ def make_step_down(channels: int, recipe: NetworkRecipe, cell: CellRecipe) -> nn
     return StepDown(channels, out, cell.activation, weight_norm=weight_norm)
 
 
-def make_step_up(channels: int, recipe: NetworkRecipe, cell: CellRecipe) -> nn.Module:
-    """The step of the decoder from ``channels`` to a ``width_growth``-th of them."""
-    out, weight_norm = channels // recipe.width_growth, recipe.weight_normalization
+def make_step_up(channels: int, out: int, recipe: NetworkRecipe, cell: CellRecipe) -> nn.Module:
+    """The step of the decoder to the next finer scale."""
+    weight_norm = recipe.weight_normalization
     if recipe.steps == "residual":
         return SteppingCell(channels, out, cell, "up", weight_norm=weight_norm)
     if recipe.steps == "nearest":

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nvae_codec.network.hierarchy import Group
+from nvae_codec.network.groups import Group
 from nvae_codec.network.likelihood import Look, Predict
 from nvae_codec.network.normal import Normal, kl_divergence, log_density, normal_of_raw
 from nvae_codec.network.nvae import Nvae

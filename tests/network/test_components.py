@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from nvae_codec.errors import RecipeError
-from nvae_codec.network.cells import ConstantMap
-from nvae_codec.network.convolution import FactorizedConv2d, WeightNormConv2d
+from nvae_codec.network.cells import ConstantMap, ResidualCell
+from nvae_codec.network.convolution import FactorizedConv2d, WeightNormConv2d, applied_weight
 from nvae_codec.network.flow import FlowPair, Shift
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.steps import SteppingCell
@@ -36,6 +36,14 @@ VARIANTS = {
         PAPER, "network.steps = 'nearest'", "network.encoder_cell.kind = 'bottleneck'", "network.top_side = 0",
         "network.encoder_cell.normalization = 'none'", "network.decoder_cell.kind = 'bottleneck'",
         "network.decoder_cell.normalization = 'none'", "network.width_growth = 1",
+    ),
+    "very deep, its groups too": change(
+        PAPER, "network.steps = 'nearest'", "network.encoder_cell.kind = 'bottleneck'", "network.top_side = 1",
+        "network.encoder_cell.normalization = 'none'", "network.decoder_cell.kind = 'bottleneck'",
+        "network.decoder_cell.normalization = 'none'", "network.group = 'very_deep'", "network.groups = [2, 0, 1]",
+        "network.scale_cells = [2, 0, 1]", "network.preprocess_blocks = 0", "network.scale_widths = [8, 12, 16]",
+        "network.scaled_start = true", "network.encoder_cell.activation = 'gelu'", "network.decoder_width = 0",
+        "network.postprocess_cells = 1",
     ),
     "five bits": change(PAPER, "image.bits = 5"),
     "a normal": change(PAPER, "likelihood.kind = 'normal'"),
@@ -146,6 +154,60 @@ def test_parts_that_do_not_fit_are_named() -> None:
         with pytest.raises(RecipeError) as error:
             parse_recipe(text)
         assert str(error.value).startswith(said)
+
+
+def branches(network: Nvae) -> list[ResidualCell]:
+    return [cell for cell in network.modules() if isinstance(cell, ResidualCell)]
+
+
+def last_convolution(cell: ResidualCell) -> nn.Conv2d:
+    return [layer for layer in cell.body if isinstance(layer, nn.Conv2d)][-1]
+
+
+@pytest.mark.parametrize("weight_norm", ["true", "false"])
+def test_branches_start_smaller_by_the_root_of_their_number(weight_norm: str) -> None:
+    text = change(VARIANTS["very deep, its groups too"], f"network.weight_normalization = {weight_norm}")
+    networks = []
+    for scaled in ("true", "false"):
+        torch.manual_seed(0)
+        networks.append(Nvae(parse_recipe(change(text, f"network.scaled_start = {scaled}"))))
+    inside = len(branches(networks[0])) - 3  # a cell a group in the decoder
+    for half, scaled, plain in zip([inside] * inside + [3] * 3, *map(branches, networks), strict=True):
+        small, large = (applied_weight(last_convolution(cell)) for cell in (scaled, plain))
+        assert torch.allclose(small * half**0.5, large, rtol=1e-4)
+    combined = [network.hierarchy.groups[0].combine for network in networks]
+    small, large = (applied_weight(convolution) for convolution in combined if isinstance(convolution, nn.Conv2d))
+    assert torch.allclose(small * 3**0.5, large, rtol=1e-4)
+
+
+def test_a_scale_may_have_no_group() -> None:
+    recipe = parse_recipe(VARIANTS["very deep, its groups too"])
+    network = Nvae(recipe)
+    assert recipe.stride == 4
+    assert network.latents == [3, 3, 3]
+    shapes: list[tuple[int, ...]] = []
+
+    def choose(_: int, prior: Tensor | None, posterior: Tensor) -> Tensor:
+        shapes.append(tuple(posterior.shape[1:]))
+        assert prior is None or prior.shape == posterior.shape
+        return posterior[:, :3]
+
+    features = network.hierarchy(torch.zeros(1, 3, 4, 8), torch.zeros(1, 1, 1, 2), choose)
+    assert shapes == [(6, 1, 2), (6, 4, 8), (6, 4, 8)]
+    assert features.shape == (1, 8, 4, 8)
+
+
+def test_a_very_deep_prior_starts_standard() -> None:
+    network = Nvae(parse_recipe(change(VARIANTS["very deep, its groups too"], "network.weight_normalization = false")))
+    priors: list[Tensor] = []
+
+    def choose(index: int, prior: Tensor | None) -> Tensor:
+        priors.extend([prior] if prior is not None else [])
+        return torch.randn(1, 3, 1 if not index else 4, 1 if not index else 4)
+
+    network.hierarchy.generate(torch.zeros(1, 1, 1, 1), choose)
+    assert len(priors) == 2
+    assert not any(prior.any() for prior in priors)
 
 
 def test_generation_needs_no_picture() -> None:

@@ -16,7 +16,7 @@ from tests.models import OFFICIAL, PHASED, RECIPES, change, make_recipe, random_
 KINDS, NORMS = ("regular", "separable", "depthwise"), ("batch", "none")
 
 
-@pytest.mark.parametrize("activation", ["swish", "hard_swish", "elu", "relu"])
+@pytest.mark.parametrize("activation", ["swish", "hard_swish", "elu", "relu", "gelu"])
 @pytest.mark.parametrize(("kind", "normalization"), list(itertools.product(KINDS, NORMS)))
 def test_cells_keep_shapes_and_pass_gradients(kind: str, normalization: str, activation: str) -> None:
     torch.manual_seed(0)

@@ -1,0 +1,126 @@
+"""Groups of latents: of NVAE (section 3), and of the Very Deep VAE (Child 2021, figure 3)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from nvae_codec.network.cells import ResidualCell, make_activation, make_bottleneck
+from nvae_codec.network.convolution import make_convolution, shrink
+from nvae_codec.network.flow import FlowPair
+from nvae_codec.recipe import NetworkRecipe
+
+
+class Group(nn.Module):
+    """One group of latents z_l with both ways through it: prior and posterior.
+
+    Raw parameters are what the heads give; :mod:`nvae_codec.network.normal` makes Normals of them. With residual
+    normals the posterior's raw parameters are the prior's plus the head's (NVAE, section 3.2).
+    """
+
+    def __init__(
+        self, width: int, latents: int, recipe: NetworkRecipe, *, top: bool, encoded: int | None = None
+    ) -> None:
+        """``width`` channels of the state, ``encoded`` ones of the encoder's features (as many without it)."""
+        super().__init__()
+        cell, weight_norm, encoded = recipe.decoder_cell, recipe.weight_normalization, encoded or width
+        count = 0 if top else recipe.decoder_cells
+        self.residual = recipe.residual_normal
+        self.cells = nn.Sequential(*[ResidualCell(width, cell, weight_norm=weight_norm) for _ in range(count)])
+        self.prior_head = None
+        if not top:
+            head = make_convolution(width, 2 * latents, 1, weight_norm=weight_norm)
+            self.prior_head = nn.Sequential(make_activation(recipe.head_activation or cell.activation), head)
+            if not weight_norm:
+                nn.init.normal_(head.weight, std=0.02)
+            nn.init.zeros_(cast(Tensor, head.bias))
+            self.merge = make_convolution(width, encoded, 1, weight_norm=weight_norm)
+        # ordinary weights: a posterior that starts near zero tells the decoder nothing and dies within a hundred steps
+        self.posterior_head = make_convolution(encoded, 2 * latents, 3, weight_norm=weight_norm)
+        self.posterior_head.bias = posterior_bias(latents, recipe)
+        self.combine = make_convolution(width + latents, width, 1, weight_norm=weight_norm)
+        self.latents = latents
+        self.flows = make_flows(latents, recipe)
+
+    def prior(self, state: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The state (B, C, H, W) after the group's cells, and the raw prior; None stands for N(0, 1.01)."""
+        state = self.cells(state)
+        return state, self.prior_head(state) if self.prior_head is not None else None
+
+    def posterior(self, state: Tensor, encoded: Tensor, prior: Tensor | None) -> Tensor:
+        """The raw posterior (B, 2L, H, W)."""
+        if self.prior_head is not None:
+            encoded = encoded + self.merge(state)
+        raw: Tensor = self.posterior_head(encoded)
+        return raw + prior if prior is not None and self.residual else raw
+
+    def forward(self, state: Tensor, z: Tensor) -> Tensor:
+        """The state once z (B, L, H, W) is known."""
+        combined: Tensor = self.combine(torch.cat([state, z], 1))
+        return combined
+
+
+class VeryDeepGroup(nn.Module):
+    """The same in the Very Deep VAE's form: a bottleneck gives the prior and a first change of the state, one the
+    posterior from state and encoder, and a residual cell follows where z was added.
+
+    The posterior reads the state after that first change, as in NVAE; the Very Deep VAE's own reads it before.
+    """
+
+    def __init__(
+        self, width: int, latents: int, recipe: NetworkRecipe, *, top: bool, encoded: int | None = None
+    ) -> None:
+        """``width`` channels of the state, ``encoded`` ones of the encoder's features (as many without it)."""
+        super().__init__()
+        cell, weight_norm, encoded = recipe.decoder_cell, recipe.weight_normalization, encoded or width
+        narrow = max(width // cell.expansion, 1)
+        self.residual = recipe.residual_normal
+        self.prior_body = None
+        if not top:
+            self.prior_body = nn.Sequential(*make_bottleneck(width, narrow, cell.activation, weight_norm))
+            self.prior_head = make_convolution(narrow, 2 * latents, 1, weight_norm=weight_norm)
+            self.prior_state = make_convolution(narrow, width, 1, weight_norm=weight_norm)
+            shrink(self.prior_head, 0.0)
+            shrink(self.prior_state, 0.0)
+        body = make_bottleneck(width + encoded, narrow, cell.activation, weight_norm)
+        head = make_convolution(narrow, 2 * latents, 1, weight_norm=weight_norm)
+        head.bias = posterior_bias(latents, recipe)
+        self.posterior_head = nn.Sequential(*body, head)
+        self.combine = make_convolution(latents, width, 1, weight_norm=weight_norm)
+        self.cell = ResidualCell(width, cell, weight_norm=weight_norm)
+        self.latents = latents
+        self.flows = make_flows(latents, recipe)
+
+    def prior(self, state: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The state (B, C, H, W) after its first change, and the raw prior; None stands for N(0, 1.01)."""
+        if self.prior_body is None:
+            return state, None
+        features = self.prior_body(state)
+        return state + self.prior_state(features), self.prior_head(features)
+
+    def posterior(self, state: Tensor, encoded: Tensor, prior: Tensor | None) -> Tensor:
+        """The raw posterior (B, 2L, H, W)."""
+        raw: Tensor = self.posterior_head(torch.cat([state, encoded], 1))
+        return raw + prior if prior is not None and self.residual else raw
+
+    def forward(self, state: Tensor, z: Tensor) -> Tensor:
+        """The state once z (B, L, H, W) is known."""
+        changed: Tensor = self.cell(state + self.combine(z))
+        return changed
+
+
+AnyGroup = Group | VeryDeepGroup
+
+
+def make_flows(latents: int, recipe: NetworkRecipe) -> nn.Sequential:
+    """What takes the drawn z to the z that prior and decoder see."""
+    return nn.Sequential(*[FlowPair(latents) for _ in range(recipe.flows)])
+
+
+def posterior_bias(latents: int, recipe: NetworkRecipe) -> nn.Parameter:
+    """Means of 0 and the recipe's log sigma."""
+    bias = torch.zeros(2 * latents)
+    bias[latents:] = recipe.posterior_log_sigma
+    return nn.Parameter(bias)
