@@ -83,6 +83,24 @@ def split_parts(data: bytes) -> Parts:
 
     Raises DamagedFileError, in words that tell a file of another kind or of a newer version from a damaged one.
     """
+    _check_magic(data)
+    end = len(data) - FILE_CHECKSUM_BYTES
+    if bytes_checksum(memoryview(data)[:end]) != data[end:]:
+        raise DamagedFileError("damaged or truncated: its checksum is wrong")
+    return _split(data, end)
+
+
+def split_beginning(data: bytes) -> Parts:
+    """Header and metadata from the beginning of a file, for those who only look: its checksum is not verified.
+
+    The payload is what there is of the rest. Raises DamagedFileError as ``split_parts`` does, and where the beginning
+    is too short.
+    """
+    _check_magic(data)
+    return _split(data, len(data))
+
+
+def _check_magic(data: bytes) -> None:
     if not data:
         raise DamagedFileError("empty file")
     if not data.startswith(MAGIC):
@@ -96,9 +114,9 @@ def split_parts(data: bytes) -> Parts:
         raise DamagedFileError(f"a file of format version {data[len(MAGIC)]}{newer}")
     if data[len(MAGIC) + 1] == ARCHIVE:
         raise DamagedFileError("an archive of pictures, not one: nvae-codec unpack restores them")
-    end = len(data) - FILE_CHECKSUM_BYTES
-    if bytes_checksum(memoryview(data)[:end]) != data[end:]:
-        raise DamagedFileError("damaged or truncated: its checksum is wrong")
+
+
+def _split(data: bytes, end: int) -> Parts:
     reader = ByteReader(data, len(MAGIC) + 1, end)
     header, with_metadata = _read_header(reader)
     metadata = reader.take(reader.varint(FILE_CHECKSUM_BYTES + 1, LARGEST)) if with_metadata else b""

@@ -111,9 +111,14 @@ def join_chunks(chunks: Iterable[Chunk]) -> bytes:
 
 def pixels_only(png: PngFile) -> bytes:
     """The same picture as a PNG without any metadata."""
-    kinds = (png.width, png.height, png.colour.bits, png.colour.png_type, 0, 0, int(png.interlaced))
-    header = Chunk(b"IHDR", struct.pack(">IIBBBBB", *kinds))
+    header = pack_header(png.width, png.height, png.colour, interlaced=png.interlaced)
     return join_chunks([header, Chunk(b"IDAT", png.pixel_stream), Chunk(b"IEND", b"")])
+
+
+def pack_header(width: int, height: int, colour: Colour, *, interlaced: bool = False) -> Chunk:
+    """The IHDR chunk."""
+    kinds = (width, height, colour.bits, colour.png_type, 0, 0, int(interlaced))
+    return Chunk(b"IHDR", struct.pack(">IIBBBBB", *kinds))
 
 
 def _read_header(chunk: Chunk) -> tuple[int, int, Colour, bool]:

@@ -1,0 +1,83 @@
+"""Arrays in the manner of imagecodecs: ``nvae_encode``, ``nvae_decode``, ``nvae_check``, ``nvae_version``.
+
+    from nvae_codec.arrays import nvae_decode, nvae_encode
+
+    data = nvae_encode(pixels)
+    pixels = nvae_decode(data)
+
+They take and give what imagecodecs' functions of these names do (``png_encode``, ``webp_encode`` and others), and keep
+the models that they load.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import nvae_codec
+from nvae_codec.container.choice import write_file
+from nvae_codec.container.header import ARCHIVE, MAGIC, VERSION
+from nvae_codec.container.image import read_file
+from nvae_codec.images.limits import check_size
+from nvae_codec.images.picture import PIXEL_COLOURS, Picture
+from nvae_codec.images.read import read_pixels
+from nvae_codec.model_library import ImageCodec, Models
+
+__all__ = ["nvae_check", "nvae_decode", "nvae_encode", "nvae_version"]
+
+Model = str | Path | ImageCodec | None
+
+_named_models = functools.lru_cache(maxsize=8)(Models)
+
+
+def nvae_encode(data: ArrayLike, /, *, model: Model = None, method: str = "auto") -> bytes:
+    """The bytes of an .nvae file of pixels, uint8: (H, W) gray, or (H, W, C) with C of 1 to 4.
+
+    One channel is gray, two are gray and alpha, three RGB, four RGBA. ``model`` is a name, a path, or what
+    ``load_model`` gave (None: photo); ``method`` is auto, model (RGB alone), webp or stored.
+
+    Raises ValueError for other arrays and methods, and what ``nvae_codec.compress`` raises.
+    """
+    pixels = np.asarray(data)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or channels not in PIXEL_COLOURS or not pixels.size:
+        raise ValueError(f"pixels must be uint8 of shape (H, W) or (H, W, 1 to 4), not {pixels.dtype} {pixels.shape}")
+    check_size(pixels.shape[1], pixels.shape[0])
+    return write_file(Picture.from_pixels(np.ascontiguousarray(pixels)), method, _models_of(model))
+
+
+def nvae_decode(
+    data: bytes | bytearray | memoryview, /, *, model: Model = None, out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """The pixels of an .nvae file, uint8: (H, W), or (H, W, C) with C of 2 to 4; in ``out``, where that is given.
+
+    Raises what ``nvae_codec.decompress`` raises, and ValueError where ``out`` has another shape or type.
+    """
+    pixels = read_pixels(read_file(bytes(data), _models_of(model)), "an array")
+    if out is None:
+        return pixels
+    if out.shape != pixels.shape or out.dtype != pixels.dtype:
+        raise ValueError(f"out is {out.dtype} {out.shape}, the picture {pixels.dtype} {pixels.shape}")
+    np.copyto(out, pixels)
+    return out
+
+
+def nvae_check(data: bytes | bytearray | memoryview, /) -> bool:
+    """Whether data begins as an .nvae file of one picture does; what follows is not looked at."""
+    beginning = bytes(data[: len(MAGIC) + 2])
+    return len(beginning) > 3 and beginning[:-1] == MAGIC + bytes((VERSION,)) and beginning[-1] != ARCHIVE
+
+
+def nvae_version() -> str:
+    """Name and version of this library."""
+    return f"nvae_codec {nvae_codec.__version__}"
+
+
+def _models_of(model: Model) -> Models:
+    return _named_models(model) if model is None or isinstance(model, str | Path) else Models(model)
