@@ -1,0 +1,135 @@
+"""*The walk* of one batch, backwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nvae_codec.exact.graph import Evaluation
+from tests.decoder.model import Latents, Mixture, Model
+from tests.decoder.stack import Ans, Ints, cut, find_symbol
+from tests.decoder.tiles import Plane
+
+
+class BatchDecoder:
+    """Tiles of one size."""
+
+    def __init__(self, model: Model, ans: Ans, tiles: int, size: tuple[int, int], *, first: bool) -> None:
+        self.model, self.ans, self.tiles, self.size, self.first = model, ans, tiles, size, first
+        stride = model.description["stride"]
+        self.padded = [-(-side // stride) * stride for side in size]
+        self.pixels = np.zeros((tiles, 3, *self.padded), np.int64)
+        self.walk: Evaluation = model.graph.evaluate()
+        self.give("blank", np.zeros((tiles, 1, *(side // stride for side in self.padded))))
+
+    def give(self, name: str, value: NDArray[Any]) -> None:
+        self.walk.give(name, torch.from_numpy(value.astype(np.float32)))
+
+    def take(self, name: str) -> Ints:
+        whole: Ints = self.walk.take(name).to(torch.int64).numpy()
+        return whole
+
+    def own(self, plane: Plane) -> tuple[int, int]:
+        """Rows and columns of a plane's pixels in a tile."""
+        stride, *start = plane
+        rows, columns = (max(0, -(-(side - at) // stride)) for side, at in zip(self.size, start, strict=True))
+        return rows, columns
+
+    def see(self, plane: Plane) -> Ints:
+        stride, row, column = plane
+        return self.pixels[:, :, row::stride, column::stride]
+
+    def decode(self, before: int, after: int, fill: int) -> Ints:
+        """The pixels (tiles, 3, rows, columns); ``fill``: after the pixels of the batch before."""
+        groups = [self.pop_latents(index, after) for index in range(len(self.model.groups))]
+        self.pop_pixels(before, after)
+        self.give("image", 2 * self.pixels - 255)
+        cuts = []
+        for latents, _ in groups:
+            cuts.append([slice(0, latents.count)] if self.first else cut(latents.count, fill, -36))
+            fill = max(0, fill - 36 * latents.count // 16)
+        for index in reversed(range(len(groups))):
+            latents, symbols = groups[index]
+            latents.show(self.take(f"posterior.{index}"))
+            for at in reversed(cuts[index]):
+                left = latents.posterior(symbols[at], at)
+                width = latents.posterior(symbols[at] + 1, at) - left
+                self.ans.push(left, width, latents.turn(at), latents.bits)
+        return self.pixels[:, :, : self.size[0], : self.size[1]]
+
+    def pop_latents(self, index: int, after: int) -> tuple[Latents, Ints]:
+        group = self.model.groups[index]
+        shape = [self.tiles, group["channels"], *(side // group["stride"] for side in self.padded)]
+        raw = self.take(f"prior.{index}") if group["has_prior"] else None
+        latents = Latents(self.model, group, raw, shape, first=self.first)
+        symbols = np.empty(latents.count, np.int64)
+        for at in reversed(cut(latents.count, after, 0)):
+
+            def find(q: Ints, at: slice = at) -> tuple[Ints, Ints, Ints]:
+                return find_symbol(lambda k: latents.prior(k, at), q, latents.bins[at])
+
+            symbols[at] = self.ans.pop(at.stop - at.start, find, latents.bits)
+        self.give(f"z.{index}", latents.z(symbols))
+        return latents, symbols
+
+    def pop_pixels(self, before: int, after: int) -> None:
+        counts = [self.tiles * rows * columns for rows, columns in (self.own(p) for p, _, _ in self.model.phases)]
+        rate = max(0, 8 * (after - before) // (self.tiles * 3 * self.size[0] * self.size[1]))
+        fills, fill = {}, before
+        for index in reversed(range(len(counts))):
+            for colour in (2, 1, 0):
+                fills[index, colour] = fill
+                fill += counts[index] * rate // 16
+        for index, count in enumerate(counts):
+            self.pop_phase(index, [cut(count, fills[index, colour], rate) for colour in range(3)])
+
+    def pop_phase(self, index: int, cuts: list[list[slice]]) -> None:
+        plane, known, neighbours = self.model.phases[index]
+        rows, columns = self.own(plane)
+        for other in known:
+            self.give(".".join(map(str, ("plane", *other))), 2 * self.see(other) - 255)
+        raw = self.take(f"pixels.{index}")[:, :, :rows, :columns].transpose(1, 0, 2, 3)
+        if not rows or not columns:
+            self.see(plane)[:] = self.see((plane[0], 0, 0))
+            return
+        raw = raw.reshape(len(raw), -1)
+        components = self.model.description["components"]
+        mean, log_scale, logit = raw[: 9 * components].reshape(3, 3, components, -1)
+        c = raw[9 * components :]
+        if self.model.description["bounded_colour"]:
+            c = self.model.look_up("tanh", c)
+        guess = self.guess(known, neighbours, rows, columns)
+        residuals: list[Ints] = []
+        values = []
+        for colour in range(3):
+            used = [c[:0], c[:1], c[1:]][colour]
+            told = sum((a * b for a, b in zip(used, residuals, strict=True)), np.zeros_like(guess[0]))
+            centre = 16 * guess[colour] + (16 * told + 512 >> 10)
+            mixture = Mixture(self.model, mean[colour], log_scale[colour], logit[colour], centre)
+            x = np.empty(len(centre), np.int64)
+            for at in reversed(cuts[colour]):
+
+                def find(q: Ints, at: slice = at, mixture: Mixture = mixture) -> tuple[Ints, Ints, Ints]:
+                    return find_symbol(lambda k: mixture.quantiles(k, at), q, np.full(len(q), 256))
+
+                x[at] = self.ans.pop(at.stop - at.start, find, mixture.bits)
+            residuals.append(4 * x - guess[colour])
+            values.append(x.reshape(self.tiles, rows, columns))
+        view = self.see(plane)
+        more = [(0, full - own) for full, own in zip(view.shape[2:], (rows, columns), strict=True)]
+        view[:] = np.pad(np.stack(values, 1), [(0, 0), (0, 0), *more], mode="edge")
+
+    def guess(self, known: list[Plane], neighbours: list[tuple[int, int, int]], rows: int, columns: int) -> list[Ints]:
+        """In quarter levels, (n,) a colour."""
+        if not known:
+            return [np.full(self.tiles * rows * columns, 510, np.int64)] * 3
+        total = np.zeros((self.tiles, 3, rows, columns), np.int64)
+        for which, down, right in neighbours:
+            plane = self.see(known[which])
+            r = np.clip(np.arange(rows) + down, 0, plane.shape[2] - 1)
+            c = np.clip(np.arange(columns) + right, 0, plane.shape[3] - 1)
+            total += plane[:, :, r][:, :, :, c]
+        return list(total.transpose(1, 0, 2, 3).reshape(3, -1))

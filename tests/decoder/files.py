@@ -1,0 +1,165 @@
+"""*One picture* and *Archives*."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+
+from nvae_codec.exact.inference import exact_inference
+from tests.decoder.batch import BatchDecoder
+from tests.decoder.model import Model
+from tests.decoder.stack import Ans
+from tests.decoder.tiles import read_tiles
+
+Pixels = NDArray[np.uint8]
+Decoded = tuple[Pixels, list[tuple[bytes, bytes]]]
+"""A picture and its chunks."""
+
+
+class Bytes:
+    """Fields one after another."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, count: int) -> bytes:
+        assert self.at + count <= len(self.data)
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.take(1)[0]
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    def rest(self) -> bytes:
+        return self.take(len(self.data) - self.at)
+
+
+def xxh3(data: bytes, count: int = 8) -> bytes:
+    whole: int = xxhash.xxh3_64_intdigest(data)
+    return (whole % 2 ** (8 * count)).to_bytes(count, "little")
+
+
+def content_checksum(pixels: Pixels, colour: int) -> bytes:
+    height, width = pixels.shape[:2]
+    return xxh3(width.to_bytes(4, "little") + height.to_bytes(4, "little") + bytes([colour]) + pixels.tobytes())
+
+
+def decode_stack(sizes: list[tuple[int, int]], plan: list[int], payload: bytes, model: Model) -> list[Pixels]:
+    """The pictures of (height, width) that share a stack."""
+    tiles, done = [], 0
+    for index in sorted(range(len(sizes)), key=lambda index: (sizes[index][0] * sizes[index][1], sizes[index][0])):
+        tiles += [(index, tile) for tile in read_tiles(*sizes[index], (7, 5, 3, 1)[plan[0] // 4], plan[0] % 4, done)]
+        done += sizes[index][0] * sizes[index][1]
+    ans, fill, batches = Ans(payload), 0, []
+    for count, before, after in zip(plan[1::3], plan[2::3], plan[3::3], strict=True):
+        chosen, tiles = tiles[:count], tiles[count:]
+        codes = [(8 + c % 8) * 2 ** (c // 8) - 8 for c in (before, after)]
+        batches.append((chosen, codes, fill))
+        fill = codes[1]
+    assert not tiles
+    planes = [np.zeros((*size, 3), np.uint8) for size in sizes]
+    with exact_inference(torch.device("cpu")):
+        for number, (chosen, codes, fill) in reversed(list(enumerate(batches))):
+            decoder = BatchDecoder(model, ans, len(chosen), chosen[0][1][2:], first=number == 0)
+            decoded = decoder.decode(codes[0], codes[1], fill)
+            for (index, (top, left, rows, columns)), pixels in zip(chosen, decoded, strict=True):
+                planes[index][top : top + rows, left : left + columns] = pixels.transpose(1, 2, 0)
+    assert (ans.state, ans.words) == (0, [])
+    pictures = [np.empty_like(picture) for picture in planes]
+    for picture, coded in zip(pictures, planes, strict=True):
+        picture[:, :, model.description["colour_order"]] = coded
+    return pictures
+
+
+def decode_file(data: bytes, model: Model) -> Pixels:
+    """*One picture* of kind 1 without metadata."""
+    assert data[:4] == b"\xd6\x4e\x01" + bytes([1 | 5 << 3])
+    assert data[-4:] == xxh3(data[:-4], 4)
+    assert data[4:8] == bytes.fromhex(model.metadata["identity"])[:4]
+    fields = Bytes(data[8:-4])
+    width, height = fields.varint(), fields.varint()
+    plan = [fields.varint() for _ in range(fields.varint())]
+    checksum = fields.take(8)
+    picture = decode_stack([(height, width)], plan, fields.rest(), model)[0]
+    assert content_checksum(picture, 5) == checksum
+    return picture
+
+
+def decode_archive(data: bytes, model: Model) -> dict[str, Decoded]:
+    """*Archives* of pictures of kinds 1 and 3: pixels and chunks by name."""
+    assert data[:4] == b"\xd6\x4e\x01\x07"
+    assert data[4:36] == bytes.fromhex(model.metadata["identity"])
+    length = int.from_bytes(data[-16:-8], "little")
+    end = len(data) - 16 - length
+    assert data[-8:] == xxh3(data[:36] + data[end:-8])
+    index = Bytes(zlib.decompress(data[end:-16]))
+    segments = [(index.varint(), index.varint(), index.take(8)) for _ in range(index.varint())]
+    count = sum(pictures for _, pictures, _ in segments)
+    names: list[str] = []
+    for _ in range(count):
+        name = index.take(index.varint()).decode()
+        names.append(name or next_name(names[-1]))
+    kinds = index.take(count)
+    widths, heights = ([index.varint() for _ in range(count)] for _ in range(2))
+    assert index.rest() == b""
+    sizes = list(zip(heights, widths, strict=True))
+    found: dict[str, Decoded] = {}
+    first, at = 0, 36
+    for size, pictures, checksum in segments:
+        segment, mine = data[at : at + size], slice(first, first + pictures)
+        assert xxh3(segment) == checksum
+        found.update(zip(names[mine], decode_segment(Bytes(segment), kinds[mine], sizes[mine], model), strict=True))
+        first, at = first + pictures, at + size
+    assert (at, first) == (end, count)
+    return found
+
+
+def next_name(name: str) -> str:
+    """*Names*: the last run of digits counted up."""
+    end = max(place for place, letter in enumerate(name) if letter in "0123456789") + 1
+    start = end
+    while start and name[start - 1] in "0123456789":
+        start -= 1
+    return name[:start] + str(int(name[start:end]) + 1).zfill(end - start) + name[end:]
+
+
+def decode_segment(fields: Bytes, kinds: bytes, sizes: list[tuple[int, int]], model: Model) -> Iterator[Decoded]:
+    checksum = fields.take(8)
+    metadata = Bytes(b"")
+    if any(kind >> 7 for kind in kinds):
+        metadata = Bytes(zlib.decompress(fields.take(fields.varint())))
+    coded: Iterator[Pixels] = iter(())
+    if any(kind & 7 == 1 for kind in kinds):
+        plan = [fields.varint() for _ in range(fields.varint())]
+        modelled = [size for kind, size in zip(kinds, sizes, strict=True) if kind & 7 == 1]
+        coded = iter(decode_stack(modelled, plan, fields.take(fields.varint()), model))
+    pictures: list[Pixels] = []
+    for kind, (height, width) in zip(kinds, sizes, strict=True):
+        assert kind & 7 in (1, 3)
+        if kind & 7 == 1:
+            pictures.append(next(coded))
+        else:
+            shape = (height, width, 3) if kind >> 3 & 15 == 5 else (height, width)
+            pictures.append(np.frombuffer(fields.take(fields.varint()), np.uint8).reshape(shape))
+    assert fields.rest() == b""
+    contents = [content_checksum(pixels, kind >> 3 & 15) for pixels, kind in zip(pictures, kinds, strict=True)]
+    assert xxh3(b"".join(contents)) == checksum
+    for pixels, kind in zip(pictures, kinds, strict=True):
+        yield pixels, list(read_chunks(Bytes(metadata.take(metadata.varint())))) if kind >> 7 else []
+    assert metadata.rest() == b""
+
+
+def read_chunks(fields: Bytes) -> Iterator[tuple[bytes, bytes]]:
+    while fields.at < len(fields.data):
+        yield fields.take(4), fields.take(fields.varint())

@@ -1,0 +1,44 @@
+"""*Tiles and batches*, and the planes of *Pixels*."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+Plane = tuple[int, int, int]
+Rectangle = tuple[int, int, int, int]
+
+
+def read_tiles(height: int, width: int, growth: int, corner: int, done: int) -> list[Rectangle]:
+    """(top, left, rows, columns); ``done``: the pixels of the pictures before."""
+
+    def share(n: int, across: int) -> int:
+        parts = -(-n // max(768, 768**2 // max(across, 64) // 64 * 64))
+        part = -(-n // parts)
+        return -(-part // 64) * 64
+
+    def side(left_over: int, across: int) -> int:
+        n = min(share(left_over, across), max(64, growth * done // across // 64 * 64))
+        return left_over if left_over - n < 32 else min(n, left_over)
+
+    tiles, top = [], 0
+    while top < height:
+        rows = side(height - top, width) if done else height if height <= 96 else 64
+        left = 0
+        while left < width:
+            columns = side(width - left, rows) if done else width if width <= 96 else 64
+            turned = height - top - rows if corner & 2 else top, width - left - columns if corner & 1 else left
+            tiles.append((*turned, rows, columns))
+            done += rows * columns
+            left += columns
+        top += rows
+    return tiles
+
+
+def list_planes(levels: int) -> Iterator[tuple[Plane, list[Plane], list[tuple[int, int, int]]]]:
+    """Each phase's plane (stride, row, column), the known planes of its level, and its neighbours among them."""
+    yield (2**levels, 0, 0), [], []
+    for s in (2**n for n in range(levels, 0, -1)):
+        even, diagonal, beside, below = (s, 0, 0), (s, s // 2, s // 2), (s, 0, s // 2), (s, s // 2, 0)
+        yield diagonal, [even], [(0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)]
+        yield beside, [even, diagonal], [(0, 0, 0), (0, 0, 1), (1, 0, 0), (1, -1, 0)]
+        yield below, [even, diagonal, beside], [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 0, -1)]
