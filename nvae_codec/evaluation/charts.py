@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, BAR, LABEL, VALUE = 640, 26, 150, 200
-"""Units of the drawing: its width, the height of a bar with its gap, the columns of labels and of values."""
+WIDTH, BAR, LABEL, VALUE = 420, 24, 130, 165
+"""Units of the drawing: its width, the height of a bar with its gap, the columns of labels and of values. A phone shows
+them at about a pixel each, so that the text is read without zooming."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ def draw_bars(bars: Sequence[Bar], title: str) -> str:
         left, length = zero + min(0.0, bar.value) * scale, max(1.0, abs(bar.value) * scale)
         out.append(
             f"<g><title>{escape(bar.label)}: {escape(bar.text)}</title>"
-            f'<text class="l" x="{LABEL - 8}" y="{y + 18}">{escape(bar.label)}</text>'
+            f'<text class="l" x="{LABEL - 8}" y="{y + 16}">{escape(bar.label)}</text>'
             f'<rect class="{bar.kind}" x="{left:.1f}" y="{y + 4}" width="{length:.1f}" height="{BAR - 8}" rx="2"/>'
-            f'<text x="{zero + max(0.0, bar.value) * scale + 6:.1f}" y="{y + 18}">{escape(bar.text)}</text></g>'
+            f'<text x="{zero + max(0.0, bar.value) * scale + 6:.1f}" y="{y + 16}">{escape(bar.text)}</text></g>'
         )
     out.append(f'<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="0" y2="{BAR * len(bars)}"/></svg>')
     return "".join(out)
@@ -54,7 +55,7 @@ class Point:
 
 def draw_scatter(points: Sequence[Point], title: str, x_name: str, y_name: str) -> str:
     """Points with the line where both are equal; both axes have one range."""
-    height, left, bottom = 420, 60, 50
+    height, left, bottom = 320, 50, 46
     values = [value for point in points for value in (point.x, point.y)]
     step = nice_step(max(max(values) - min(values), 1e-3) / 5)
     low, high = math.floor(min(values) / step) * step, math.ceil(max(values) / step) * step

@@ -55,18 +55,21 @@ def write_report(result: dict[str, Any], shown: Sequence[Shown], side: int) -> s
         f"<h1>Files against the model's bounds</h1><p>{len(rows)} {_plural(len(rows))} with {escape(model)}, "
         f"{result['samples']} draws from seed {result['seed']}. All rates are in bits/dim: bits by W·H·3.</p>",
         _summary(total),
-        _section("Achieved against theoretical", "Each point is a picture; on the line a file is its exact ELBO."),
-        draw_scatter(
-            [Point(row["name"], row["bpd_exact_elbo"], row["bpd_file"]) for row in rows],
-            "Achieved against theoretical", "exact ELBO, bits/dim", "file, bits/dim",
+        '<div class="charts">',
+        _section(
+            "Achieved against theoretical", "Each point is a picture; on the line a file is its exact ELBO.",
+            draw_scatter(
+                [Point(row["name"], row["bpd_exact_elbo"], row["bpd_file"]) for row in rows],
+                "Achieved against theoretical", "exact ELBO, bits/dim", "file, bits/dim",
+            ),
         ),
-        _section("Causes of overhead", "What the files have beyond the exact ELBO. The parts add up to it exactly."),
-        draw_bars(_cause_bars(total), "Causes of overhead"),
-        _section("Bits a latent group", "The exact ELBO's KL of each group, from the top of the hierarchy."),
-        draw_bars(_group_bars(total), "Bits a latent group"),
-        _section("Bits a phase of pixels", "Given the latents and the phases before."),
-        draw_bars(_phase_bars(total), "Bits a phase of pixels"),
-        *_peers(total),
+        _bars("Causes of overhead", "What the files have beyond the exact ELBO. The parts add up to it exactly.",
+              _cause_bars(total)),
+        _bars("Bits a latent group", "The exact ELBO's KL of each group, from the top of the hierarchy: its scale, "
+              "channels coded of all.", _group_bars(total)),
+        _bars("Bits a phase of pixels", "Given the latents and the phases before.", _phase_bars(total)),
+        _bars("Beside other formats", "Whole files of the same pixels.", _peer_bars(total)) if total["peers"] else "",
+        "</div>",
         _section("Where the bits go", "Beside each picture, bits a pixel: bright where there are many. Each map has "
                  "a range of its own, up to what is said below it."),
         f'<div class="pictures" style="--cell: {max(9, min(28, side // 9))}rem">',
@@ -84,8 +87,12 @@ def _plural(count: int) -> str:
     return "picture" if count == 1 else "pictures"
 
 
-def _section(title: str, text: str) -> str:
-    return f"<h2>{title}</h2><p>{text}</p>"
+def _section(title: str, text: str, body: str = "") -> str:
+    return f"<section><h2>{title}</h2><p>{text}</p>{body}</section>"
+
+
+def _bars(title: str, text: str, bars: Sequence[Bar]) -> str:
+    return _section(title, text, draw_bars(bars, title))
 
 
 def _summary(total: dict[str, Any]) -> str:
@@ -132,15 +139,12 @@ def _phase_bars(total: dict[str, Any]) -> list[Bar]:
     ]
 
 
-def _peers(total: dict[str, Any]) -> list[str]:
-    if not total["peers"]:
-        return []
+def _peer_bars(total: dict[str, Any]) -> list[Bar]:
     sizes = {"nvae-codec": total["file_bits"], **total["peers"]}
-    bars = [
+    return [
         Bar(name, bits, f"{bits / total['dims']:.4f} bits/dim", "a" if name == "nvae-codec" else "c")
         for name, bits in sizes.items()
     ]
-    return [_section("Beside other formats", "Whole files of the same pixels."), draw_bars(bars, "Rates of formats")]
 
 
 def _figure(row: dict[str, Any], shown: Shown) -> str:

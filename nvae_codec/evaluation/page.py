@@ -10,10 +10,11 @@ body { margin: 0 auto; max-width: 64rem; padding: 1.5rem 1rem 3rem; background: 
   font: 16px/1.5 system-ui, sans-serif }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .25rem } h2 { font-size: 1.15rem; margin: 2.25rem 0 .25rem }
 p { margin: .25rem 0 .75rem; color: var(--soft); max-width: 46rem }
-.sums { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 1rem; margin: 1.25rem 0 }
+.sums { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.75rem, 1fr)); gap: 1rem; margin: 1.25rem 0 }
 .sums div { border-top: 2px solid var(--line); padding-top: .4rem; color: var(--soft); font-size: .875rem }
 .sums b { display: block; font-size: 1.5rem; line-height: 1.2; color: var(--ink); font-variant-numeric: tabular-nums }
-svg { width: 100%; max-width: 44rem; height: auto; display: block; font-size: 13px }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 0 2rem }
+svg { width: 100%; max-width: 32rem; height: auto; display: block; font-size: 12px }
 svg text { fill: var(--ink) } svg .l { text-anchor: end } svg .m { text-anchor: middle }
 svg .a { fill: var(--a) } svg .b { fill: var(--b) } svg .c { fill: var(--c) } svg .dot { fill-opacity: .6 }
 svg .axis { stroke: var(--soft) } svg .grid { stroke: var(--line) }
@@ -27,7 +28,8 @@ figure { margin: 0; break-inside: avoid } figure div { display: flex; gap: 2px }
 figure img { width: calc(50% - 1px); height: auto; min-width: 0; object-fit: contain }
 img.tiny { image-rendering: pixelated }
 figcaption { font-size: .75rem; color: var(--soft); overflow-wrap: anywhere }
-@media print { body { max-width: none; font-size: 11pt } h2 { break-after: avoid } svg, tr { break-inside: avoid }
+@media print { body { max-width: none; font-size: 11pt } h2 { break-after: avoid } tr { break-inside: avoid }
+  .charts section { break-inside: avoid } .charts { grid-template-columns: 1fr 1fr }
   :root { --ink: #000; --paper: #fff; --soft: #444; --line: #bbb; --a: #2166ac; --b: #b35806; --c: #777 }
   img { print-color-adjust: exact } }
 """

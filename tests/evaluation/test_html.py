@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -61,8 +63,9 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def evaluate(count: int) -> tuple[dict[str, Any], str]:
-    evaluator, side = Evaluator(ModelCodec(frozen_model()), samples=1), thumbnail_side(count)
+def evaluate(count: int, times: int = 1) -> tuple[dict[str, Any], str]:
+    """The evaluation of ``count`` pictures, each so many times, and its page."""
+    evaluator, side = Evaluator(ModelCodec(frozen_model()), samples=1), thumbnail_side(count * times)
     rows, shown = [], []
     for index in range(count):
         pixels = make_picture(24, 32, index)
@@ -70,8 +73,8 @@ def evaluate(count: int) -> tuple[dict[str, Any], str]:
         row["peers"] = peer_bits(pixels)
         rows.append(row)
         shown.append(Shown.of(pixels, heat, side))
-    result = evaluator.describe(rows, None)
-    return result, write_report(result, shown, side)
+    result = evaluator.describe(rows * times, None)
+    return result, write_report(result, shown * times, side)
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -140,16 +143,39 @@ def test_charts_of_little_and_of_negative_numbers() -> None:
     assert [nice_step(x) for x in (0.03, 0.8, 1, 7)] == pytest.approx([0.05, 1, 1, 10])
 
 
-def test_it_opens_in_chromium(tmp_path: Path) -> None:
+LOOK = """<script>
+addEventListener('load', () => {
+  const cut = [...document.querySelectorAll('svg text:not([transform])')].filter((text) => {
+    const box = text.getBBox(), width = text.ownerSVGElement.viewBox.baseVal.width;
+    return box.x < 0 || box.x + box.width > width;
+  });
+  document.body.dataset.seen = JSON.stringify({
+    undrawn: [...document.images].filter((image) => !image.complete || !image.naturalWidth).length,
+    cut: cut.map((text) => text.textContent),
+    wider: Math.max(0, document.documentElement.scrollWidth - innerWidth),
+  });
+});
+</script>"""
+
+
+@pytest.mark.parametrize("count", [1, 24, 1000])
+def test_it_opens_in_chromium(tmp_path: Path, count: int) -> None:
+    """On a narrow window: no error, every picture drawn, no text cut off, nothing wider than the window."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     browser = next((path for name in names if (path := shutil.which(name))), None)
     if browser is None:
         pytest.skip("Chromium is not installed")
-    result, text = evaluate(2)
+    result, text = evaluate(min(2, count), times=max(1, count // 2))
     page = tmp_path / "report.html"
-    page.write_text(text, encoding="utf-8")
-    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
-    done = subprocess.run([*words, page.as_uri()], capture_output=True, text=True, timeout=60, check=True)
+    page.write_text(text.replace("</body>", LOOK + "</body>"), encoding="utf-8")
+    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=500,800"]
+    words += [f"--user-data-dir={tmp_path}", "--dump-dom", page.as_uri()]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
     assert "CONSOLE" not in done.stderr
-    assert f"{result['total']['bpd_file']:.4f}" in done.stdout
-    assert done.stdout.count("<button>") == len(Page(text).all("th"))
+    seen = re.search('data-seen="([^"]*)"', done.stdout)
+    assert seen
+    assert json.loads(unescape(seen[1])) == {"undrawn": 0, "cut": [], "wider": 0}
+    shown = Page(done.stdout)
+    assert shown.keys["bpd_file"] == f"{result['total']['bpd_file']:.4f}"
+    assert len(shown.all("img")) == 2 * len(result["images"])
+    assert len(shown.all("button")) == len(Page(text).all("th"))
