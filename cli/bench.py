@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import how_to_evaluate
+from .options import ModelName, how_to_evaluate
 from .report import print_error
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command("bench")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
-@click.option("--model", default="photo", show_default=True, metavar="NAME|PATH", help="Model to compress with.")
+@click.option("--model", type=ModelName(), default="photo", show_default=True, help="Model to compress with.")
 @click.option(
     "--codec", "only", multiple=True, metavar="NAME", help="Only this one, as the table calls it; repeatable."
 )

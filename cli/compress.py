@@ -7,16 +7,22 @@ from pathlib import Path
 import click
 
 from .files import Job, check_target, plan_jobs, read_source, write_target
-from .options import how_to_evaluate, how_to_report, how_to_write
+from .options import ANY_PATH, ModelName, how_to_evaluate, how_to_report, how_to_write
 from .report import run_jobs
 
 SUFFIX = ".nvae"
 
 
 @click.command("compress")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "output", metavar="OUT", help="File or folder to write to, - for stdout.  [default: beside INPUT]")
-@click.option("--model", metavar="NAME|PATH", help="Model to compress with.  [default: photo]")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=ANY_PATH)
+@click.option(
+    "-o",
+    "output",
+    type=ANY_PATH,
+    metavar="OUT",
+    help="File or folder to write to, - for stdout.  [default: beside INPUT]",
+)
+@click.option("--model", type=ModelName(), help="Model to compress with.  [default: photo]")
 @click.option(
     "--method",
     type=click.Choice(["auto", "model", "webp", "stored"]),

@@ -7,15 +7,21 @@ from pathlib import Path
 import click
 
 from .files import Job, check_target, plan_jobs, read_source, write_target
-from .options import how_to_evaluate, how_to_report, how_to_write
+from .options import ANY_PATH, ModelName, how_to_evaluate, how_to_report, how_to_write
 from .report import run_jobs
 from .unpack import unpack_to_folder
 
 
 @click.command("decompress")
-@click.argument("inputs", nargs=-1, required=True, metavar="FILE...")
-@click.option("-o", "output", metavar="OUT", help="File or folder to write to, - for stdout.  [default: beside FILE]")
-@click.option("--model", metavar="NAME|PATH", help="A model that is not installed, if FILE was made by it.")
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE...", type=ANY_PATH)
+@click.option(
+    "-o",
+    "output",
+    type=ANY_PATH,
+    metavar="OUT",
+    help="File or folder to write to, - for stdout.  [default: beside FILE]",
+)
+@click.option("--model", type=ModelName(), help="A model that is not installed, if FILE was made by it.")
 @how_to_evaluate
 @how_to_write
 @how_to_report

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import how_to_evaluate, how_to_report
+from .options import ModelName, how_to_evaluate, how_to_report
 from .report import explain, print_error
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ LARGEST_TABLE = 60
 
 @click.command("evaluate")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
-@click.option("--model", default="photo", show_default=True, metavar="NAME|PATH", help="Model to evaluate.")
+@click.option("--model", type=ModelName(), default="photo", show_default=True, help="Model to evaluate.")
 @click.option(
     "--run",
     type=click.Path(exists=True, path_type=Path),

@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from .files import Job, find_files, read_source
+from .options import ANY_PATH
 from .report import run_jobs
 
 
 @click.command("info")
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", type=ANY_PATH)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def info_command(file: str, as_json: bool) -> int:
     """Say what is in an .nvae file, without decoding it.

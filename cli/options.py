@@ -6,8 +6,25 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 Command = Callable[..., Any]
+
+ANY_PATH = click.Path(allow_dash=True)
+"""A file, a folder or -; the jobs that come of it say what is wrong with it. Shells complete it as a path."""
+
+
+class ModelName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A model by name, path or hf://ORG/NAME. Shells complete it to the names that are here, or as a path."""
+
+    name = "name|path"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The models whose names begin so, and any path."""
+        from nvae_codec.model_library import installed_models, more_models
+
+        names = [info.name for info in (*installed_models(), *more_models()) if info.name.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file"), *(CompletionItem(name) for name in names)]
 
 
 def how_to_evaluate(command: Command) -> Command:

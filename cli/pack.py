@@ -11,7 +11,7 @@ import click
 from nvae_codec.errors import NvaeCodecError
 
 from .files import open_beside
-from .options import how_many_workers, how_to_evaluate, how_to_report
+from .options import ModelName, how_many_workers, how_to_evaluate, how_to_report
 from .report import explain, print_error, print_line, show_progress
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class SegmentSize(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     help="Pictures that decode together: more take fewer bits, fewer are read sooner.  [default: 256, or 4 megapixels]",
 )
 @click.option("--append", is_flag=True, help="Add to FILE. If that is interrupted, FILE stays as it was.")
-@click.option("--model", metavar="NAME|PATH", help="Model to code with.  [default: photo; with --append FILE's]")
+@click.option("--model", type=ModelName(), help="Model to code with.  [default: photo; with --append FILE's]")
 @click.option(
     "--method",
     type=click.Choice(["auto", "model", "webp", "stored"]),

@@ -12,7 +12,7 @@ import click
 from nvae_codec.errors import NvaeCodecError
 
 from .files import Job, open_beside, write_target
-from .options import how_many_workers, how_to_evaluate, how_to_report
+from .options import ModelName, how_many_workers, how_to_evaluate, how_to_report
 from .report import explain, print_error, print_line, show_progress
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     help="Where to; an .npz takes pictures of one size, as images.  [default: FILE without .nvae]",
 )
 @click.option("--only", multiple=True, metavar="NAME", help="Only this picture; repeatable.")
-@click.option("--model", metavar="NAME|PATH", help="A model that is not installed, if FILE was made by it.")
+@click.option("--model", type=ModelName(), help="A model that is not installed, if FILE was made by it.")
 @how_to_evaluate
 @how_many_workers
 @click.option("-f", "--force", is_flag=True, help="Overwrite.")
