@@ -1,0 +1,72 @@
+"""The documentation builds without a warning, and what it shows runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nvae_codec.cli.main import main
+from PIL import Image
+
+from tests.models import make_picture, save_pictures
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="the site's tools are not installed: the extra docs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (built.returncode, built.stdout.strip(), built.stderr.strip()) == (0, "", "")
+    commands = (tmp_path / "commands" / "index.html").read_text(encoding="utf-8")
+    assert "--only" in commands
+    assert "Raises DamagedFileError" in (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with photo.png and pictures/, which is the working directory."""
+    Image.fromarray(make_picture(64, 96)).save(tmp_path / "photo.png")
+    save_pictures(tmp_path / "pictures", 4)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_lines(block: str) -> None:
+    """Run the nvae-codec commands of a block."""
+    for line in block.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["nvae-codec"]:
+            assert main(words[1:]) == 0, line
+
+
+def test_the_first_page_runs(desk: Path) -> None:
+    for block in blocks("index.md", "console"):
+        run_lines(block)
+    pixels = np.asarray(Image.open(desk / "photo.png"))
+    assert np.array_equal(np.asarray(Image.open(desk / "restored.png")), pixels)
+    for block in blocks("index.md", "python"):
+        exec(block, {})
+
+
+def test_the_training_guide_runs(desk: Path) -> None:
+    (recipe,) = blocks("training.md", "toml")
+    # as written but shorter: what is tested is that it works, not what it learns
+    (desk / "mine.toml").write_text(recipe.replace("steps = 200", "steps = 3"))
+    for block in blocks("training.md", "console"):
+        run_lines(block.replace("--steps 220", "--steps 4"))
+    assert np.array_equal(np.asarray(Image.open(desk / "restored.png")), np.asarray(Image.open(desk / "photo.png")))
