@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 
 LONGEST_NAME = 1024  # bytes of UTF-8
 
@@ -60,7 +59,8 @@ class Names:
 
 
 def _folders(name: str) -> list[str]:
-    return [str(folder) for folder in PurePosixPath(name).parents][:-1]
+    parts = name.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def next_name(name: str) -> str:

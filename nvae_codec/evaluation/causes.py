@@ -22,12 +22,14 @@ sums up to a gigabyte of files, without rounding: so the parts, added in any ord
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.coding.measured import Float64, MeasuredBatch, MeasuredCodec
+from nvae_codec.coding.tiles import Tile
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES
 from nvae_codec.container.header import split_parts
 from nvae_codec.evaluation.elbo import Costs, PictureElbo, exact_elbo, measure_costs
@@ -61,64 +63,118 @@ class Achieved:
     heat: NDArray[np.float32]
 
 
+@dataclass
+class Walked:
+    """What coding a picture put on the stack. bits: the causes up to frequency_rounding, and those after it as 0.
+
+    The rest as in Achieved, with (2, channels) of each group: KL and latents.
+    """
+
+    bits: dict[str, float]
+    heat: NDArray[np.float32]
+    kl: Float64
+    phases: Float64
+    channels: list[Float64]
+    tiles: int = 0
+    batches: int = 0
+
+    @property
+    def ideal(self) -> float:
+        """The ideal price of all its symbols, in bits."""
+        return sum(self.bits.values())
+
+    def achieved(self) -> Achieved:
+        """The same once all causes have their bits."""
+        active = [int((kl > ACTIVE_BITS * np.maximum(count, 1)).sum()) for kl, count in self.channels]
+        return Achieved(self.bits, self.kl.tolist(), self.phases.tolist(), active, self.tiles, self.batches, self.heat)
+
+
 def split_file(
     file: bytes, pixels: NDArray[np.uint8], codec: MeasuredCodec, exact: PictureElbo, *, seed: int, samples: int
 ) -> Achieved:
     """Split a file that ``codec`` has just made of the pixels, uint8 (H, W, 3). ``exact``: its bound, same seed."""
     parts = split_parts(file)
-    batches, model = codec.stack.batches, codec.model
-    tiles = [tile for batch in batches for tile in batch.tiles]
-    bound, real = [0.0, 0.0], [0.0, 0.0]  # of the first batch, of the others
-    ideal = 0.0
-    kl, phases = np.zeros(len(model.groups)), np.zeros(len(model.phases))
-    channels = [np.zeros((2, group.channels)) for group in model.groups]  # KL, latents
-    heat = np.zeros(pixels.shape[:2], np.float32)
-    for batch in batches:
-        later = int(not batch.first)
-        for tile in batch.tiles:
-            crop = pixels[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
-            bound[later] += exact.bits if len(tiles) == 1 else _bound(crop, codec, seed, samples)
-        costs = _real_costs(batch, codec)
-        back = sum(float(group.sum()) for group in costs.posterior) if later else 0.0
-        real[later] += sum(float(part.sum()) for part in (*costs.prior, *costs.pixels)) - back
-        _add_channels(channels, costs, codec, len(batch.tiles))
-        values = batch.pixel_bits(model.pixel_bits)
-        latents = [
-            price - returned
-            for price, returned in zip(
-                batch.prior_bits(model.latent_bits), batch.posterior_bits(model.latent_bits), strict=True
-            )
-        ]
-        kl += [float(group.sum()) for group in latents]
-        phases += [float(phase.sum()) for phase in values]
-        ideal += sum(float(part.sum()) for part in (*values, *latents))
-        _paint(heat, batch, codec, values, latents)
+    walked = split_walks([pixels], codec, [exact], seed=seed, samples=samples)[0]
     checksums = 8 + FILE_CHECKSUM_BYTES + (FILE_CHECKSUM_BYTES if parts.metadata else 0)
     metadata = max(0, len(parts.metadata) - FILE_CHECKSUM_BYTES)
-    edges = [_on_grid(value) for value in bound]
-    own = [_on_grid(value) for value in real]
-    bits = {
-        "exact_elbo": _on_grid(exact.bits),
-        "tile_edges": sum(edges) - _on_grid(exact.bits),
-        "start_up": own[0] - edges[0],
-        "latent_rounding": own[1] - edges[1],
-        "frequency_rounding": _on_grid(ideal) - sum(own),
-        "stack": codec.stack.bits - _on_grid(ideal),
+    walked.bits |= {
+        "stack": codec.stack.bits - walked.ideal,
         "padding": 8.0 * len(parts.payload) - codec.stack.bits,
         "header": 8.0 * (len(file) - len(parts.payload) - metadata - checksums),
         "metadata": 8.0 * metadata,
         "checksums": 8.0 * checksums,
     }
-    active = [int((kl > ACTIVE_BITS * np.maximum(count, 1)).sum()) for kl, count in channels]
-    return Achieved(bits, kl.tolist(), phases.tolist(), active, len(tiles), len(batches), heat)
+    return walked.achieved()
 
 
-def _on_grid(bits: float) -> float:
+def split_walks(
+    pictures: Sequence[NDArray[np.uint8]],
+    codec: MeasuredCodec,
+    exact: Sequence[PictureElbo],
+    *,
+    seed: int,
+    samples: int,
+) -> list[Walked]:
+    """Split what ``codec`` has just put on its stack for the pictures of a segment; ``exact``: their bounds."""
+    model = codec.model
+    walks = [
+        Walked(
+            dict.fromkeys(CAUSES, 0.0) | {"exact_elbo": on_grid(bound.bits)},
+            np.zeros(pixels.shape[:2], np.float32),
+            np.zeros(len(model.groups)),
+            np.zeros(len(model.phases)),
+            [np.zeros((2, group.channels)) for group in model.groups],
+        )
+        for pixels, bound in zip(pictures, exact, strict=True)
+    ]
+    for batch in codec.stack.batches:
+        for tile in batch.tiles:
+            walks[tile.picture].tiles += 1
+    for batch in codec.stack.batches:
+        count = len(batch.tiles)
+        costs = _real_costs(batch, codec)
+        back = [0 * group for group in costs.posterior] if batch.first else costs.posterior
+        own = _by_tile([*costs.prior, *costs.pixels], count) - _by_tile(back, count)
+        values = [_each_tile(phase, count) for phase in batch.pixel_bits(model.pixel_bits)]
+        paid, returned = batch.prior_bits(model.latent_bits), batch.posterior_bits(model.latent_bits)
+        latents = [_each_tile(price - got, count) for price, got in zip(paid, returned, strict=True)]
+        for picture in {tile.picture for tile in batch.tiles}:
+            walks[picture].batches += 1
+        for at, tile in enumerate(batch.tiles):
+            walk = walks[tile.picture]
+            bound = walk.bits["exact_elbo"]
+            if walk.tiles > 1:
+                crop = pictures[tile.picture][tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
+                bound = on_grid(exact_elbo(crop, codec, seed=seed, samples=samples).bits)
+                walk.bits["tile_edges"] += bound
+            real, kl, phases = on_grid(float(own[at])), [x[at].sum() for x in latents], [x[at].sum() for x in values]
+            walk.bits["start_up" if batch.first else "latent_rounding"] += real - bound
+            walk.bits["frequency_rounding"] += on_grid(float(sum(kl) + sum(phases))) - real
+            walk.kl += kl
+            walk.phases += phases
+            _paint(walk.heat, tile, batch, codec, [x[at] for x in values], [x[at] for x in latents])
+        _add_channels(walks, batch, costs, codec)
+    for walk in walks:
+        if walk.tiles > 1:
+            walk.bits["tile_edges"] -= walk.bits["exact_elbo"]
+    return walks
+
+
+def on_grid(bits: float) -> float:
+    """The nearest multiple of 2^-20."""
     return round(bits * 2**20) / 2**20
 
 
-def _bound(crop: NDArray[np.uint8], codec: MeasuredCodec, seed: int, samples: int) -> float:
-    return exact_elbo(crop, codec, seed=seed, samples=samples).bits
+def _each_tile(bits: Float64, count: int) -> Float64:
+    """Bits (C, n) or (n,) with the tiles first: (count, C or 1, values of a tile)."""
+    rows = len(bits) if bits.ndim == 2 else 1
+    return bits.reshape(rows, count, bits.shape[-1] // count).swapaxes(0, 1)
+
+
+def _by_tile(parts: Sequence[Float64], count: int) -> Float64:
+    """The sums of each tile over all parts, (count,)."""
+    total: Float64 = np.sum([_each_tile(part, count).sum((1, 2)) for part in parts], axis=0)
+    return total
 
 
 def _real_costs(batch: MeasuredBatch, codec: MeasuredCodec) -> Costs:
@@ -128,28 +184,33 @@ def _real_costs(batch: MeasuredBatch, codec: MeasuredCodec) -> Costs:
         return measure_costs(codec.repeat(batch), lambda index, _: symbols[index])
 
 
-def _add_channels(channels: list[Float64], costs: Costs, codec: MeasuredCodec, tiles: int) -> None:
-    for total, group, prior, posterior in zip(channels, codec.model.groups, costs.prior, costs.posterior, strict=True):
+def _add_channels(walks: Sequence[Walked], batch: MeasuredBatch, costs: Costs, codec: MeasuredCodec) -> None:
+    for index, group in enumerate(codec.model.groups):
         kept = list(group.kept)
         if kept:
-            each = (prior - posterior).reshape(tiles, len(kept), -1)
-            total[0, kept] += each.sum((0, 2))
-            total[1, kept] += each.shape[0] * each.shape[2]
+            each = (costs.prior[index] - costs.posterior[index]).reshape(len(batch.tiles), len(kept), -1)
+            for tile, bits in zip(batch.tiles, each, strict=True):
+                total = walks[tile.picture].channels[index]
+                total[0, kept] += bits.sum(1)
+                total[1, kept] += bits.shape[1]
 
 
 def _paint(
-    heat: NDArray[np.float32], batch: MeasuredBatch, codec: MeasuredCodec, values: list[Float64], latents: list[Float64]
+    heat: NDArray[np.float32],
+    tile: Tile,
+    batch: MeasuredBatch,
+    codec: MeasuredCodec,
+    values: list[Float64],
+    latents: list[Float64],
 ) -> None:
-    """Add a batch's bits at the pixels that they are for; a latent's spread evenly over its cell."""
-    count, (height, width) = len(batch.tiles), batch.canvas.size
-    area = np.zeros((count, height, width))
+    """Add a tile's bits at the pixels that they are for; a latent's spread evenly over its cell."""
+    area = np.zeros(batch.canvas.size)
     for phase, bits in zip(codec.model.phases, values, strict=True):
-        plane = area[:, phase.plane.row :: phase.plane.stride, phase.plane.column :: phase.plane.stride]
-        plane += bits.sum(0).reshape(plane.shape)
+        plane = area[phase.plane.row :: phase.plane.stride, phase.plane.column :: phase.plane.stride]
+        plane += bits.reshape(len(bits), *plane.shape).sum(0)
     rows, columns = batch.canvas.pixels.shape[2:]
     for group, bits in zip(codec.model.groups, latents, strict=True):
-        cells = bits.reshape(count, len(group.kept), rows // group.stride, columns // group.stride).sum(1)
-        spread = cells.repeat(group.stride, 1).repeat(group.stride, 2) / group.stride**2
-        area += spread[:, :height, :width]
-    for tile, part in zip(batch.tiles, area, strict=True):
-        heat[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = part
+        cells = bits.reshape(len(group.kept), rows // group.stride, columns // group.stride).sum(0)
+        spread = cells.repeat(group.stride, 0).repeat(group.stride, 1) / group.stride**2
+        area += spread[: tile.height, : tile.width]
+    heat[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = area

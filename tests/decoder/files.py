@@ -47,7 +47,7 @@ class Bytes:
 
 def xxh3(data: bytes, count: int = 8) -> bytes:
     whole: int = xxhash.xxh3_64_intdigest(data)
-    return (whole % 2 ** (8 * count)).to_bytes(count, "little")
+    return (whole & (1 << 8 * count) - 1).to_bytes(count, "little")
 
 
 def content_checksum(pixels: Pixels, colour: int) -> bytes:
