@@ -162,18 +162,25 @@ def write_target(job: Job, data: bytes, *, force: bool) -> None:
 def open_beside(target: Path) -> Iterator[BinaryIO]:
     """A file that takes the target's place once it is written, and vanishes where that fails.
 
-    Raises NvaeCodecError, which names the target.
+    Killed at any moment, or with the power gone, the target is the old file, the new one or none, never a part; what
+    is left then is a hidden .part beside it. Raises NvaeCodecError, which names the target.
     """
     part = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with part.open("xb") as file:
-            yield file
-        part.replace(target)
-    except OSError as error:  # its words are of the temporary file, the message's of the source
-        part.unlink(missing_ok=True)
+        file = part.open("xb")
+    except OSError as error:  # its words are of the temporary file, the message's of the target
         raise _cannot_write(target, error) from error
-    except BaseException:
-        part.unlink(missing_ok=True)
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # before the name: else a disk may know the name first, and lose the bytes
+        part.replace(target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError):
+            raise _cannot_write(target, error) from error
         raise
 
 

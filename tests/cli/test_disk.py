@@ -1,0 +1,139 @@
+"""Full disks, folders that take no files, inputs that are gone, many processes: one line each, never half a file."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nvae_codec.errors import NvaeCodecError
+from tests.cli.conftest import Run
+
+files = importlib.import_module("nvae_codec.cli.files")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three pictures of 14 kB."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(3):
+        pixels = np.random.default_rng(seed).integers(0, 256, (60, 80, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{seed}.png")
+    return folder
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes: what a full disk is, for those who write."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(("command", "how"), [("compress", "-f"), ("pack", "-f"), ("pack", "--append")])
+def test_a_full_disk_leaves_what_was_there(run: Run, pictures: Path, command: str, how: str) -> None:
+    target = pictures / "some.nvae"
+    first, second, third = (pictures / f"{index}.png" for index in range(3))
+    assert run(command, first, "-o", target, "--method", "stored").code == 0
+    before = {path.name: path.read_bytes() for path in pictures.iterdir()}
+    with largest_file(10_000):
+        inputs = (second,) if command == "compress" else (second, third)
+        result = run(command, *inputs, "-o", target, "--method", "stored", how)
+    assert result.code == 1
+    named = f"{second}: {target}" if command == "compress" else str(target)
+    assert result.error_lines == [f"nvae-codec: {named} cannot be written: File too large"]
+    assert {path.name: path.read_bytes() for path in pictures.iterdir()} == before
+
+
+def test_a_full_disk_is_named_for_each_picture(run: Run, pictures: Path, tmp_path: Path) -> None:
+    with largest_file(10_000):
+        result = run("compress", pictures, "-o", tmp_path / "out", "--method", "stored")
+    assert [line.rsplit(": ", 1)[1] for line in result.error_lines] == ["File too large"] * 3
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("command", ["compress", "info"])
+def test_a_stdout_that_takes_nothing(pictures: Path, run: Run, command: str) -> None:
+    source = pictures / "0.png"
+    if command == "info":
+        run("compress", source, "--method", "stored")
+        source = source.with_suffix(".nvae")
+    more = ["-o", "-", "--method", "stored"] if command == "compress" else []
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "nvae_codec", command, str(source), *more],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.stderr.decode() == f"nvae-codec: {source}: No space left on device\n"
+    assert done.returncode != 0
+
+
+def test_a_folder_that_takes_no_files(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(0o500)
+    tmp_path.chmod(0o700)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)  # permissions do not bind root
+    try:
+        with (
+            pytest.raises(NvaeCodecError, match=r"x\.nvae cannot be written: Permission denied$"),
+            files.open_beside(folder / "x.nvae"),
+        ):
+            pass
+    finally:
+        if root:
+            os.seteuid(0)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_target_within_a_file(pictures: Path) -> None:
+    with (
+        pytest.raises(NvaeCodecError, match=r"x\.nvae cannot be written: Not a directory$"),
+        files.open_beside(pictures / "0.png" / "x.nvae"),
+    ):
+        pass
+
+
+def test_inputs_that_are_gone_are_named_and_the_rest_done(
+    run: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, gone = Path.read_bytes, pictures / "1.png"
+
+    def vanish(path: Path) -> bytes:
+        gone.unlink(missing_ok=True)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", vanish)
+    result = run("compress", pictures, "-o", tmp_path / "out", "--method", "stored")
+    assert (result.code, result.error_lines) == (1, [f"nvae-codec: {gone}: No such file or directory"])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.nvae", "2.nvae"]
+    gone.write_bytes(read(pictures / "0.png"))
+    packed = run("pack", pictures, "-o", tmp_path / "some.nvae", "--method", "stored")
+    assert (packed.code, packed.error_lines) == (1, ["nvae-codec: 1.png: No such file or directory"])
+
+
+def test_ten_processes_on_one_folder(run: Run, pictures: Path, tmp_path: Path) -> None:
+    assert run("compress", pictures, "-o", tmp_path / "alone", "--method", "stored").code == 0
+    command: list[str | Path] = [sys.executable, "-m", "nvae_codec", "compress", pictures, "-o", tmp_path / "out"]
+    processes = [subprocess.Popen([*command, "--method", "stored", "-f"], stderr=subprocess.PIPE) for _ in range(10)]
+    assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * 10
+    alone, out = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("alone", "out"))
+    assert out == alone
