@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from nvae_codec.exact.freeze import Frozen
     from nvae_codec.network.nvae import Nvae
+    from nvae_codec.recipe import Recipe
+
+Item = TypeVar("Item")
 
 
 @click.command("freeze")
@@ -19,16 +26,16 @@ if TYPE_CHECKING:
     "--calibrate",
     required=True,
     type=click.Path(exists=True, path_type=Path),
-    metavar="FOLDER",
-    help="Images that show the range of every value; training images will do.",
+    metavar="PATH",
+    help="A folder of images, or an .npz file of them, that show the range of every value; training images will do.",
 )
 @click.option(
     "--valid",
     type=click.Path(exists=True, path_type=Path),
-    metavar="FOLDER",
-    help="Held-out images for the report.  [default: those of --calibrate]",
+    metavar="PATH",
+    help="Held-out images for the report, of at most 200 crops.  [default: those of --calibrate]",
 )
-@click.option("--images", type=click.IntRange(1), default=32, show_default=True, help="Of each folder, at most.")
+@click.option("--images", type=click.IntRange(1), default=32, show_default=True, help="Of each, at most.")
 @click.option(
     "--crop", type=click.IntRange(16), default=256, show_default=True, metavar="N", help="Side of their crops."
 )
@@ -59,7 +66,6 @@ def freeze_command(
     from nvae_codec.exact.model_file import save_model
     from nvae_codec.recipe import format_recipe
     from nvae_codec.training.checkpoint import load_average
-    from nvae_codec.training.data import held_out_crops, list_images
 
     if output.exists() and not force:
         raise NvaeCodecError(f"{output}: exists already; -f overwrites it")
@@ -67,9 +73,9 @@ def freeze_command(
     if name is not None:
         recipe = dataclasses.replace(recipe, name=name)
         network.recipe = recipe
-    crops = held_out_crops(spread(list_images(calibrate), images), crop, recipe.stride)
+    crops = read_crops(calibrate, recipe, images, crop)
     frozen = freeze(network, [torch.from_numpy(crops[at : at + 4]) for at in range(0, len(crops), 4)])
-    held_out = held_out_crops(spread(list_images(valid or calibrate), images), crop, recipe.stride)
+    held_out = show_network(read_crops(valid or calibrate, recipe, min(images, MOST_MEASURED), crop), recipe)
     report = {"steps": done["step"], "seconds": done["seconds"], **describe(frozen, network, held_out)}
     save_model(frozen.model, output, format_recipe(recipe), report)
     if report_file is not None:
@@ -77,20 +83,44 @@ def freeze_command(
     print_report(report)
 
 
-def spread(files: list[Path], count: int) -> list[Path]:
-    """At most ``count`` files, evenly from all."""
-    return files[:: max(1, -(-len(files) // count))]
+MOST_MEASURED = 200
+"""Crops of which the report has the bounds."""
+
+
+def read_crops(path: Path, recipe: Recipe, count: int, side: int) -> NDArray[np.uint8]:
+    """The middles of at most ``count`` pictures of a file or folder, uint8 (N, C, side, side)."""
+    from nvae_codec.training.data import held_out_crops
+    from nvae_codec.training.sources import open_source
+
+    pictures = spread(open_source(path, recipe.image.channels), count)
+    return held_out_crops(pictures, side, recipe.stride, recipe.image.padding)
+
+
+def show_network(crops: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.uint8]:
+    """The values that the network sees of crops from 0 to 255: 0 and 1, or fewer bits; draws are of PCG64(0)."""
+    import numpy as np
+
+    if recipe.image.binarization == "dynamic":
+        return (np.random.Generator(np.random.PCG64(0)).random(crops.shape) < crops / 255).astype(np.uint8)
+    if recipe.image.binarization == "static":
+        return (crops >= 128).astype(np.uint8)
+    return crops >> (8 - recipe.image.bits)
+
+
+def spread(items: Sequence[Item], count: int) -> Sequence[Item]:
+    """At most ``count`` of the items, evenly from all."""
+    return items[:: max(1, -(-len(items) // count))]
 
 
 def describe(frozen: Frozen, network: Nvae, crops: Any) -> dict[str, Any]:
-    """Float and exact ELBO on held-out crops (N, 3, H, W), latents kept, layers in float64."""
+    """Float and exact ELBO on held-out crops (N, C, H, W), latents kept, layers in float64."""
     import numpy as np
 
     from nvae_codec.evaluation import exact_elbo, float_elbo
 
     exact, real = [], []
     for crop in crops:
-        pixels = np.ascontiguousarray(crop.transpose(1, 2, 0))
+        pixels = np.ascontiguousarray(crop.transpose(1, 2, 0) if len(crop) > 1 else crop[0])
         exact.append(exact_elbo(pixels, frozen.model).bits_per_dim)
         real.append(float_elbo(pixels, network).bits_per_dim)
     groups = [{"stride": g.stride, "channels": g.channels, "kept": list(g.kept)} for g in frozen.model.groups]

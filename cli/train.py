@@ -16,15 +16,16 @@ from nvae_codec.errors import NvaeCodecError
 @click.option(
     "--data",
     required=True,
-    type=click.Path(exists=True, path_type=Path),
-    metavar="FOLDER",
-    help="Images of any size to train on.",
+    multiple=True,
+    metavar="SOURCE",
+    help="What to train on: a folder of images, .npz, .nvae, or idx file, or mnist, cifar10, celeba, imagefolder:PATH. "
+    "May be given more than once.",
 )
 @click.option(
     "--valid",
-    type=click.Path(exists=True, path_type=Path),
-    metavar="FOLDER",
-    help="Images to measure on.  [default: every 20th of --data, which is then not trained on]",
+    multiple=True,
+    metavar="SOURCE",
+    help="What to measure on.  [default: every 20th picture of --data, which is then not trained on]",
 )
 @click.option(
     "--out",
@@ -57,8 +58,8 @@ from nvae_codec.errors import NvaeCodecError
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the data, train nothing.")
 def train_command(
     recipe: Path,
-    data: Path,
-    valid: Path | None,
+    data: tuple[str, ...],
+    valid: tuple[str, ...],
     run: Path,
     resume: bool,
     steps: int | None,
@@ -75,8 +76,9 @@ def train_command(
     import torch
 
     from nvae_codec.recipe import format_recipe, read_recipe
-    from nvae_codec.training.data import ImageFolder, held_out_crops, list_images
+    from nvae_codec.training.data import Crops, held_out_crops
     from nvae_codec.training.loop import Options, Trainer, train
+    from nvae_codec.training.sources import open_source
 
     described = read_recipe(recipe)
     if steps is not None:
@@ -85,17 +87,18 @@ def train_command(
         torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    files = list_images(data)
-    if valid is not None:
-        held_out_files = list_images(valid)
-    elif len(files) > 1:
-        held_out_files, files = files[::20], [file for index, file in enumerate(files) if index % 20]
+    channels = described.image.channels
+    pictures = [load for source in data for load in open_source(source, channels)]
+    if valid:
+        held_out_pictures = [load for source in valid for load in open_source(source, channels)]
+    elif len(pictures) > 1:
+        held_out_pictures, pictures = pictures[::20], [load for at, load in enumerate(pictures) if at % 20]
     else:
-        raise NvaeCodecError(f"{data}: one image cannot be both trained on and held out; give --valid")
-    held_out = held_out_crops(held_out_files, valid_crop, described.stride)
-    folder = ImageFolder(files, described.training.crop)
+        raise NvaeCodecError(f"{data[0]}: one image cannot be both trained on and held out; give --valid")
+    held_out = held_out_crops(held_out_pictures, valid_crop, described.stride, described.image.padding)
+    crops = Crops(pictures, described.training)
     click.echo(
-        f"data: {len(folder.files)} images, {folder.total_pixels / 1e6:.1f} megapixels; "
+        f"data: {len(crops.loaders)} images, {crops.total_pixels / 1e6:.1f} megapixels; "
         f"held out: {held_out.shape[0]} crops of {held_out.shape[2]} pixels; {device}",
         err=True,
     )
@@ -110,7 +113,7 @@ def train_command(
     click.echo(
         f"model: {described.name}, {count:,} parameters; step {trainer.step} of {described.training.steps}", err=True
     )
-    train(trainer, folder, held_out, print_line)
+    train(trainer, crops, held_out, print_line)
 
 
 def print_line(line: dict[str, Any]) -> None:

@@ -246,7 +246,15 @@ class TrainingRecipe:
     epoch_steps: int = explained(
         0, "steps of an epoch, at whose end alone the rate falls, as official; 0: at each step"
     )
+    mirror_share: float = explained(0.5, "share of the crops that are mirrored, left to right")
     transpose_share: float = explained(0.25, "share of the crops with rows and columns exchanged")
+    downsample: list[int] = explained(
+        [1], "times that pictures are shrunk before they are cropped, one of these at random: 1 to 32 each"
+    )
+    shift: float = explained(0.0, "standard deviation of a crop's random shift in pixels; zeros come in")
+    rotate: float = explained(0.0, "that of its rotation in degrees")
+    scale: float = explained(0.0, "that of the logarithm of its scale, along each axis")
+    shear: float = explained(0.0, "that of its shear")
     seed: int = explained(0, "seed of weights, crops and noise")
 
     def check(self) -> None:
@@ -271,7 +279,13 @@ class TrainingRecipe:
         require(self.loss_unit in ("bits", "nats"), self, "loss_unit")
         require(self.epoch_steps >= 0, self, "epoch_steps")
         require(0 <= self.hierarchy_first_share < 1, self, "hierarchy_first_share")
+        require(0 <= self.mirror_share <= 1, self, "mirror_share")
         require(0 <= self.transpose_share <= 1, self, "transpose_share")
+        require(1 <= len(self.downsample) <= 32 and all(1 <= n <= 32 for n in self.downsample), self, "downsample")
+        require(0 <= self.shift <= 64, self, "shift")
+        require(0 <= self.rotate <= 180, self, "rotate")
+        require(0 <= self.scale <= 1, self, "scale")
+        require(0 <= self.shear <= 1, self, "shear")
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from nvae_codec.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from nvae_codec.training.data import ImageFolder
+from nvae_codec.training.data import Crops
 from nvae_codec.training.objective import BitsPerDim, balance_weights, kl_weight, learning_rate, weigh
 from nvae_codec.training.regularization import SpectralNorms, scale_total, spectral_weight
 
@@ -92,12 +92,12 @@ class Trainer:
             elbo: Elbo = self.network(pixels, base_only=base_only)
         return elbo
 
-    def take_step(self, data: ImageFolder) -> BitsPerDim:
+    def take_step(self, data: Crops) -> BitsPerDim:
         """One step of the optimizer; a step without a finite gradient is skipped and counted."""
         training = self.recipe.training
         progress = self.step / training.steps
         rng = np.random.default_rng([training.seed, self.step])
-        crops = data.draw(training.batch, training.transpose_share, rng)
+        crops = data.draw(training.batch, rng)
         pixels = torch.from_numpy(crops).to(self.device)
         torch.manual_seed(int(rng.integers(2**62)))
         for group in self.optimizer.param_groups:
@@ -163,7 +163,7 @@ def make_optimizer(recipe: Recipe, network: Nvae) -> torch.optim.Optimizer:
 
 @torch.inference_mode()
 def measure(network: Nvae, crops: NDArray[np.uint8], batch: int = 4, seed: int = 0) -> dict[str, Any]:
-    """Bits/dim of held-out crops (N, 3, H, W) under a network, by part, and the share of latent channels in use."""
+    """Bits/dim of held-out crops (N, C, H, W) under a network, by part, and the share of latent channels in use."""
     device = next(network.parameters()).device
     torch.manual_seed(seed)
     network.eval()
@@ -180,7 +180,7 @@ def measure(network: Nvae, crops: NDArray[np.uint8], batch: int = 4, seed: int =
     assert pixels is not None
     assert kl is not None
     # a channel counts as active when it spends a hundredth of a nat at each of its places
-    places = [crops.size / 3 / recipe_stride**2 for recipe_stride in latent_strides(network.recipe)]
+    places = [crops.size / crops.shape[1] / recipe_stride**2 for recipe_stride in latent_strides(network.recipe)]
     active = [float((c / n > 0.01).float().mean()) for c, n in zip(channels, places, strict=True)]
     return {
         "bits_per_dim": round(float(pixels.sum() + kl.sum()), 5),
@@ -206,9 +206,7 @@ def mean_of_steps(sums: list[tuple[float, NDArray[np.float64]]]) -> dict[str, An
     return {"train_bits_per_dim": round(total, 5), "train_kl": [round(float(v), 5) for v in kl]}
 
 
-def train(
-    trainer: Trainer, data: ImageFolder, held_out: NDArray[np.uint8], report: Callable[[dict[str, Any]], None]
-) -> None:
+def train(trainer: Trainer, data: Crops, held_out: NDArray[np.uint8], report: Callable[[dict[str, Any]], None]) -> None:
     """Run to the recipe's last step, the time budget, or SIGTERM; report and save on the way and at the end."""
     options, recipe = trainer.options, trainer.recipe
     trainer.run.mkdir(parents=True, exist_ok=True)

@@ -12,8 +12,9 @@ from PIL import Image
 from nvae_codec.recipe import TrainingRecipe, parse_recipe
 from nvae_codec.training.checkpoint import load_average
 from nvae_codec.training.compact import compact_checkpoint
-from nvae_codec.training.data import ImageFolder
+from nvae_codec.training.data import Crops
 from nvae_codec.training.loop import Options, Trainer
+from nvae_codec.training.sources import file_source
 from tests.models import RECIPES
 
 
@@ -23,7 +24,7 @@ def test_a_compact_checkpoint_has_the_same_weights_and_resumes(tmp_path: Path) -
     base = parse_recipe(next(iter(RECIPES.values())))
     training = TrainingRecipe(steps=4, batch=2, crop=2 * base.stride, optimizer="adamw", rate=1e-3)
     recipe = dataclasses.replace(base, training=training)
-    data = ImageFolder([picture], training.crop)
+    data = Crops(file_source([picture]), training)
     run, small = tmp_path / "run", tmp_path / "small"
     run.mkdir()
     small.mkdir()

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.recipe import TrainingRecipe
 from nvae_codec.training import data
-from nvae_codec.training.data import ImageFolder, held_out_crops, list_images, read_rgb
+from nvae_codec.training.data import Crops, held_out_crops
+from nvae_codec.training.sources import list_images, open_source, read_image
 from tests.models import make_picture, save_pictures
 
 
@@ -23,8 +25,8 @@ def save_numbered(path: Path, height: int, width: int, number: int) -> None:
 def test_crops_are_rectangles_of_the_pictures(tmp_path: Path) -> None:
     save_numbered(tmp_path / "a.png", 40, 60, 1)
     save_numbered(tmp_path / "b.png", 30, 20, 2)
-    folder = ImageFolder(list_images(tmp_path), 16)
-    crops = folder.draw(200, 0.25, np.random.default_rng(0))
+    folder = Crops(open_source(tmp_path), TrainingRecipe(crop=16))
+    crops = folder.draw(200, np.random.default_rng(0))
     assert crops.shape == (200, 3, 16, 16)
     assert crops.dtype == np.uint8
     seen = set()
@@ -45,30 +47,30 @@ def test_crops_are_rectangles_of_the_pictures(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_draws_the_same_crops(tmp_path: Path) -> None:
-    folder = ImageFolder(list_images(save_pictures(tmp_path)), 16)
-    one, same, other = (folder.draw(8, 0.25, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    folder = Crops(open_source(save_pictures(tmp_path)), TrainingRecipe(crop=16))
+    one, same, other = (folder.draw(8, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
 
 
 def test_what_does_not_fit_in_memory_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = list_images(save_pictures(tmp_path))
-    kept = ImageFolder(files, 16)
+    files = open_source(save_pictures(tmp_path))
+    kept = Crops(files, TrainingRecipe(crop=16))
     monkeypatch.setattr(data, "MEMORY_LIMIT", 10_000)
-    read_again = ImageFolder(files, 16)
+    read_again = Crops(files, TrainingRecipe(crop=16))
     assert [pixels is None for pixels in read_again.pixels] == [False, True, True]
-    one, other = (folder.draw(20, 0.25, np.random.default_rng(0)) for folder in (kept, read_again))
+    one, other = (folder.draw(20, np.random.default_rng(0)) for folder in (kept, read_again))
     assert np.array_equal(one, other)
 
 
 def test_pictures_smaller_than_a_crop_are_left_out(tmp_path: Path) -> None:
     save_pictures(tmp_path, 2, 48)
     Image.fromarray(make_picture(15, 100)).save(tmp_path / "low.png")
-    folder = ImageFolder(list_images(tmp_path), 16)
-    assert [file.name for file in folder.files] == ["0.png", "1.png"]
+    folder = Crops(open_source(tmp_path), TrainingRecipe(crop=16))
+    assert len(folder.loaders) == 2
     assert folder.total_pixels == 48 * 48 + 48 * 56
     with pytest.raises(NvaeCodecError, match="no picture has a side of 64 pixels or more"):
-        ImageFolder(list_images(tmp_path), 64)
+        Crops(open_source(tmp_path), TrainingRecipe(crop=64))
 
 
 def test_folders_are_searched_to_the_bottom(tmp_path: Path) -> None:
@@ -84,34 +86,34 @@ def test_folders_are_searched_to_the_bottom(tmp_path: Path) -> None:
 def test_gray_pictures_and_palettes_become_colours(tmp_path: Path) -> None:
     gray = make_picture(8, 8)[:, :, 0]
     Image.fromarray(gray).save(tmp_path / "gray.png")
-    assert np.array_equal(read_rgb(tmp_path / "gray.png"), np.repeat(gray[:, :, None], 3, 2))
+    assert np.array_equal(read_image(tmp_path / "gray.png"), np.repeat(gray[:, :, None], 3, 2))
 
 
 def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"not a picture")
     with pytest.raises(NvaeCodecError, match=r"bad\.png: not a picture that can be read"):
-        ImageFolder(list_images(tmp_path), 16)
+        Crops(open_source(tmp_path), TrainingRecipe(crop=16))
 
 
 def test_held_out_crops_are_the_middle(tmp_path: Path) -> None:
     save_numbered(tmp_path / "a.png", 40, 60, 1)
     save_numbered(tmp_path / "b.png", 38, 50, 2)
-    crops = held_out_crops(list_images(tmp_path), 32, 8)
+    crops = held_out_crops(open_source(tmp_path), 32, 8)
     assert crops.shape == (2, 3, 32, 32)
     assert crops[:, 0, 0, 0].tolist() == [4, 3]
     assert crops[:, 1, 0, 0].tolist() == [14, 9]
     # the smallest picture sets the side, in steps of the stride
-    assert held_out_crops(list_images(tmp_path), 256, 8).shape == (2, 3, 32, 32)
-    assert held_out_crops(list_images(tmp_path), 30, 8).shape == (2, 3, 24, 24)
+    assert held_out_crops(open_source(tmp_path), 256, 8).shape == (2, 3, 32, 32)
+    assert held_out_crops(open_source(tmp_path), 30, 8).shape == (2, 3, 24, 24)
     with pytest.raises(NvaeCodecError, match="64 pixels or more"):
-        held_out_crops(list_images(tmp_path), 256, 64)
+        held_out_crops(open_source(tmp_path), 256, 64)
 
 
 def test_pictures_too_small_to_measure_on_are_left_out(tmp_path: Path) -> None:
     save_numbered(tmp_path / "a.png", 1, 1, 1)
     save_numbered(tmp_path / "b.png", 24, 90, 2)
     save_numbered(tmp_path / "c.png", 40, 40, 3)
-    files = list_images(tmp_path)
+    files = open_source(tmp_path)
     assert held_out_crops(files, 32, 8)[:, 2, 0, 0].tolist() == [3]
     crops = held_out_crops(files, 64, 8)
     assert crops.shape == (2, 3, 24, 24)

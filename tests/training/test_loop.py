@@ -14,21 +14,22 @@ import torch
 from torch import Tensor
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.recipe import parse_recipe, read_recipe
+from nvae_codec.recipe import TrainingRecipe, parse_recipe, read_recipe
 from nvae_codec.training import loop
 from nvae_codec.training.checkpoint import FILE, read_checkpoint
-from nvae_codec.training.data import ImageFolder, held_out_crops, list_images
+from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.loop import Options, Trainer, latent_strides, measure, train
+from nvae_codec.training.sources import open_source
 from tests.models import RECIPES, change, make_recipe, save_pictures
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
-    return ImageFolder(list_images(save_pictures(tmp_path_factory.mktemp("pictures"))), 16)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Crops:
+    return Crops(open_source(save_pictures(tmp_path_factory.mktemp("pictures"))), TrainingRecipe(crop=16))
 
 
-def held_out(folder: ImageFolder) -> Any:
-    return held_out_crops(folder.files, 32, 8)
+def held_out(folder: Crops) -> Any:
+    return held_out_crops(folder.loaders, 32, 8)
 
 
 def everything(trainer: Trainer) -> dict[str, Tensor]:
@@ -40,7 +41,7 @@ def everything(trainer: Trainer) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in tensors.items()}
 
 
-def test_the_loss_falls_and_is_logged(folder: ImageFolder, tmp_path: Path) -> None:
+def test_the_loss_falls_and_is_logged(folder: Crops, tmp_path: Path) -> None:
     trainer = Trainer(make_recipe(), tmp_path, Options(report_seconds=0), resume=False)
     before = measure(trainer.network, held_out(folder))
     lines: list[dict[str, Any]] = []
@@ -59,7 +60,7 @@ def test_the_loss_falls_and_is_logged(folder: ImageFolder, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
-def test_a_resumed_run_is_the_one_that_was_never_stopped(folder: ImageFolder, tmp_path: Path, which: str) -> None:
+def test_a_resumed_run_is_the_one_that_was_never_stopped(folder: Crops, tmp_path: Path, which: str) -> None:
     recipe = make_recipe(which)
     straight = Trainer(recipe, tmp_path / "straight", Options(), resume=False)
     for _ in range(8):
@@ -78,7 +79,7 @@ def test_a_resumed_run_is_the_one_that_was_never_stopped(folder: ImageFolder, tm
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-def test_measuring_on_the_way_changes_nothing(folder: ImageFolder, tmp_path: Path) -> None:
+def test_measuring_on_the_way_changes_nothing(folder: Crops, tmp_path: Path) -> None:
     quiet, watched = (Trainer(make_recipe(), tmp_path, Options(), resume=False) for _ in range(2))
     for _ in range(3):
         quiet.take_step(folder)
@@ -88,7 +89,7 @@ def test_measuring_on_the_way_changes_nothing(folder: ImageFolder, tmp_path: Pat
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_resuming_takes_another_training_but_no_other_network(folder: ImageFolder, tmp_path: Path) -> None:
+def test_resuming_takes_another_training_but_no_other_network(folder: Crops, tmp_path: Path) -> None:
     trainer = Trainer(make_recipe(), tmp_path, Options(), resume=False)
     trainer.take_step(folder)
     trainer.save()
@@ -101,11 +102,11 @@ def test_resuming_takes_another_training_but_no_other_network(folder: ImageFolde
         Trainer(make_recipe(), tmp_path / "elsewhere", Options(), resume=True)
 
 
-def test_a_request_to_end_saves_first(folder: ImageFolder, tmp_path: Path) -> None:
+def test_a_request_to_end_saves_first(folder: Crops, tmp_path: Path) -> None:
     trainer = Trainer(make_recipe("phases of two levels", "training.steps = 100000"), tmp_path, Options(), resume=False)
     take_step, handler = trainer.take_step, signal.getsignal(signal.SIGTERM)
 
-    def interrupted(data: ImageFolder) -> Any:
+    def interrupted(data: Crops) -> Any:
         if trainer.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
         return take_step(data)
@@ -118,7 +119,7 @@ def test_a_request_to_end_saves_first(folder: ImageFolder, tmp_path: Path) -> No
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
-def test_a_time_budget_ends_a_run_that_can_be_resumed(folder: ImageFolder, tmp_path: Path) -> None:
+def test_a_time_budget_ends_a_run_that_can_be_resumed(folder: Crops, tmp_path: Path) -> None:
     recipe = make_recipe("phases of two levels", "training.steps = 100000")
     trainer = Trainer(recipe, tmp_path, Options(minutes=1e-9), resume=False)
     train(trainer, folder, held_out(folder), lambda line: None)
@@ -127,7 +128,7 @@ def test_a_time_budget_ends_a_run_that_can_be_resumed(folder: ImageFolder, tmp_p
 
 
 @pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
-def test_a_step_without_a_finite_gradient_leaves_no_trace(folder: ImageFolder, tmp_path: Path, which: str) -> None:
+def test_a_step_without_a_finite_gradient_leaves_no_trace(folder: Crops, tmp_path: Path, which: str) -> None:
     trainer = Trainer(make_recipe(which), tmp_path, Options(), resume=False)
     trainer.take_step(folder)
     stem, before = trainer.network.hierarchy.encoder.stem, everything(trainer)
@@ -147,7 +148,7 @@ def test_a_step_without_a_finite_gradient_leaves_no_trace(folder: ImageFolder, t
 
 
 def test_persistent_failure_ends_the_run_with_one_error(
-    folder: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Crops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "PERSISTENT", 5)
     trainer = Trainer(make_recipe(), tmp_path, Options(report_seconds=0), resume=False)
@@ -166,7 +167,7 @@ def test_strides_of_latents_from_the_top() -> None:
     assert latent_strides(make_recipe("official: batch norm, gates, swish")) == [4, 2, 2]
 
 
-def test_the_checkpoint_of_a_run_is_one_file(folder: ImageFolder, tmp_path: Path) -> None:
+def test_the_checkpoint_of_a_run_is_one_file(folder: Crops, tmp_path: Path) -> None:
     trainer = Trainer(make_recipe("phases of two levels", "training.steps = 1"), tmp_path, Options(), resume=False)
     train(trainer, folder, np.ascontiguousarray(held_out(folder)[:1]), lambda line: None)
     assert sorted(path.name for path in tmp_path.iterdir()) == [FILE, "log.jsonl", "recipe.toml"]
