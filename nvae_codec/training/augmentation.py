@@ -32,9 +32,10 @@ def _draw_factor(picture: Pixels, training: TrainingRecipe, rng: np.random.Gener
     factors = training.downsample
     if len(factors) == 1 and factors[0] == 1:
         return 1
-    factor = factors[int(rng.integers(len(factors)))]
+    factor = int(factors[rng.integers(len(factors))])
     height, width, _ = picture.shape
-    return max(1, min(factor, height // training.crop, width // training.crop))
+    largest: int = min(height, width) // training.crop
+    return max(1, min(factor, largest))
 
 
 def shrink(picture: Pixels, factor: int) -> Pixels:

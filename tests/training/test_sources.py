@@ -102,7 +102,7 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     fake_torchvision(monkeypatch, MNIST=absent)
     with pytest.raises(NvaeCodecError, match=r"no MNIST here \(Dataset not found.\); put MNIST/raw"):
         open_source("mnist", 1)
-    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
     with pytest.raises(NvaeCodecError, match="needs torchvision"):
         open_source("cifar10")
     with pytest.raises(NvaeCodecError, match="data sets by name: mnist, cifar10, celeba, imagefolder"):
