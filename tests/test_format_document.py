@@ -32,7 +32,20 @@ def test_the_page_is_enough_to_decode_a_file() -> None:
     assert np.array_equal(decode_file(FILE.read_bytes(), Model(MODEL)), picture)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (18, 70)], ids=str)
+def test_files_of_before_slices_grew_from_one_symbol_are_read(tmp_path: Path) -> None:
+    picture = golden_picture()[:131, :103]
+    data = (GOLDEN / "unramped" / "tiny.nvae").read_bytes()
+    assert np.array_equal(decode_file(data, Model(MODEL)), picture)
+    assert np.array_equal(nvae_codec.decompress(data, model=MODEL), picture)
+    archive = GOLDEN / "unramped" / "archive.nvae"
+    found = decode_archive(archive.read_bytes(), Model(MODEL))
+    opened = nvae_codec.open_archive(archive, model=MODEL)
+    for name, expected in golden_archive(tmp_path / "archive.nvae"):
+        assert np.array_equal(found[name][0], expected.require_pixels("a test"))
+        assert same_picture(opened.read_picture(name), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (18, 70), (66, 135)], ids=str)
 def test_the_page_is_enough_for_small_pictures(size: tuple[int, int]) -> None:
     """Tiles that lack pixels of some planes are padded as the page says."""
     picture = golden_picture()[: size[0], : size[1]]

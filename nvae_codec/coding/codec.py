@@ -79,7 +79,7 @@ class ModelCodec:
                 batches, payload, starved = self._encode(pictures, tiles)
             if not starved:
                 break
-        return [4 * growth + corner, *batches], payload
+        return [RAMPED + 4 * growth + corner, *batches], payload
 
     def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
         """What ``encode_segment`` gives, and the share of each picture in bits."""
@@ -110,7 +110,7 @@ class ModelCodec:
     ) -> list[NDArray[np.uint8]]:
         """The pictures of (height, width), uint8 (H, W, 3). Raises DamagedFileError as ``decode`` does."""
         parts = read_plan(sizes, plan)
-        stack = Stack(payload)
+        stack = Stack(payload, ramp=plan[0] >= RAMPED)
         planes = [np.empty((3, height, width), np.uint8) for height, width in sizes]
         with exact_inference(self.device):
             starts: list[int | None] = [None]
@@ -146,6 +146,10 @@ class ModelCodec:
         return same
 
 
+RAMPED = 4 * len(GROWTHS)
+"""What the first number of plans has more since bands are short and slices grow from one symbol; older files have
+neither."""
+
 STARVED = 128
 """With fewer bits left on the stack, the latents of a batch have likely found too few."""
 
@@ -155,9 +159,10 @@ BITS_IN_FLIGHT = 3.0
 
 def read_plan(sizes: Sequence[tuple[int, int]], plan: Sequence[int]) -> list[tuple[list[Tile], BatchRecord]]:
     """The batches of a plan with their tiles. Raises DamagedFileError where it does not fit the pictures' sizes."""
-    if len(plan) % 3 != 1 or min(plan) < 0 or plan[0] >= 4 * len(GROWTHS):
+    if len(plan) % 3 != 1 or min(plan) < 0 or plan[0] >= 2 * RAMPED:
         raise DamagedFileError("damaged: its plan is not one")
-    tiles, done = plan_segment(sizes, GROWTHS[plan[0] // 4], plan[0] % 4), 0
+    ramped, start = divmod(plan[0], RAMPED)
+    tiles, done = plan_segment(sizes, GROWTHS[start // 4], start % 4, short=bool(ramped)), 0
     parts = []
     for at in range(1, len(plan), 3):
         record = BatchRecord(*plan[at : at + 3])

@@ -24,8 +24,7 @@ Find = Callable[[Int32], tuple[Int32, Int32, Int32]]
 
 LARGEST_ARRAY = 16384
 SMALLEST_ARRAY = 8
-"""Single symbols on a nearly empty stack would cost bits each, since the coder's state is then shorter than a quantile;
-so many at once cost 16 bytes once."""
+"""However little lies on the stack, slices grow to so many symbols: a flat picture would else be coded one by one."""
 BORROWED_BITS = 20
 """What a symbol of an array borrows: at most its quantile's bits, with room."""
 
@@ -33,8 +32,9 @@ BORROWED_BITS = 20
 class Stack:
     """Bits of a segment. All arrays are int32 of one length; widths are 1 to 2^bits, bits at most 20."""
 
-    def __init__(self, data: bytes = b"") -> None:
-        """An empty stack, or that of :meth:`to_bytes`."""
+    def __init__(self, data: bytes = b"", *, ramp: bool = True) -> None:
+        """An empty stack, or that of :meth:`to_bytes`. ``ramp``: see :func:`cut`; files had none before."""
+        self.ramp = ramp
         data = data.rstrip(b"\0")  # zeros beyond the end are what any stack has; the coder refuses a last word of them
         words = np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32)
         self._coder = AnsCoder(words) if words.size else AnsCoder()
@@ -51,6 +51,10 @@ class Stack:
     def is_empty(self) -> bool:
         """Whether nothing lies on the stack, as after the last symbol of a sound segment."""
         return bool(self._coder.is_empty())
+
+    def cut(self, count: int, fill: int, rate: int = 0) -> list[slice]:
+        """An array of symbols in slices: see :func:`cut`."""
+        return cut(count, fill, rate, ramp=self.ramp)
 
     def push(self, left: Int32, width: Int32, bits: int, turn: NDArray[np.integer] | int = 0) -> None:
         """Push symbols by their intervals, the last of the array deepest; the inverse of :meth:`pop`.
@@ -87,17 +91,19 @@ class Stack:
             )
 
 
-def cut(count: int, fill: int, rate: int = 0) -> list[slice]:
+def cut(count: int, fill: int, rate: int = 0, *, ramp: bool = True) -> list[slice]:
     """An array of symbols in slices, in the order of pushing.
 
     A vectorised push borrows up to ``count * bits`` bits from the stack before it gives them back; near an empty stack
     those bits come out of nothing and are paid. So a slice borrows no more than surely lies there: ``fill`` bits before
     the array, and ``rate`` sixteenths of a bit more for every symbol pushed. What a slice borrows beyond is paid
-    once: it stays on the stack for those after it.
+    once: it stays on the stack for those after it. With ``ramp``, the first symbols go one by one: an empty stack then
+    pays for one quantile, not for eight.
     """
     slices, done = [], 0
     while done < count:
-        size = min(count - done, max(SMALLEST_ARRAY, min(LARGEST_ARRAY, (fill + (done * rate >> 4)) // BORROWED_BITS)))
+        least = min(SMALLEST_ARRAY, 1 + done // SMALLEST_ARRAY) if ramp else SMALLEST_ARRAY
+        size = min(count - done, max(least, min(LARGEST_ARRAY, (fill + (done * rate >> 4)) // BORROWED_BITS)))
         slices.append(slice(done, done + size))
         done += size
     return slices

@@ -37,16 +37,18 @@ class Tile:
     picture: int = 0
 
 
-def plan_segment(sizes: Sequence[tuple[int, int]], growth: int, corner: int) -> list[Tile]:
+def plan_segment(sizes: Sequence[tuple[int, int]], growth: int, corner: int, *, short: bool = True) -> list[Tile]:
     """The tiles of pictures of (height, width) that share a stack, in the order of encoding: small pictures first.
 
     So the first batch, for which nothing comes back, is small, and pictures of one size are walked together.
+    ``short``: bands lie along the shorter side, as in plan_tiles.
     """
     tiles: list[Tile] = []
     done = 0
     for picture in segment_order(sizes):
         height, width = sizes[picture]
-        tiles += [replace(tile, picture=picture) for tile in plan_tiles(height, width, growth, corner, done)]
+        planned = plan_tiles(height, width, growth, corner, done, short=short)
+        tiles += [replace(tile, picture=picture) for tile in planned]
         done += height * width
     return tiles
 
@@ -56,12 +58,19 @@ def segment_order(sizes: Sequence[tuple[int, int]]) -> list[int]:
     return sorted(range(len(sizes)), key=lambda index: (sizes[index][0] * sizes[index][1], sizes[index][0]))
 
 
-def plan_tiles(height: int, width: int, growth: int, corner: int = 0, done: int = 0) -> list[Tile]:
+def plan_tiles(
+    height: int, width: int, growth: int, corner: int = 0, done: int = 0, *, short: bool = True
+) -> list[Tile]:
     """The tiles of a picture in the order of encoding: a band of the first side, then bands as high as may be.
 
     ``corner`` is where the first lies: 0 top left, 1 top right, 2 bottom left, 3 bottom right. ``done`` counts the
-    pixels that lie on the stack already: behind other pictures nothing has to start small.
+    pixels that lie on the stack already: behind other pictures nothing has to start small. With ``short`` the bands of
+    a wide picture are columns, so that the edge between the first and the rest is the shorter one: not in older files.
     """
+    if short and width > height:
+        mirrored = corner >> 1 | (corner & 1) << 1
+        upright = plan_tiles(width, height, growth, mirrored, done)
+        return [Tile(tile.left, tile.top, tile.width, tile.height) for tile in upright]
     tiles: list[Tile] = []
     top = 0
     while top < height:
@@ -95,10 +104,9 @@ def _turn(tile: Tile, height: int, width: int, corner: int) -> Tile:
 def busiest_corner(pixels: NDArray[np.uint8]) -> int:
     """Where a picture, uint8 (H, W, 3), has most detail: a plain sky as the first tile would leave too few bits."""
     steps = np.abs(np.diff(pixels[:, :, 1].astype(np.int32), axis=1))
-    bottom = steps[-FIRST_SIDE:].sum() > steps[:FIRST_SIDE].sum()
-    band = steps[-FIRST_SIDE:] if bottom else steps[:FIRST_SIDE]
-    right = band[:, -FIRST_SIDE:].sum() > band[:, :FIRST_SIDE].sum()
-    return 2 * int(bottom) + int(right)
+    rows = (steps[:FIRST_SIDE], steps[-FIRST_SIDE:])
+    detail = [part.sum() for band in rows for part in (band[:, :FIRST_SIDE], band[:, -FIRST_SIDE:])]
+    return int(np.argmax(detail))
 
 
 def _share(length: int, across: int) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from nvae_codec.coding.batch import Batch
 from nvae_codec.coding.latents import GroupLatents
 from nvae_codec.coding.record import BatchRecord, shorten
-from nvae_codec.coding.stack import Int32, Stack, cut
+from nvae_codec.coding.stack import Int32, Stack
 from nvae_codec.errors import DamagedFileError
 
 Pushed = tuple[GroupLatents, Int32]
@@ -30,7 +30,7 @@ def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
     model = batch.model
     batch.show_image()
     groups: list[Pushed] = []
-    for index, slices in enumerate(posterior_cuts(batch, start)):
+    for index, slices in enumerate(posterior_cuts(stack, batch, start)):
         latents = batch.prior(index)
         batch.add_posterior(index, latents)
         symbols = np.empty(latents.count, np.int32)
@@ -47,13 +47,13 @@ def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
             intervals[index, colour] = likelihood.interval(colour, values)
     gained = sum(width.size * model.pixel_bits - sum_log2(width) for _, width in intervals.values())
     record = BatchRecord.of(batch.tiles, stack.bits, stack.bits + gained)
-    for index, colour, slices in pixel_cuts(batch, record):
+    for index, colour, slices in pixel_cuts(stack, batch, record):
         left, width = intervals.pop((index, colour))
         for at in slices:
             stack.push(left[at], width[at], model.pixel_bits)
 
     for latents, symbols in reversed(groups):
-        for at in cut(latents.count, record.after):
+        for at in stack.cut(latents.count, record.after):
             left, width = latents.interval(symbols[at], at, posterior=False)
             stack.push(left, width, model.latent_bits)
     return record
@@ -69,13 +69,13 @@ def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord
     for index in range(len(model.groups)):
         latents = batch.prior(index)
         symbols = np.empty(latents.count, np.int32)
-        for at in reversed(cut(latents.count, record.after)):
+        for at in reversed(stack.cut(latents.count, record.after)):
             find = partial(latents.find, at=at, posterior=False)
             symbols[at] = stack.pop(at.stop - at.start, find, model.latent_bits)
         batch.set_latents(index, latents, symbols)
         groups.append((latents, symbols))
 
-    for index, colour, slices in reversed(list(pixel_cuts(batch, record))):
+    for index, colour, slices in reversed(list(pixel_cuts(stack, batch, record))):
         if colour == 0:
             likelihood = batch.likelihood(index)
         mixture = likelihood.mixture(colour)
@@ -89,7 +89,7 @@ def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord
         raise DamagedFileError("damaged: its batches do not leave what they found")
 
     batch.show_image()
-    for index, slices in reversed(list(enumerate(posterior_cuts(batch, start)))):
+    for index, slices in reversed(list(enumerate(posterior_cuts(stack, batch, start)))):
         latents, symbols = groups[index]
         batch.add_posterior(index, latents)
         for at in reversed(slices):
@@ -102,7 +102,7 @@ def sum_log2(width: Int32) -> int:
     return int(np.rint(np.log2(width) * 256).astype(np.int64).sum()) >> 8
 
 
-def posterior_cuts(batch: Batch, start: int | None) -> Iterator[list[slice]]:
+def posterior_cuts(stack: Stack, batch: Batch, start: int | None) -> Iterator[list[slice]]:
     """Slices of each group's latents under the posterior, which empties the stack as it goes.
 
     From an empty stack all at once: there, popping takes nothing (see GroupLatents.turn).
@@ -111,7 +111,7 @@ def posterior_cuts(batch: Batch, start: int | None) -> Iterator[list[slice]]:
         if start is None:
             yield [slice(0, count)]
         else:
-            yield cut(count, start, -BITS_OF_LATENT)
+            yield stack.cut(count, start, -BITS_OF_LATENT)
             start = max(0, start - (count * BITS_OF_LATENT >> 4))
 
 
@@ -119,10 +119,10 @@ BITS_OF_LATENT = 36
 """What popping a latent takes from the stack, about, in sixteenths of a bit: a bin as wide as sigma."""
 
 
-def pixel_cuts(batch: Batch, record: BatchRecord) -> Iterator[tuple[int, int, list[slice]]]:
+def pixel_cuts(stack: Stack, batch: Batch, record: BatchRecord) -> Iterator[tuple[int, int, list[slice]]]:
     """(phase, colour, slices) in the order of pushing: the last phase and colour first."""
     fill, rate = record.before, record.rate(batch.values)
     for index, count in reversed(list(enumerate(batch.pixel_counts))):
         for colour in (2, 1, 0):
-            yield index, colour, cut(count, fill, rate)
+            yield index, colour, stack.cut(count, fill, rate)
             fill += count * rate >> 4

@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from nvae_codec.coding import codec as codec_module
-from nvae_codec.coding.codec import ModelCodec, prepare_codec, read_plan
-from nvae_codec.coding.tiles import GROWTHS
+from nvae_codec.coding.codec import RAMPED, ModelCodec, prepare_codec, read_plan
 from nvae_codec.coding.walk import pop_batch
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from tests.models import RECIPES, frozen_model, make_picture
@@ -141,7 +140,8 @@ def test_damaged_plans_are_refused() -> None:
     picture = make_picture(150, 100)
     plan, payload = codec().encode(picture)
     is_refused(picture, [plan[0] ^ 1, *plan[1:]], payload)  # the same tiles from another corner: other pixels
-    assert is_refused(picture, [4 * len(GROWTHS), *plan[1:]], payload)
+    assert is_refused(picture, [2 * RAMPED, *plan[1:]], payload)
+    is_refused(picture, [plan[0] - RAMPED, *plan[1:]], payload)
     for place in range(1, len(plan)):
         for value in (0, 1, plan[place] + 1, 255):  # some fills cut the arrays as before: those decode
             is_refused(picture, [*plan[:place], value, *plan[place + 1 :]], payload)
@@ -167,7 +167,7 @@ def test_fills_that_no_encoder_found_are_refused_with_their_batch(monkeypatch: p
 @pytest.mark.parametrize(
     "plan",
     [
-        [], [0], [0, 1], [0, 1, 0, 0, 1], [4 * len(GROWTHS), 1, 0, 0], [0, 0, 0, 0], [0, 2, 0, 0], [0, 1, 256, 0],
+        [], [0], [0, 1], [0, 1, 0, 0, 1], [2 * RAMPED, 1, 0, 0], [0, 0, 0, 0], [0, 2, 0, 0], [0, 1, 256, 0],
         [0, 1, 0, 256], [0, 1, 0, 0, 1, 0, 0], [0, 2**60, 0, 0], [-1, 1, 0, 0], [0, -1, 0, 0], [0, 1, -1, 0],
     ],
 )  # fmt: skip

@@ -109,9 +109,9 @@ def covered(slices: list[slice]) -> NDArray[np.int64]:
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.integers(0, 50_000), st.integers(0, 10**7), st.integers(-40, 255))
-def test_cuts_cover_an_array_and_borrow_no_more_than_there_is(count: int, fill: int, rate: int) -> None:
-    slices = cut(count, fill, rate)
+@given(st.integers(0, 50_000), st.integers(0, 10**7), st.integers(-40, 255), st.booleans())
+def test_cuts_cover_an_array_and_borrow_no_more_than_there_is(count: int, fill: int, rate: int, ramp: bool) -> None:
+    slices = cut(count, fill, rate, ramp=ramp)
     assert np.array_equal(covered(slices), np.arange(count))
     for at in slices:
         size = at.stop - at.start
@@ -119,11 +119,13 @@ def test_cuts_cover_an_array_and_borrow_no_more_than_there_is(count: int, fill: 
         assert 1 <= size <= LARGEST_ARRAY
         assert size <= max(SMALLEST_ARRAY, surely // 16)
     if fill == 0 and rate == 0:
-        assert all(at.stop - at.start == SMALLEST_ARRAY for at in slices[:-1])
+        grown = [at for at in slices[:-1] if not ramp or at.start >= SMALLEST_ARRAY**2]
+        assert all(at.stop - at.start == SMALLEST_ARRAY for at in grown)
 
 
 def test_growing_stacks_take_larger_arrays() -> None:
     sizes = [at.stop - at.start for at in cut(200_000, 0, 40)]
     assert sizes[:-1] == sorted(sizes[:-1])
-    assert sizes[0] == SMALLEST_ARRAY
+    assert sizes[0] == 1
     assert len(sizes) < 200
+    assert cut(200, 0, 40, ramp=False)[0] == slice(0, SMALLEST_ARRAY)

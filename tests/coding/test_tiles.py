@@ -13,6 +13,7 @@ from nvae_codec.coding.tiles import (
     LARGEST_BATCH,
     STEP,
     Canvas,
+    Tile,
     busiest_corner,
     padded,
     plan_tiles,
@@ -74,6 +75,17 @@ def test_the_corner_only_mirrors_the_plan(height: int, width: int, growth: int) 
 def test_thin_pictures_have_few_tiles() -> None:
     assert len(plan_tiles(1, 1_000_000, GROWTHS[0])) < 120
     assert len(plan_tiles(1_000_000, 1, GROWTHS[0])) < 120
+
+
+@given(sides, sides, st.sampled_from(GROWTHS), st.integers(0, 3))
+def test_bands_lie_along_the_shorter_side(height: int, width: int, growth: int, corner: int) -> None:
+    tiles = plan_tiles(height, width, growth, corner)
+    mirrored = (0, 2, 1, 3)[corner]
+    assert plan_tiles(width, height, growth, mirrored) == [Tile(t.left, t.top, t.width, t.height) for t in tiles] or (
+        height == width
+    )
+    if height >= width:
+        assert tiles == plan_tiles(height, width, growth, corner, short=False)
 
 
 def test_the_busiest_corner_is_where_the_noise_is() -> None:

@@ -17,8 +17,9 @@ from tests.decoder.tiles import Plane
 class BatchDecoder:
     """Tiles of one size."""
 
-    def __init__(self, model: Model, ans: Ans, tiles: int, size: tuple[int, int], *, first: bool) -> None:
-        self.model, self.ans, self.tiles, self.size, self.first = model, ans, tiles, size, first
+    def __init__(self, model: Model, ans: Ans, tiles: int, size: tuple[int, int], *, first: bool, ramp: bool) -> None:
+        self.model, self.ans, self.tiles, self.size = model, ans, tiles, size
+        self.first, self.ramp = first, ramp
         stride = model.description["stride"]
         self.padded = [-(-side // stride) * stride for side in size]
         self.pixels = np.zeros((tiles, 3, *self.padded), np.int64)
@@ -49,7 +50,7 @@ class BatchDecoder:
         self.give("image", 2 * self.pixels - 255)
         cuts = []
         for latents, _ in groups:
-            cuts.append([slice(0, latents.count)] if self.first else cut(latents.count, fill, -36))
+            cuts.append([slice(0, latents.count)] if self.first else cut(latents.count, fill, -36, self.ramp))
             fill = max(0, fill - 36 * latents.count // 16)
         for index in reversed(range(len(groups))):
             latents, symbols = groups[index]
@@ -66,7 +67,7 @@ class BatchDecoder:
         raw = self.take(f"prior.{index}") if group["has_prior"] else None
         latents = Latents(self.model, group, raw, shape, first=self.first)
         symbols = np.empty(latents.count, np.int64)
-        for at in reversed(cut(latents.count, after, 0)):
+        for at in reversed(cut(latents.count, after, 0, self.ramp)):
 
             def find(q: Ints, at: slice = at) -> tuple[Ints, Ints, Ints]:
                 return find_symbol(lambda k: latents.prior(k, at), q, latents.bins[at])
@@ -84,7 +85,7 @@ class BatchDecoder:
                 fills[index, colour] = fill
                 fill += counts[index] * rate // 16
         for index, count in enumerate(counts):
-            self.pop_phase(index, [cut(count, fills[index, colour], rate) for colour in range(3)])
+            self.pop_phase(index, [cut(count, fills[index, colour], rate, self.ramp) for colour in range(3)])
 
     def pop_phase(self, index: int, cuts: list[list[slice]]) -> None:
         plane, known, neighbours = self.model.phases[index]

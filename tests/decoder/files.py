@@ -59,7 +59,7 @@ def decode_stack(sizes: list[tuple[int, int]], plan: list[int], payload: bytes, 
     """The pictures of (height, width) that share a stack."""
     tiles, done = [], 0
     for index in sorted(range(len(sizes)), key=lambda index: (sizes[index][0] * sizes[index][1], sizes[index][0])):
-        tiles += [(index, tile) for tile in read_tiles(*sizes[index], (7, 5, 3, 1)[plan[0] // 4], plan[0] % 4, done)]
+        tiles += [(index, tile) for tile in read_tiles(*sizes[index], plan[0], done)]
         done += sizes[index][0] * sizes[index][1]
     ans, fill, batches = Ans(payload), 0, []
     for count, before, after in zip(plan[1::3], plan[2::3], plan[3::3], strict=True):
@@ -71,7 +71,7 @@ def decode_stack(sizes: list[tuple[int, int]], plan: list[int], payload: bytes, 
     planes = [np.zeros((*size, 3), np.uint8) for size in sizes]
     with exact_inference(torch.device("cpu")):
         for number, (chosen, codes, fill) in reversed(list(enumerate(batches))):
-            decoder = BatchDecoder(model, ans, len(chosen), chosen[0][1][2:], first=number == 0)
+            decoder = BatchDecoder(model, ans, len(chosen), chosen[0][1][2:], first=number == 0, ramp=plan[0] >= 16)
             decoded = decoder.decode(codes[0], codes[1], fill)
             for (index, (top, left, rows, columns)), pixels in zip(chosen, decoded, strict=True):
                 planes[index][top : top + rows, left : left + columns] = pixels.transpose(1, 2, 0)

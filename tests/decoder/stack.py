@@ -56,10 +56,11 @@ class Ans:
         return symbols
 
 
-def cut(count: int, fill: int, rate: int) -> list[slice]:
+def cut(count: int, fill: int, rate: int, ramp: bool) -> list[slice]:
     slices, done = [], 0
     while done < count:
-        size = min(count - done, max(8, min(16384, (fill + done * rate // 16) // 20)))
+        least = min(8, 1 + done // 8) if ramp else 8
+        size = min(count - done, max(least, min(16384, (fill + done * rate // 16) // 20)))
         slices.append(slice(done, done + size))
         done += size
     return slices

@@ -8,8 +8,13 @@ Plane = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]
 
 
-def read_tiles(height: int, width: int, growth: int, corner: int, done: int) -> list[Rectangle]:
-    """(top, left, rows, columns); ``done``: the pixels of the pictures before."""
+def read_tiles(height: int, width: int, start: int, done: int) -> list[Rectangle]:
+    """(top, left, rows, columns) of a plan's first number; ``done``: the pixels of the pictures before."""
+    if start >= 16 and width > height:
+        growth, corner = divmod(start - 16, 4)
+        upright = read_tiles(width, height, 4 * growth + (0, 2, 1, 3)[corner], done)
+        return [(left, top, columns, rows) for top, left, rows, columns in upright]
+    growth, corner = (7, 5, 3, 1)[start % 16 // 4], start % 4
 
     def share(n: int, across: int) -> int:
         parts = -(-n // max(768, 768**2 // max(across, 64) // 64 * 64))
