@@ -184,5 +184,24 @@ def open_beside(target: Path) -> Iterator[BinaryIO]:
         raise
 
 
+@contextlib.contextmanager
+def hold(target: Path) -> Iterator[None]:
+    """Wait until no other process holds the file at ``target``, and hold it: for what makes a new one out of the old.
+
+    Where the system has no such locks, nothing is held.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    while True:
+        with target.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(file.fileno()), target.stat()):  # or it was replaced while this waited
+                yield
+                return
+
+
 def _cannot_write(target: Path, error: OSError) -> NvaeCodecError:
     return NvaeCodecError(f"{target} cannot be written: {error.strerror or error}")

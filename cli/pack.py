@@ -10,7 +10,7 @@ import click
 
 from nvae_codec.errors import NvaeCodecError
 
-from .files import open_beside
+from .files import hold, open_beside
 from .options import ModelName, how_many_workers, how_to_evaluate, how_to_report
 from .report import explain, print_error, print_line, show_progress
 
@@ -82,6 +82,8 @@ def pack_command(
     if output.is_dir() or (output.exists() and not force and not append):
         reason = "it is a folder" if output.is_dir() else "it exists already (-f overwrites it, --append adds to it)"
         raise NvaeCodecError(f"{output}: {reason}")
+    if append and output.exists():
+        click.get_current_context().with_resource(hold(output))  # until the command ends
     base = open_archive(output) if append and output.exists() else None
     if base is not None and model is None:
         model = str(find_by_identity(base.identity).path)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import nvae_codec
 from nvae_codec.errors import NvaeCodecError
 from tests.cli.conftest import Run
 
@@ -137,3 +138,22 @@ def test_ten_processes_on_one_folder(run: Run, pictures: Path, tmp_path: Path) -
     assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * 10
     alone, out = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("alone", "out"))
     assert out == alone
+
+
+def test_appending_waits_for_others(run: Run, pictures: Path, tmp_path: Path) -> None:
+    archive, (first, *others) = tmp_path / "some.nvae", sorted(pictures.iterdir())
+    pack: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "nvae_codec",
+        "pack",
+        "-o",
+        archive,
+        "--method",
+        "stored",
+        "--append",
+    ]
+    assert run("pack", first, "-o", archive, "--method", "stored").code == 0
+    processes = [subprocess.Popen([*pack, other], stderr=subprocess.PIPE) for other in others]
+    assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * len(others)
+    assert sorted(nvae_codec.open_archive(archive).names) == ["0.png", "1.png", "2.png"]
