@@ -70,3 +70,9 @@ def test_the_training_guide_runs(desk: Path) -> None:
     for block in blocks("training.md", "console"):
         run_lines(block.replace("--steps 220", "--steps 4"))
     assert np.array_equal(np.asarray(Image.open(desk / "restored.png")), np.asarray(Image.open(desk / "photo.png")))
+
+
+@pytest.mark.usefixtures("desk")
+def test_the_page_on_pillow_and_arrays_runs() -> None:
+    for block in blocks("python.md", "python"):
+        exec(block, {})
