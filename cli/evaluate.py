@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import ModelName, how_to_evaluate, how_to_report
-from .report import explain, print_error
+from .options import ModelName, how_large_segments, how_to_evaluate, how_to_report
+from .pack import Reader, list_inputs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console
+
+    from nvae_codec.container.segment import Named
+    from nvae_codec.evaluation.pictures import Evaluator, Row
+    from nvae_codec.images.picture import Picture
+
+    Heat = NDArray[np.float32]
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 LARGEST_TABLE = 60
@@ -32,6 +42,8 @@ LARGEST_TABLE = 60
     "--samples", type=click.IntRange(1), default=4, show_default=True, metavar="K", help="Draws of z a bound."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
+@click.option("--archive", is_flag=True, help="All pictures as one archive; its bits are shared among them.")
+@how_large_segments
 @click.option("--json", "json_file", type=FILE, metavar="OUT", help="Write all numbers there.")
 @click.option("--html", "html_file", type=FILE, metavar="OUT", help="Write a report with charts and pictures there.")
 @click.option(
@@ -47,6 +59,8 @@ def evaluate_command(
     run: Path | None,
     samples: int,
     seed: int,
+    archive: bool,
+    segment: int | None,
     json_file: Path | None,
     html_file: Path | None,
     peers: bool | None,
@@ -81,38 +95,60 @@ def evaluate_command(
 
         network = load_average(run)[1]
     evaluator = Evaluator(codec, network, samples, seed)
-    found = find_inputs(inputs)
+    reader = Reader(list_inputs(inputs, []) if archive else [(i.name, i, "") for i in find_inputs(inputs)], rgb=True)
     rows: list[dict[str, Any]] = []
     shown: list[Shown] = []
-    side = thumbnail_side(len(found))
-    for index, item in enumerate(found):
-        try:
-            picture = item.read_rgb()
-            pixels = picture.require_pixels("the model")
-            row, heat = evaluator.measure(item.name, picture)
-            if peers or (peers is None and html_file is not None):
-                row["peers"] = peer_bits(pixels)
-            if html_file is not None:
-                shown.append(Shown.of(pixels, heat, side))
-        except Exception as error:
-            print_error(explain(error), item.name)
-            if verbose:
-                raise
-            continue
+    side = thumbnail_side(len(reader.found))
+    described = None
+    measured: Iterable[tuple[Picture, Row, Heat]]
+    if archive:
+        measured, described = _measure_archive(evaluator, list(reader.read()), segment)
+    else:
+        measured = _measure_files(evaluator, reader, verbose=verbose)
+    for picture, row, heat in measured:
+        pixels = picture.require_pixels("the model")
+        if peers or (peers is None and html_file is not None):
+            row["peers"] = peer_bits(pixels)
+        if html_file is not None:
+            shown.append(Shown.of(pixels, heat, side))
         rows.append(row)
         if verbose or (not quiet and sys.stderr.isatty()):
             rate = f"{row['bpd_file']:.4f} bits/dim, {row['file_over_exact']:.5f} of the exact ELBO"
-            click.echo(f"{index + 1}/{len(found)} {item.name}: {rate}", err=True)
+            click.echo(f"{len(rows)}/{len(reader.found)} {row['name']}: {rate}", err=True)
     if not rows:
         return 1
-    result = evaluator.describe(rows, None if run is None else run.resolve().name)
+    result = evaluator.describe(rows, None if run is None else run.resolve().name, described)
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if html_file is not None:
         html_file.write_text(write_report(result, shown, side), encoding="utf-8")
     if not quiet:
         show_tables(result, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
-    return int(len(rows) < len(found))
+    return int(reader.failed)
+
+
+def _measure_files(evaluator: Evaluator, reader: Reader, *, verbose: bool) -> Iterator[tuple[Picture, Row, Heat]]:
+    """Each picture as a file of its own; what cannot be measured is named."""
+    for name, picture in reader.read():
+        try:
+            row, heat = evaluator.measure(name, picture)
+        except Exception as error:
+            reader.fail(name, error)
+            if verbose:
+                raise
+        else:
+            yield picture, row, heat
+
+
+def _measure_archive(
+    evaluator: Evaluator, named: list[Named], segment: int | None
+) -> tuple[list[tuple[Picture, Row, Heat]], Row]:
+    """All pictures as one archive, and what it is."""
+    from nvae_codec.container.pack import group_pictures, segment_limits
+    from nvae_codec.evaluation.archives import measure_archive
+
+    found, described = measure_archive(evaluator, list(group_pictures(named, *segment_limits(segment))))
+    return [(picture, row, heat) for (_, picture), (row, heat) in zip(named, found, strict=True)], described
 
 
 def show_tables(result: dict[str, Any], console: Console) -> None:

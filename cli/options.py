@@ -39,6 +39,26 @@ def how_to_evaluate(command: Command) -> Command:
     return click.option("--device", type=devices, default="auto", show_default=True, help=where)(command)
 
 
+class SegmentSize(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number of pictures, or all of them: 0."""
+
+    name = "segment"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """``all`` to 0 and digits to their number; fails for anything else."""
+        if value == "all":
+            return 0
+        if not str(value).isdecimal() or not 0 < int(str(value)) < 1 << 31:
+            self.fail(f"{value} is neither a number of pictures nor all", param, ctx)
+        return int(str(value))
+
+
+def how_large_segments(command: Command) -> Command:
+    """--segment."""
+    more = "Pictures that decode together: more take fewer bits, one is read sooner of fewer.  [default: 256 or 4 MP]"
+    return click.option("--segment", type=SegmentSize(), metavar="N|all", help=more)(command)
+
+
 def how_many_workers(command: Command) -> Command:
     """--workers."""
     more = "Processes that work on segments at once, on one CPU thread each unless --threads says else."

@@ -11,7 +11,7 @@ import click
 from nvae_codec.errors import NvaeCodecError
 
 from .files import hold, open_beside
-from .options import ModelName, how_many_workers, how_to_evaluate, how_to_report
+from .options import ModelName, how_large_segments, how_many_workers, how_to_evaluate, how_to_report
 from .report import explain, print_error, print_line, show_progress
 
 if TYPE_CHECKING:
@@ -19,29 +19,10 @@ if TYPE_CHECKING:
     from nvae_codec.evaluation.inputs import Input
 
 
-class SegmentSize(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A number of pictures, or all of them: 0."""
-
-    name = "segment"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """``all`` to 0 and digits to their number; fails for anything else."""
-        if value == "all":
-            return 0
-        if not str(value).isdecimal() or not 0 < int(str(value)) < 1 << 31:
-            self.fail(f"{value} is neither a number of pictures nor all", param, ctx)
-        return int(str(value))
-
-
 @click.command("pack")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The archive.")
-@click.option(
-    "--segment",
-    type=SegmentSize(),
-    metavar="N|all",
-    help="Pictures that decode together: more take fewer bits, fewer are read sooner.  [default: 256, or 4 megapixels]",
-)
+@how_large_segments
 @click.option("--append", is_flag=True, help="Add to FILE. If that is interrupted, FILE stays as it was.")
 @click.option("--model", type=ModelName(), help="Model to code with.  [default: photo; with --append FILE's]")
 @click.option(
@@ -76,7 +57,7 @@ def pack_command(
     (N,H,W). Files keep their names, those of a folder their paths in it; arrays are named by their place: 00000.png.
     """
     from nvae_codec import open_archive
-    from nvae_codec.container.pack import MOST_PIXELS, USUAL_PICTURES, USUAL_PIXELS, group_pictures, write_archive
+    from nvae_codec.container.pack import group_pictures, segment_limits, write_archive
     from nvae_codec.model_library import Models, find_by_identity
 
     if output.is_dir() or (output.exists() and not force and not append):
@@ -93,14 +74,12 @@ def pack_command(
         raise NvaeCodecError(f"{output}: its pictures are coded with model {there}, not {here}")
     found = list_inputs(inputs, [] if base is None else base.names)
     reader = Reader(found)
-    pixels = USUAL_PIXELS if segment is None else MOST_PIXELS
-    groups = group_pictures(reader.read(), USUAL_PICTURES if segment is None else segment or None, pixels)
+    groups = group_pictures(reader.read(), *segment_limits(segment))
     done = 0
     with show_progress(f"{len(found)} pictures", len(found), quiet=quiet) as advance, open_beside(output) as out:
         for packed in write_archive(out, groups, method=method, models=models, workers=workers, base=base):
             for name, reason in packed.problems:
-                reader.failed = True
-                print_error(reason, name)
+                reader.fail(name, NvaeCodecError(reason))
             done += len(packed.entries)
             advance(len(packed.entries) + len(packed.problems))
         size = out.tell()
@@ -129,8 +108,14 @@ def list_inputs(paths: tuple[Path, ...], there: list[str]) -> list[tuple[str, In
 class Reader:
     """Reads pictures one after another, names those that cannot be read, and goes on."""
 
-    def __init__(self, found: list[tuple[str, Input, str]]) -> None:
-        self.found, self.failed = found, False
+    def __init__(self, found: list[tuple[str, Input, str]], *, rgb: bool = False) -> None:
+        """``rgb``: as 8-bit RGB, where that is exact."""
+        self.found, self.rgb, self.failed = found, rgb, False
+
+    def fail(self, name: str, error: Exception) -> None:
+        """Say what is wrong with a picture."""
+        self.failed = True
+        print_error(explain(error), name)
 
     def read(self) -> Iterator[Named]:
         """Names and pictures."""
@@ -138,9 +123,8 @@ class Reader:
             try:
                 if problem:
                     raise NvaeCodecError(f"the name {problem}")
-                picture = item.read()
+                picture = item.read_rgb() if self.rgb else item.read()
             except Exception as error:
-                self.failed = True
-                print_error(explain(error), name)
+                self.fail(name, error)
             else:
                 yield name, picture

@@ -20,6 +20,11 @@ MOST_PIXELS = 1 << 26
 """A segment is decoded in memory at once, so it has no more pixels than that, unless it is a single picture."""
 
 
+def segment_limits(segment: int | None) -> tuple[int | None, int]:
+    """Pictures and pixels of a segment for ``--segment``: None for the usual ones, 0 for all pictures."""
+    return (USUAL_PICTURES, USUAL_PIXELS) if segment is None else (segment or None, MOST_PIXELS)
+
+
 def group_pictures(named: Iterable[Named], most: int | None, pixels: int) -> Iterator[list[Named]]:
     """Pictures in the segments that they go to: at most ``most`` each (None: any number), and so many pixels."""
     group: list[Named] = []

@@ -3,6 +3,7 @@
 Rates are in bits/dim, where a picture has W·H·3 dims. Keys of the JSON:
 
     format, model {name, identity}, run, seed, samples, machine
+    archive   null, or of --archive {segments, bytes}: then the bits of each picture are its share of that file
     total     over all pictures; images[]    a picture each, with name, width, height, tiles, batches. Both have:
       dims, file_bits
       bpd_file, bpd_exact_elbo, bpd_importance, bpd_float_elbo (null without a run's weights)
@@ -32,8 +33,8 @@ from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.measured import MeasuredCodec
 from nvae_codec.container.image import read_file, write_model_file
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.evaluation.causes import CAUSES, split_file
-from nvae_codec.evaluation.elbo import exact_draws, float_elbo, importance_bound, mean_of
+from nvae_codec.evaluation.causes import CAUSES, Achieved, split_file
+from nvae_codec.evaluation.elbo import PictureElbo, exact_draws, float_elbo, importance_bound, mean_of
 from nvae_codec.evaluation.machine import describe_machine
 from nvae_codec.images.picture import Picture
 from nvae_codec.model_library import Models
@@ -43,6 +44,15 @@ if TYPE_CHECKING:
 
 FORMAT = "nvae-codec evaluation 1"
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a picture should take: its exact ELBO by part, importance-weighted bound and float ELBO in bits."""
+
+    exact: PictureElbo
+    importance: float
+    real: float | None
 
 
 @dataclass(frozen=True)
@@ -58,15 +68,32 @@ class Evaluator:
         """The row of an 8-bit RGB picture, and where its bits went, (H, W) bits a pixel."""
         pixels = picture.require_pixels("the model")
         file, encode_seconds, decode_seconds = self._code(picture)
-        draws = exact_draws(pixels, self.codec, seed=self.seed, samples=self.samples)
-        exact = mean_of(draws)
+        bounds = self.bound(pixels)
         measured = MeasuredCodec(self.codec)
         if write_model_file(picture, measured) != file:
             raise NvaeCodecError("a second encoding gave another file")
-        achieved = split_file(file, pixels, measured, exact, seed=self.seed, samples=self.samples)
+        achieved = split_file(file, pixels, measured, bounds.exact, seed=self.seed, samples=self.samples)
+        return self.make_row(name, picture, bounds, achieved, encode_seconds, decode_seconds), achieved.heat
+
+    def bound(self, pixels: NDArray[np.uint8]) -> Bounds:
+        """The bounds of a picture, uint8 (H, W, 3)."""
+        draws = exact_draws(pixels, self.codec, seed=self.seed, samples=self.samples)
         real = None
         if self.network is not None:
             real = float_elbo(pixels, self.network, seed=self.seed, samples=self.samples).bits
+        return Bounds(mean_of(draws), importance_bound(draws), real)
+
+    def make_row(
+        self,
+        name: str,
+        picture: Picture,
+        bounds: Bounds,
+        achieved: Achieved,
+        encode_seconds: float,
+        decode_seconds: float,
+    ) -> Row:
+        """The row of a picture whose file, or whose share of an archive, was split."""
+        exact = bounds.exact
         groups = [
             {
                 "exact": kl,
@@ -79,13 +106,13 @@ class Evaluator:
             for kl, used, active, g in zip(exact.kl, achieved.kl, achieved.active, self.codec.model.groups, strict=True)
         ]
         phases = [{"exact": a, "file": b} for a, b in zip(exact.pixels, achieved.phases, strict=True)]
-        row = {
+        return {
             "name": name,
             "width": picture.width,
             "height": picture.height,
             "tiles": achieved.tiles,
             "batches": achieved.batches,
-            **_rates(pixels.size, 8 * len(file), exact.bits, importance_bound(draws), real),
+            **_rates(exact.dims, sum(achieved.bits.values()), exact.bits, bounds.importance, bounds.real),
             "bits": achieved.bits,
             "groups": groups,
             "phases": phases,
@@ -93,7 +120,6 @@ class Evaluator:
             "decode_seconds": decode_seconds,
             "peers": None,
         }
-        return row, achieved.heat
 
     def _code(self, picture: Picture) -> tuple[bytes, float, float]:
         """A picture's file, and the seconds of making and reading it."""
@@ -106,12 +132,13 @@ class Evaluator:
             raise NvaeCodecError("the file does not decode to the same picture")
         return file, middle - start, end - middle
 
-    def describe(self, rows: Sequence[Row], run: str | None) -> dict[str, Any]:
+    def describe(self, rows: Sequence[Row], run: str | None, archive: Row | None = None) -> dict[str, Any]:
         """The JSON of an evaluation. ``run``: the name of the run whose float weights were measured."""
         return {
             "format": FORMAT,
             "model": {"name": self.codec.name, "identity": self.codec.identity.hex()},
             "run": run,
+            "archive": archive,
             "seed": self.seed,
             "samples": self.samples,
             "machine": describe_machine(),
@@ -121,6 +148,7 @@ class Evaluator:
 
 
 def _rates(dims: int, file: float, exact: float, importance: float, real: float | None) -> Row:
+    file = int(file) if file == int(file) else file
     return {
         "dims": dims,
         "file_bits": file,
@@ -140,7 +168,7 @@ def sum_rows(rows: Sequence[Row]) -> Row:
         return math.fsum(row[key] * row["dims"] for row in rows)
 
     real = None if any(row["bpd_float_elbo"] is None for row in rows) else bits_of("bpd_float_elbo")
-    dims, file = sum(row["dims"] for row in rows), sum(row["file_bits"] for row in rows)
+    dims, file = sum(row["dims"] for row in rows), int(sum(row["file_bits"] for row in rows))
     ratios = [row["file_over_exact"] for row in rows]
     return {
         "images": len(rows),

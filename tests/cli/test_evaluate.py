@@ -49,6 +49,24 @@ def test_arrays_are_evaluated(run: Run, tmp_path: Path, shape: tuple[int, ...]) 
     assert found["total"]["dims"] == shape[0] * 16 * 20 * 3
 
 
+def test_a_set_is_evaluated_as_an_archive(run: Run, tmp_path: Path) -> None:
+    source, archive, out = tmp_path / "some.npz", tmp_path / "some.nvae", tmp_path / "out.json"
+    np.savez(source, images=np.stack([make_picture(16, 20, seed) for seed in range(6)]))
+    for segment in (("--segment", "4"), ("--segment", "all"), ()):
+        assert run("pack", source, "-o", archive, "-f", "--model", MODEL, "--method", "model", *segment).code == 0
+        how = ("--model", MODEL, "--samples", "1", "--json", out, *segment)
+        result = run("evaluate", source, "--archive", *how)
+        assert (result.code, result.err) == (0, "")
+        found = json.loads(out.read_text())
+        assert found["archive"]["bytes"] == archive.stat().st_size
+        assert found["total"]["file_bits"] == 8 * archive.stat().st_size == sum(found["total"]["bits"].values())
+        assert [row["name"] for row in found["images"]] == [f"{index:05d}.png" for index in range(6)]
+    assert f"{8 * archive.stat().st_size:,} bits" in result.out.decode()
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    broken = run("evaluate", tmp_path / "broken.png", "--archive", "--model", MODEL)
+    assert (broken.code, len(broken.error_lines), "no picture to measure" in broken.err) == (1, 2, True)
+
+
 def test_what_cannot_be_evaluated_is_named_and_the_rest_done(run: Run, tmp_path: Path) -> None:
     folder, out = save_pictures(tmp_path / "in", 1, 24), tmp_path / "out.json"
     Image.new("RGBA", (8, 8)).save(folder / "alpha.png")
