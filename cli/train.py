@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,11 @@ from nvae_codec.errors import NvaeCodecError
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's]")
-@click.option("--bf16", is_flag=True, help="Networks in bfloat16, likelihood in float32.")
+@click.option("--bf16", "precision", flag_value="bf16", help="Networks in bfloat16, likelihood in float32.")
+@click.option("--fp16", "precision", flag_value="fp16", help="In float16, with a scale of the loss that follows.")
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile: minutes to begin, then faster steps.")
+@click.option("--checkpointing", is_flag=True, help="Less memory: cells are computed again for the gradient.")
+@click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard too, below RUN.")
 @click.option(
     "--valid-crop",
     type=click.IntRange(8),
@@ -55,6 +59,7 @@ from nvae_codec.errors import NvaeCodecError
 @click.option(
     "--report-seconds", type=float, default=30.0, show_default=True, metavar="S", help="Between progress lines."
 )
+@click.option("--save-seconds", type=float, default=300.0, show_default=True, metavar="S", help="Between checkpoints.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the data, train nothing.")
 def train_command(
     recipe: Path,
@@ -66,13 +71,20 @@ def train_command(
     minutes: float | None,
     device: str,
     threads: int | None,
-    bf16: bool,
+    precision: str | None,
     compiled: bool,
+    checkpointing: bool,
+    tensorboard: bool,
     valid_crop: int,
     report_seconds: float,
+    save_seconds: float,
     dry_run: bool,
 ) -> None:
-    """Train the model that RECIPE describes."""
+    """Train the model that RECIPE describes.
+
+    In one process, or in several that `accelerate launch` or `torchrun` starts: each takes a part of every batch, and
+    the run is that of one process.
+    """
     import torch
 
     from nvae_codec.recipe import format_recipe, read_recipe
@@ -83,8 +95,6 @@ def train_command(
     described = read_recipe(recipe)
     if steps is not None:
         described = dataclasses.replace(described, training=dataclasses.replace(described.training, steps=steps))
-    if threads is not None:
-        torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     channels = described.image.channels
@@ -97,23 +107,38 @@ def train_command(
         raise NvaeCodecError(f"{data[0]}: one image cannot be both trained on and held out; give --valid")
     held_out = held_out_crops(held_out_pictures, valid_crop, described.stride, described.image.padding)
     crops = Crops(pictures, described.training)
-    click.echo(
+    note(
         f"data: {len(crops.loaders)} images, {crops.total_pixels / 1e6:.1f} megapixels; "
-        f"held out: {held_out.shape[0]} crops of {held_out.shape[2]} pixels; {device}",
-        err=True,
+        f"held out: {held_out.shape[0]} crops of {held_out.shape[2]} pixels; {device}"
     )
     if dry_run:
         click.echo(format_recipe(described), nl=False)
         return
     if not resume and (run / "checkpoint.safetensors").exists():
         raise NvaeCodecError(f"{run}: a run is here already; --resume goes on with it")
-    options = Options(device, bf16, compiled, minutes, report_seconds)
-    trainer = Trainer(described, run, options, resume=resume)
-    count = sum(parameter.numel() for parameter in trainer.network.parameters())
-    click.echo(
-        f"model: {described.name}, {count:,} parameters; step {trainer.step} of {described.training.steps}", err=True
+    options = Options(
+        device,
+        precision or "",
+        compiled,
+        checkpointing,
+        minutes,
+        report_seconds,
+        save_seconds,
+        tensorboard,
     )
+    trainer = Trainer(described, run, options, resume=resume)
+    if threads is not None:  # after accelerate, which sets another number
+        torch.set_num_threads(threads)
+    count = sum(parameter.numel() for parameter in trainer.network.parameters())
+    shared = f"; {trainer.processes.count} processes" if trainer.processes.count > 1 else ""
+    note(f"model: {described.name}, {count:,} parameters; step {trainer.step} of {described.training.steps}{shared}")
     train(trainer, crops, held_out, print_line)
+
+
+def note(text: str) -> None:
+    """Tell on stderr, once for all processes of a run."""
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(text, err=True)
 
 
 def print_line(line: dict[str, Any]) -> None:
@@ -129,4 +154,8 @@ def print_line(line: dict[str, Any]) -> None:
         "KL " + " ".join(f"{value:.4f}" for value in valid["kl"]),
         "active " + " ".join(f"{value:.2f}" for value in valid["active"]),
     ]
+    if line["peak_memory_mib"] is not None:
+        cells.append(f"memory {line['peak_memory_mib']} MiB")
+    if line["skipped"]:
+        cells.append(f"skipped {line['skipped']}")
     click.echo("  ".join(cells))

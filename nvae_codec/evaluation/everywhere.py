@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from nvae_codec.evaluation.machine import describe_machine
-from nvae_codec.training.data import list_images, read_rgb
+from nvae_codec.training.sources import list_images, read_image
 
 OLD_PROCESSOR = {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}
 
@@ -63,7 +63,7 @@ def main() -> None:
                     sys.exit(f"{file.name}: other bytes under {setting}")
             run(todo[(index + 1) % len(todo)], "decompress", sorted(packed.iterdir()), restored)
             for image in images:
-                if not np.array_equal(read_rgb(image), read_rgb(restored / f"{image.stem}.png")):
+                if not np.array_equal(read_image(image), read_image(restored / f"{image.stem}.png")):
                     sys.exit(f"{image.name}: other pixels under {setting}")
             print(f"{index + 1} of {len(todo)}: {len(images)} pictures, same bytes, same pixels: {setting}", flush=True)
     if given.json:

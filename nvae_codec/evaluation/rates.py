@@ -20,12 +20,12 @@ from nvae_codec.evaluation.elbo import exact_elbo, float_elbo
 from nvae_codec.evaluation.machine import describe_machine
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.training.checkpoint import load_average
-from nvae_codec.training.data import list_images, read_rgb
+from nvae_codec.training.sources import list_images, read_image
 
 
 def measure_picture(path: Path, codec: ModelCodec, network: Nvae | None, samples: int) -> dict[str, Any]:
     """Bits/dim of one picture."""
-    pixels = np.ascontiguousarray(read_rgb(path))
+    pixels = np.ascontiguousarray(read_image(path))
     bits = 8 * len(compress(pixels, model=codec, method="model"))
     exact = exact_elbo(pixels, codec, samples=samples)
     row: dict[str, Any] = {

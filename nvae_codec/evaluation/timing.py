@@ -22,7 +22,7 @@ import numpy as np
 from nvae_codec import load_model
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.evaluation.machine import describe_machine
-from nvae_codec.training.data import list_images, read_rgb
+from nvae_codec.training.sources import list_images, read_image
 
 
 def profile(work: Callable[[], object]) -> dict[str, float]:
@@ -39,7 +39,7 @@ def profile(work: Callable[[], object]) -> dict[str, float]:
 
 def measure_picture(path: Path, codec: ModelCodec, repeat: int) -> dict[str, Any]:
     """Megapixels a second both ways, and where the time goes."""
-    pixels = np.ascontiguousarray(read_rgb(path))
+    pixels = np.ascontiguousarray(read_image(path))
     height, width = pixels.shape[:2]
     plan, payload = codec.encode(pixels)
     row: dict[str, Any] = {"name": path.name, "megapixels": height * width / 1e6}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvae_codec.network.groups import AnyGroup
 from nvae_codec.network.hierarchy import Hierarchy
 from nvae_codec.network.likelihood import Look, PhasedHeads, PlainHead, Predict, pixel_nats
+from nvae_codec.network.noise import Noise
 from nvae_codec.network.normal import Normal, kl_divergence, log_density, normal_of_raw, widen
 from nvae_codec.phases import Plane
 from nvae_codec.recipe import Recipe
@@ -45,6 +45,7 @@ class Nvae(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
+        self.noise = Noise()
         self.hierarchy = Hierarchy(recipe.network, recipe.image.channels)
         self.likelihood: PhasedHeads | PlainHead = (
             PhasedHeads(recipe.network, recipe.likelihood)
@@ -62,7 +63,7 @@ class Nvae(nn.Module):
         """Uint8 (B, C, H, W), RGB, to float in [-1, 1], colours in coding order, padded as the recipe says."""
         image = self.recipe.image
         if image.binarization == "dynamic":
-            x = (torch.rand(pixels.shape, device=pixels.device) < pixels / 255).float() * 2 - 1
+            x = (self.noise.uniform(pixels) < pixels / 255).float() * 2 - 1
         elif image.binarization == "static":
             x = (pixels >= 128).float() * 2 - 1
         elif image.bits < 8:
@@ -85,7 +86,7 @@ class Nvae(nn.Module):
         posterior = normal_of_raw(widen(raw_posterior), raw_posterior)
         prior = normal_of_raw(None if raw_prior is None else widen(raw_prior), posterior.mean.repeat(1, 2, 1, 1))
         kl = kl_divergence(posterior, prior)
-        before = posterior.mean + posterior.sigma * (torch.randn_like(posterior.mean) if noise is None else noise)
+        before = posterior.mean + posterior.sigma * (self.noise.normal(posterior.mean) if noise is None else noise)
         group = cast(AnyGroup, self.hierarchy.groups[index])
         if not len(group.flows):
             return Draw(posterior, prior, before, before, kl)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,29 +14,43 @@ from nvae_codec.recipe import TrainingRecipe
 Pixels = NDArray[np.uint8]
 
 
-def draw_crop(picture: Pixels, training: TrainingRecipe, rng: np.random.Generator) -> Pixels:
-    """A random crop of a picture (H, W, C) as the recipe says, uint8 (crop, crop, C)."""
-    side = training.crop
-    factor = _draw_factor(picture, training, rng)
-    seen = side * factor
-    y, x = (int(rng.integers(n - seen + 1)) for n in picture.shape[:2])
-    crop = shrink(picture[y : y + seen, x : x + seen], factor)
-    crop = crop[:, ::-1] if rng.random() < training.mirror_share else crop
-    crop = crop.transpose(1, 0, 2) if rng.random() < training.transpose_share else crop
-    if training.shift or training.rotate or training.scale or training.shear:
-        crop = warp(crop, draw_warp(training, rng))
-    return crop
+@dataclass(frozen=True)
+class Choice:
+    """All that is random about a crop of a picture."""
+
+    factor: int
+    y: int
+    x: int
+    mirrored: bool
+    transposed: bool
+    affine: NDArray[np.float64] | None
 
 
-def _draw_factor(picture: Pixels, training: TrainingRecipe, rng: np.random.Generator) -> int:
-    """How many times smaller the picture is seen, of those that leave a crop; no number is drawn for a lone one."""
+def choose_crop(size: tuple[int, int], training: TrainingRecipe, rng: np.random.Generator) -> Choice:
+    """A random crop of a picture of so many rows and columns."""
+    factor = _draw_factor(min(size), training, rng)
+    y, x = (int(rng.integers(n - training.crop * factor + 1)) for n in size)
+    mirrored = rng.random() < training.mirror_share
+    transposed = rng.random() < training.transpose_share
+    warped = training.shift or training.rotate or training.scale or training.shear
+    return Choice(factor, y, x, mirrored, transposed, draw_warp(training, rng) if warped else None)
+
+
+def take_crop(picture: Pixels, choice: Choice, side: int) -> Pixels:
+    """The chosen crop of a picture (H, W, C), uint8 (side, side, C)."""
+    seen = side * choice.factor
+    crop = shrink(picture[choice.y : choice.y + seen, choice.x : choice.x + seen], choice.factor)
+    crop = crop[:, ::-1] if choice.mirrored else crop
+    crop = crop.transpose(1, 0, 2) if choice.transposed else crop
+    return crop if choice.affine is None else warp(crop, choice.affine)
+
+
+def _draw_factor(least: int, training: TrainingRecipe, rng: np.random.Generator) -> int:
+    """How many times smaller a picture is seen: its shorter side leaves a crop. For a lone 1 nothing is drawn."""
     factors = training.downsample
-    if len(factors) == 1 and factors[0] == 1:
+    if factors == [1]:
         return 1
-    factor = int(factors[rng.integers(len(factors))])
-    height, width, _ = picture.shape
-    largest: int = min(height, width) // training.crop
-    return max(1, min(factor, largest))
+    return max(1, min(factors[int(rng.integers(len(factors)))], least // training.crop))
 
 
 def shrink(picture: Pixels, factor: int) -> Pixels:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.recipe import TrainingRecipe
-from nvae_codec.training.augmentation import draw_crop
+from nvae_codec.training.augmentation import choose_crop, take_crop
 from nvae_codec.training.sources import Loader
 
 MEMORY_LIMIT = 4 << 30
@@ -24,28 +24,35 @@ class Crops:
         self.training = training
         self.loaders: list[Loader] = []
         self.pixels: list[NDArray[np.uint8] | None] = []
-        sizes, kept = [], 0
+        self.sizes: list[tuple[int, int]] = []
+        kept = 0
         for load in loaders:
             picture = load()
             if min(picture.shape[:2]) < training.crop:
                 continue
             self.loaders.append(load)
-            sizes.append(picture.shape[0] * picture.shape[1])
+            self.sizes.append(picture.shape[:2])
             self.pixels.append(picture if kept + picture.nbytes <= MEMORY_LIMIT else None)
             kept += picture.nbytes if self.pixels[-1] is not None else 0
         if not self.loaders:
             raise NvaeCodecError(f"no picture has a side of {training.crop} pixels or more")
-        self.total_pixels = sum(sizes)
-        self.share = np.array(sizes) / self.total_pixels
+        pixels = np.prod(self.sizes, axis=1)
+        self.total_pixels = int(pixels.sum())
+        self.share = pixels / self.total_pixels
 
-    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Random crops, uint8 (count, C, crop, crop), changed as the recipe says."""
-        crops = []
-        for index in rng.choice(len(self.loaders), count, p=self.share):
-            kept = self.pixels[index]
-            picture = kept if kept is not None else self.loaders[index]()
-            crops.append(draw_crop(picture, self.training, rng).transpose(2, 0, 1))
-        return np.stack(crops)
+    def draw(self, count: int, rng: np.random.Generator, rows: slice = slice(None)) -> NDArray[np.uint8]:
+        """Random crops, uint8 (count, C, crop, crop), changed as the recipe says.
+
+        Of ``rows`` alone where they are given; ``rng`` goes as far as for all.
+        """
+        indices = rng.choice(len(self.loaders), count, p=self.share)
+        choices = [(index, choose_crop(self.sizes[index], self.training, rng)) for index in indices]
+        crops = [take_crop(self._read(index), choice, self.training.crop) for index, choice in choices[rows]]
+        return np.stack(crops).transpose(0, 3, 1, 2)
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        kept = self.pixels[index]
+        return kept if kept is not None else self.loaders[index]()
 
 
 def held_out_crops(loaders: Sequence[Loader], side: int, stride: int, padding: int = 0) -> NDArray[np.uint8]:

@@ -1,18 +1,18 @@
 """The training loop: from a recipe and images to a checkpoint that resumes exactly.
 
 Crops and noise of a step come from the seed and the step's number alone, so a resumed run takes the very steps of one
-that was never stopped.
+that was never stopped, and several processes, each with its part of every batch, those of one process with all of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
+import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.network.noise import Noise
 from nvae_codec.network.nvae import Elbo, Nvae
-from nvae_codec.recipe import Recipe, format_recipe
+from nvae_codec.recipe import Recipe
 from nvae_codec.training.checkpoint import (
     Average,
     part_of,
@@ -34,7 +35,10 @@ from nvae_codec.training.checkpoint import (
     save_checkpoint,
 )
 from nvae_codec.training.data import Crops
+from nvae_codec.training.log import Log
+from nvae_codec.training.memory import checkpoint_cells, peak_memory
 from nvae_codec.training.objective import BitsPerDim, balance_weights, kl_weight, learning_rate, weigh
+from nvae_codec.training.processes import Processes
 from nvae_codec.training.regularization import SpectralNorms, scale_total, spectral_weight
 
 PERSISTENT = 100
@@ -46,11 +50,20 @@ class Options:
     """How a run is carried out; none of it changes what is learned but precision."""
 
     device: str = "cpu"
-    bf16: bool = False
+    precision: str = ""
+    """float32, bf16, fp16 (of the networks; likelihoods are always float32); empty: the launcher's, or float32."""
     compile: bool = False
+    checkpointing: bool = False
     minutes: float | None = None
     report_seconds: float = 30.0
     save_seconds: float = 300.0
+    tensorboard: bool = False
+
+
+AUTOCAST = {"float32": None, "no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""By the names of --precision and of accelerate's launcher."""
+FIRST_LOSS_SCALE = 1024.0
+"""Of fp16, as officially; it follows the gradients from there."""
 
 
 class Trainer:
@@ -59,66 +72,91 @@ class Trainer:
     def __init__(self, recipe: Recipe, run: Path, options: Options, *, resume: bool) -> None:
         """Start anew, or go on from the folder's checkpoint. Raises NvaeCodecError."""
         self.recipe, self.run, self.options = recipe, run, options
-        self.device = torch.device(options.device)
+        self.processes = Processes(options.device)
+        self.device, self.rows = self.processes.device, self.processes.rows(recipe.training.batch)
+        self.autocast = choose_autocast(options)
         torch.manual_seed(recipe.training.seed)
         self.network = place(Nvae(recipe), self.device)
-        self.step, self.seconds, self.skipped = 0, 0.0, 0
-        tensors = None
-        if resume:
-            saved, tensors, done = read_checkpoint(run)
-            same = dataclasses.replace(recipe, training=saved.training)
-            if same != saved:
-                raise NvaeCodecError(f"{run}: its checkpoint has another network; --resume only changes [training]")
-            self.network.load_state_dict(part_of(tensors, "network."))
-            self.step, self.seconds = done["step"], done["seconds"]
+        self.network.noise = Noise(self.processes.index, self.processes.count)
+        self.step, self.seconds, self.skipped, self.skipped_in_a_row = 0, 0.0, 0, 0
         self.average = Average(self.network, recipe.training.ema)
         self.optimizer = make_optimizer(recipe, self.network)
-        if tensors is not None:
-            for name, value in part_of(tensors, "average.").items():
-                self.average.state[name].copy_(value)
-            restore_optimizer(self.optimizer, self.network, tensors)
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, init_scale=FIRST_LOSS_SCALE, enabled=self.autocast == torch.float16
+        )
         self.spectral = None
         if recipe.training.spectral_weight or recipe.training.spectral_start:
             self.spectral = SpectralNorms(self.network, recipe.training.seed)
-            self.spectral.restore(tensors or {})
+        if resume:
+            self._restore()
         self.alpha = balance_weights(recipe).to(self.device) if recipe.training.kl_balancing else None
+        if options.checkpointing:
+            checkpoint_cells(self.network)
         self._elbo: Callable[..., Elbo] = self._elbo_eagerly
         if options.compile:
             self._elbo = torch.compile(self._elbo_eagerly, dynamic=False)
 
+    def _restore(self) -> None:
+        saved, tensors, done = read_checkpoint(self.run)
+        if dataclasses.replace(self.recipe, training=saved.training) != saved:
+            raise NvaeCodecError(f"{self.run}: its checkpoint has another network; --resume only changes [training]")
+        self.network.load_state_dict(part_of(tensors, "network."))
+        for name, value in part_of(tensors, "average.").items():
+            self.average.state[name].copy_(value)
+        restore_optimizer(self.optimizer, self.network, tensors)
+        if self.spectral is not None:
+            self.spectral.restore(tensors)
+        self.step, self.seconds = done["step"], done["seconds"]
+        self.skipped, self.skipped_in_a_row = done.get("skipped", [0, 0])
+        if done.get("scaler"):
+            self.scaler.load_state_dict(done["scaler"])
+
     def _elbo_eagerly(self, pixels: Tensor, base_only: bool) -> Elbo:
-        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.options.bf16 else nullcontext()
-        with autocast:
+        with torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext():
             elbo: Elbo = self.network(pixels, base_only=base_only)
         return elbo
 
     def take_step(self, data: Crops) -> BitsPerDim:
-        """One step of the optimizer; a step without a finite gradient is skipped and counted."""
+        """One step of the optimizer; a step without a finite gradient is skipped and counted.
+
+        Returns the bits/dim of the whole batch, whichever process has which part of it.
+        """
         training = self.recipe.training
         progress = self.step / training.steps
         rng = np.random.default_rng([training.seed, self.step])
-        crops = data.draw(training.batch, rng)
-        pixels = torch.from_numpy(crops).to(self.device)
+        pixels = torch.from_numpy(data.draw(training.batch, rng, self.rows)).to(self.device)
         torch.manual_seed(int(rng.integers(2**62)))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(training, self.step)
         weight = kl_weight(training, progress)
         elbo = self._elbo(pixels, progress < training.hierarchy_first_share)
-        bits = weigh(elbo, weight, self.alpha if weight < 1 else None, pixels.numel())
+        bits = weigh(elbo, weight, self.alpha if weight < 1 else None, pixels.numel(), self.processes.mean)
         self.optimizer.zero_grad(set_to_none=True)
-        self._loss(bits, weight, pixels).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(self._loss(bits, weight, pixels)).backward()  # type: ignore[no-untyped-call]
+        bits = self._average(bits)
+        self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip)
         if torch.isfinite(norm):
             self.optimizer.step()
-            self.skipped = 0
+            self.skipped_in_a_row = 0
             self.average.update(self.network, self.step + 1)
         else:
             self.skipped += 1
-            if self.skipped >= PERSISTENT:
+            self.skipped_in_a_row += 1
+            if self.skipped_in_a_row >= PERSISTENT:
                 raise NvaeCodecError(f"{PERSISTENT} steps in a row had no finite gradient; lower training.rate")
             self._heal()
+        self.scaler.update()
         self.step += 1
         return bits
+
+    def _average(self, bits: BitsPerDim) -> BitsPerDim:
+        """Average gradients, batch norm's statistics and the bits over the processes, so that all stay the same."""
+        loss, pixels, kl = (part.detach().clone() for part in (bits.loss, bits.pixels, bits.kl))
+        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        statistics = [value for value in self.network.buffers() if value.is_floating_point()]
+        self.processes.average([*gradients, *statistics, loss, pixels, kl])
+        return BitsPerDim(loss, pixels, kl)
 
     def _loss(self, bits: BitsPerDim, kl: float, pixels: Tensor) -> Tensor:
         """The loss in the recipe's unit, with the regularisation, which is told for nats a picture."""
@@ -137,9 +175,23 @@ class Trainer:
 
     def save(self, **said: Any) -> None:
         """Write the checkpoint."""
-        done = {"step": self.step, "seconds": round(self.seconds, 1), **said}
+        done = {
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "skipped": [self.skipped, self.skipped_in_a_row],
+            "scaler": self.scaler.state_dict(),
+            **said,
+        }
         more = self.spectral.state() if self.spectral is not None else None
         save_checkpoint(self.run, self.recipe, self.network, self.average, self.optimizer, done, more)
+
+
+def choose_autocast(options: Options) -> torch.dtype | None:
+    """The kind of number that networks run in, or None. Raises NvaeCodecError where a launcher's is not known here."""
+    precision = options.precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision not in AUTOCAST:
+        raise NvaeCodecError(f"the precision {precision} is not possible; there are bf16 and fp16")
+    return AUTOCAST[precision]
 
 
 def place(network: Nvae, device: torch.device) -> Nvae:
@@ -162,8 +214,12 @@ def make_optimizer(recipe: Recipe, network: Nvae) -> torch.optim.Optimizer:
 
 
 @torch.inference_mode()
-def measure(network: Nvae, crops: NDArray[np.uint8], batch: int = 4, seed: int = 0) -> dict[str, Any]:
-    """Bits/dim of held-out crops (N, C, H, W) under a network, by part, and the share of latent channels in use."""
+def measure(network: Nvae, crops: NDArray[np.uint8], batch: int | None = None, seed: int = 0) -> dict[str, Any]:
+    """Bits/dim of held-out crops (N, C, H, W) under a network, by part, and the share of latent channels in use.
+
+    Without ``batch`` as many at once as have the pixels of four crops of 256x256.
+    """
+    batch = batch or max(1, 4 * 256**2 // (crops.shape[2] * crops.shape[3]))
     device = next(network.parameters()).device
     torch.manual_seed(seed)
     network.eval()
@@ -207,33 +263,32 @@ def mean_of_steps(sums: list[tuple[float, NDArray[np.float64]]]) -> dict[str, An
 
 
 def train(trainer: Trainer, data: Crops, held_out: NDArray[np.uint8], report: Callable[[dict[str, Any]], None]) -> None:
-    """Run to the recipe's last step, the time budget, or SIGTERM; report and save on the way and at the end."""
-    options, recipe = trainer.options, trainer.recipe
-    trainer.run.mkdir(parents=True, exist_ok=True)
-    (trainer.run / "recipe.toml").write_text(format_recipe(recipe), encoding="utf-8")
-    stopped = False
+    """Run to the recipe's last step, the time budget, or a signal to end; report and save on the way and at the end.
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal stopped
-        stopped = True
-
-    before = signal.signal(signal.SIGTERM, stop)
+    Of several processes the first measures, reports and writes; all end together.
+    """
+    options, recipe, processes = trainer.options, trainer.recipe, trainer.processes
+    log = Log(trainer.run, trainer.step, recipe, tensorboard=options.tensorboard) if processes.first else None
     average = place(Nvae(recipe), trainer.device)
     begin = last = reported = saved = time.monotonic()
     sums: list[tuple[float, NDArray[np.float64]]] = []
-    steps = 0
-    try:
-        while trainer.step < recipe.training.steps and not stopped:
+    steps, valid, done = 0, None, trainer.step >= recipe.training.steps
+    with stop_signals() as asked:
+        while not done:
             bits = trainer.take_step(data)
             now = time.monotonic()
             trainer.seconds, last = trainer.seconds + now - last, now
-            if not trainer.skipped:
-                sums.append((float(bits.pixels.sum().detach()), bits.kl.detach().cpu().double().numpy()))
+            if not trainer.skipped_in_a_row:
+                sums.append((float(bits.pixels.sum()), bits.kl.cpu().double().numpy()))
             steps += 1
-            done = trainer.step == recipe.training.steps
-            stopped = stopped or (options.minutes is not None and now - begin > 60 * options.minutes)
-            if now - reported >= options.report_seconds or done or stopped:
+            late = options.minutes is not None and now - begin > 60 * options.minutes
+            done = trainer.step >= recipe.training.steps or processes.any(late or bool(asked))
+            if log is None:
+                continue
+            if done or now - reported >= options.report_seconds:
                 average.load_state_dict(trainer.average.state)
+                valid = measure(average, held_out)
+                peak = peak_memory(trainer.device)
                 line = {
                     "step": trainer.step,
                     "seconds": round(trainer.seconds, 1),
@@ -241,15 +296,38 @@ def train(trainer: Trainer, data: Crops, held_out: NDArray[np.uint8], report: Ca
                     "rate": learning_rate(recipe.training, trainer.step),
                     **mean_of_steps(sums),
                     "skipped": trainer.skipped,
-                    "valid": measure(average, held_out),
+                    "peak_memory_mib": peak and round(peak / 2**20),
+                    "valid": valid,
                 }
-                with (trainer.run / "log.jsonl").open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(line) + "\n")
+                log.write(line)
                 report(line)
                 reported, sums, steps = time.monotonic(), [], 0
-                if now - saved >= options.save_seconds or done or stopped:
-                    trainer.save(valid=line["valid"])
-                    saved = time.monotonic()
-                last = time.monotonic()
+            if done or now - saved >= options.save_seconds:
+                trainer.save(valid=valid)
+                saved = time.monotonic()
+            last = time.monotonic()
+    if log is not None:
+        log.close()
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """SIGTERM and SIGINT become entries of a list, for the step to end first; a second one acts as ever."""
+    asked: list[int] = []
+    kinds = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(kind) for kind in kinds]
+
+    def restore() -> None:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+
+    def note(kind: int, _frame: FrameType | None) -> None:
+        asked.append(kind)
+        restore()
+
+    for kind in kinds:
+        signal.signal(kind, note)
+    try:
+        yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        restore()

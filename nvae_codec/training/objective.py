@@ -6,6 +6,7 @@ Regularisation of the weights is in :mod:`nvae_codec.training.regularization`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,15 +71,20 @@ class BitsPerDim:
         return self.pixels.sum() + self.kl.sum()
 
 
-def weigh(elbo: Elbo, weight: float, alpha: Tensor | None, dims: int) -> BitsPerDim:
-    """The loss of a batch of ``dims`` colour values. ``alpha`` balances the groups; None sums them plainly."""
+def weigh(
+    elbo: Elbo, weight: float, alpha: Tensor | None, dims: int, mean: Callable[[Tensor], Tensor] = Tensor.detach
+) -> BitsPerDim:
+    """The loss of a batch of ``dims`` colour values. ``alpha`` balances the groups; None sums them plainly.
+
+    ``mean`` is that over processes with a part of the batch each, of numbers without a gradient.
+    """
     unit = 1 / (math.log(2) * dims)
     pixels = torch.stack(elbo.pixels) * unit
     kl = torch.stack([group.sum() for group in elbo.kl]) * unit
     balanced = kl
     if alpha is not None:
         # official form: each group weighed by its own KL over alpha, weights of mean 1, no gradient through them
-        mean_kl = torch.stack([group.sum(1).abs().mean() for group in elbo.kl]).detach() + 0.01
+        mean_kl = mean(torch.stack([group.sum(1).abs().mean() for group in elbo.kl]).detach()) + 0.01
         share = mean_kl / alpha
         balanced = kl * (share / share.mean())
     return BitsPerDim(pixels.sum() + weight * balanced.sum(), pixels, kl)

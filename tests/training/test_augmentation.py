@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from nvae_codec.recipe import TrainingRecipe
-from nvae_codec.training.augmentation import draw_crop, draw_warp, shrink, warp
+from nvae_codec.training.augmentation import choose_crop, draw_warp, shrink, take_crop, warp
 from tests.models import make_picture
+
+
+def draw_crop(picture: NDArray[np.uint8], training: TrainingRecipe, rng: np.random.Generator) -> NDArray[np.uint8]:
+    return take_crop(picture, choose_crop(picture.shape[:2], training, rng), training.crop)
 
 
 def test_no_change_moves_nothing() -> None:

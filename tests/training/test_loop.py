@@ -144,7 +144,7 @@ def test_a_step_without_a_finite_gradient_leaves_no_trace(folder: Crops, tmp_pat
         if name.removeprefix("network.") in parameters or name.startswith("optimizer."):
             assert torch.equal(value, before[name]), name
     trainer.take_step(folder)
-    assert trainer.skipped == 0
+    assert (trainer.skipped, trainer.skipped_in_a_row) == (1, 0)
 
 
 def test_persistent_failure_ends_the_run_with_one_error(
