@@ -133,7 +133,9 @@ def _unpack_segments(plain: bytes, end: int) -> tuple[Segment, ...]:
     ]
     count = sum(row[1] for row in rows)
     names = _read_names(reader, count)
-    kinds = [read_kind(byte) for byte in reader.take(count)]
+    bytes_of_kinds = reader.take(count)
+    known = {byte: read_kind(byte) for byte in set(bytes_of_kinds)}
+    kinds = [known[byte] for byte in bytes_of_kinds]
     widths = [reader.varint(1, LARGEST_SIDE) for _ in range(count)]
     heights = [reader.varint(1, LARGEST_SIDE) for _ in range(count)]
     if reader.left:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 LONGEST_NAME = 1024  # bytes of UTF-8
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LAST_NUMBER = re.compile(r"([0-9]+)([^0-9]*)\Z")
 
 
@@ -19,7 +20,7 @@ def name_problem(name: str) -> str:
         return "is no Unicode text"
     if not 0 < length <= LONGEST_NAME:
         return f"does not have 1 to {LONGEST_NAME} bytes"
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+    if _CONTROL.search(name):
         return "has control characters"
     if "\\" in name or ":" in name:
         return "has a backslash or a colon, which lead elsewhere on other systems"
