@@ -2,7 +2,7 @@
 
     python -m nvae_codec.evaluation.bench CODEC OPTIONS INPUT...    (what ``nvae-codec bench`` starts)
 
-Keys of the JSON: format, machine, images, dims, megapixels, codecs[] with
+Keys of the JSON: format, machine, load, threads, images, dims, megapixels, codecs[] with
     name, library (null: not installed, and then nothing more)
     bits, bpd           whole files, metadata left out, by the dims W·H·3 of all pictures
     mean_bpd            mean of the pictures' own rates
@@ -10,6 +10,7 @@ Keys of the JSON: format, machine, images, dims, megapixels, codecs[] with
     peak_bytes          largest resident memory of the process: Python, libraries and the largest picture included
     rest_bytes          the same before the first picture
     files[] {name, bits}
+load: processes that wanted to run, a minute's mean, before and after; speeds beside other work are not the codecs' own.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def bench(
     from nvae_codec.evaluation.machine import describe_machine
 
     pictures = [item.read_rgb() for item in find_inputs(inputs)]
-    rows = []
+    rows, load = [], [machine_load()]
     for name in names:
         tell(name)
         rows.append(run_codec(name, inputs, options))
@@ -61,12 +62,18 @@ def bench(
     return {
         "format": "nvae-codec bench 1",
         "machine": describe_machine(),
+        "load": [*load, machine_load()],
         "threads": options.get("threads"),
         "images": len(pictures),
         "dims": dims,
         "megapixels": dims / 3e6,
         "codecs": rows,
     }
+
+
+def machine_load() -> float | None:
+    """Processes that want to run, the mean of the last minute; None where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def codec_names() -> list[str]:

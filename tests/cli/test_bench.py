@@ -26,6 +26,7 @@ def test_codecs_are_measured_in_processes_of_their_own(run: Run, tmp_path: Path)
     ours, png = found["codecs"]
     assert found["images"] == 2
     assert found["machine"]["torch"]
+    assert len(found["load"]) == 2
     assert found["dims"] == 3 * 24 * (24 + 32)
     expected = [
         8 * len(compress(make_picture(24, width, index), model=MODEL, method="model"))
