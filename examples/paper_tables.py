@@ -1,0 +1,156 @@
+"""Tables 2, 3, 4 and 5 of the NVAE paper on a small model: every variant trained on one thread for the same time.
+
+    python examples/paper_tables.py --data cifar10/train.npz --minutes-each 1 \\
+        --json docs/results/paper_tables.json --page docs/paper-tables.md
+
+The base is the official CIFAR-10 recipe without flows, made narrower and shallower. The budget is processor time, so a
+busy machine changes nothing but the wait. Variants that the JSON holds already, of the same budget, are
+not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from paper_tables_page import format_page
+
+from nvae_codec.evaluation.machine import describe_machine
+from nvae_codec.recipe import CellRecipe, Recipe, read_recipe
+from nvae_codec.training.data import Crops, held_out_crops
+from nvae_codec.training.loop import Options, Trainer, measure
+from nvae_codec.training.sources import open_source
+
+OFFICIAL = Path(__file__).parents[1] / "models" / "recipes" / "cifar10-noflow.toml"
+WIDTH, BATCH = 8, 16
+DEPTHS, DEPTH = (2, 4, 8), 4
+"""Groups in table 2, and in the others."""
+TIMED_STEPS, HELD_OUT = 5, 10
+"""Steps that the speed is measured on; every tenth picture is held out."""
+Change = Callable[[Recipe], Recipe]
+
+
+def base_recipe(depth: int, seed: int) -> Recipe:
+    """The official recipe with narrow layers and ``depth`` groups; its schedule is set when its speed is known."""
+    official = read_recipe(OFFICIAL)
+    network = dataclasses.replace(official.network, width=WIDTH, groups=[depth], preprocess_cell=None)
+    training = dataclasses.replace(official.training, batch=BATCH, epoch_steps=0, seed=seed)
+    return dataclasses.replace(official, name="paper-tables", network=network, training=training)
+
+
+def with_network(**values: Any) -> Change:
+    """A change of the network."""
+    return lambda recipe: dataclasses.replace(recipe, network=dataclasses.replace(recipe.network, **values))
+
+
+def with_cells(encoder: CellRecipe, decoder: CellRecipe) -> Change:
+    """Other cells on either side; those beyond the finest latents are half as wide inside, as officially."""
+    outer = [dataclasses.replace(cell, expansion=3) for cell in (encoder, decoder)]
+    return with_network(encoder_cell=encoder, decoder_cell=decoder, preprocess_cell=outer[0], postprocess_cell=outer[1])
+
+
+def with_training(**values: Any) -> Change:
+    """A change of the training."""
+    return lambda recipe: dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **values))
+
+
+def list_variants() -> dict[str, Recipe]:
+    """Every variant by name; tables share those that are the same."""
+    regular, separable = CellRecipe(kind="regular"), CellRecipe(kind="separable")
+    variants: dict[str, Recipe] = {}
+    for name, values in {
+        "WN + ELU": {"normalization": "none", "activation": "elu"},
+        "BN + ELU": {"activation": "elu"},
+        "BN + Swish": {},
+    }.items():
+        cell = dataclasses.replace(regular, **values)
+        for depth in DEPTHS:
+            variants[f"{name}, L = {depth}"] = with_cells(cell, cell)(base_recipe(depth, 1))
+    base = base_recipe(DEPTH, 1)
+    no_gate = [dataclasses.replace(cell, squeeze_excitation=False) for cell in (regular, separable)]
+    return variants | {
+        "NVAE": base,
+        "separable, regular": with_cells(separable, regular)(base),
+        "separable, separable": with_cells(separable, separable)(base),
+        "without residual distributions": with_network(residual_normal=False)(base),
+        "without SR": with_training(spectral_weight=0.0)(base),
+        "without SE": with_cells(*no_gate)(base),
+        "NVAE, seed 2": base_recipe(DEPTH, 2),
+        "NVAE, seed 3": base_recipe(DEPTH, 3),
+    }
+
+
+def train_variant(recipe: Recipe, data: Crops, held_out: NDArray[np.uint8], seconds: float) -> dict[str, Any]:
+    """Train for so many seconds of processor time and measure on the held-out pictures."""
+    options = Options(save_seconds=math.inf)
+    with tempfile.TemporaryDirectory() as folder:
+        timed = Trainer(recipe, Path(folder), options, resume=False)
+        timed.take_step(data)  # the first step also iterates the spectral norms longer
+        begin = time.process_time()
+        for _ in range(TIMED_STEPS):
+            timed.take_step(data)
+        steps = max(TIMED_STEPS, round(seconds * TIMED_STEPS / (time.process_time() - begin)))
+        scheduled = with_training(steps=steps, warmup_steps=steps // 50)(recipe)
+        trainer = Trainer(scheduled, Path(folder), options, resume=False)
+        begin, seen = time.process_time(), []
+        for _ in range(steps):
+            bits = trainer.take_step(data)
+            seen.append((float(bits.pixels.sum().detach()), float(bits.kl.sum().detach())))
+        spent = time.process_time() - begin
+        measured = measure(trainer.network, held_out, batch=32)
+    last = np.mean(seen[-max(1, steps // 10) :], axis=0)
+    return {
+        "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
+        "steps": steps,
+        "seconds": round(spent, 1),
+        "milliseconds_a_step": round(1000 * spent / steps, 1),
+        "train_reconstruction": round(float(last[0]), 4),
+        "train_kl": round(float(last[1]), 4),
+        "active_latents": round(sum(measured["active"]) * recipe.network.latents[0]),
+        "held_out": measured["bits_per_dim"],
+    }
+
+
+def main() -> None:
+    """Train what is missing, write the JSON after each variant and the page at the end."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="SOURCE", help="pictures of 32x32, as train takes them"
+    )
+    parser.add_argument("--minutes-each", type=float, default=1, metavar="M", help="processor time of a variant")
+    parser.add_argument("--json", type=Path, required=True, help="results, kept from one run to the next")
+    parser.add_argument("--page", type=Path, required=True, help="the tables as Markdown")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    pictures = open_source(given.data)
+    data = Crops([load for at, load in enumerate(pictures) if at % HELD_OUT], base_recipe(1, 1).training)
+    held_out = held_out_crops(pictures[::HELD_OUT], data.training.crop, base_recipe(1, 1).stride)
+    before: dict[str, Any] = json.loads(given.json.read_text()) if given.json.exists() else {}
+    kept = before["variants"] if before.get("minutes_each") == given.minutes_each else {}
+    result: dict[str, Any] = {
+        "variants": kept,
+        "machine": describe_machine() | {"threads": 1},
+        "minutes_each": given.minutes_each,
+        "pictures": {"trained_on": len(data.loaders), "held_out": len(held_out)},
+        "model": {"width": WIDTH, "batch": BATCH, "depths": list(DEPTHS), "depth": DEPTH},
+    }
+    for name, recipe in list_variants().items():
+        if name not in result["variants"]:
+            result["variants"][name] = train_variant(recipe, data, held_out, 60 * given.minutes_each)
+            given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            print(f"{name}: {result['variants'][name]}", flush=True)
+    given.page.write_text(format_page(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
