@@ -37,14 +37,17 @@ def _contexts(norms: list[nn.BatchNorm2d]) -> tuple[AbstractContextManager[None]
 
 @contextmanager
 def _without_statistics(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
-    """Batch normalisation by the batch alone, which leaves the running statistics as they are."""
-    for norm in norms:
-        norm.track_running_stats = False
+    """Batch normalisation whose running statistics are copies, so that they themselves stay as they are."""
+    kept = [dict(norm.named_buffers()) for norm in norms]
+    for norm, buffers in zip(norms, kept, strict=True):
+        for name, value in buffers.items():
+            setattr(norm, name, value.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, buffers in zip(norms, kept, strict=True):
+            for name, value in buffers.items():
+                setattr(norm, name, value)
 
 
 def peak_memory(device: torch.device) -> int | None:

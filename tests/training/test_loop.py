@@ -18,7 +18,7 @@ from nvae_codec.recipe import TrainingRecipe, parse_recipe, read_recipe
 from nvae_codec.training import loop
 from nvae_codec.training.checkpoint import FILE, read_checkpoint
 from nvae_codec.training.data import Crops, held_out_crops
-from nvae_codec.training.loop import Options, Trainer, latent_strides, measure, train
+from nvae_codec.training.loop import Options, Trainer, latent_strides, measure, stop_signals, train
 from nvae_codec.training.sources import open_source
 from tests.models import RECIPES, change, make_recipe, save_pictures
 
@@ -117,6 +117,54 @@ def test_a_request_to_end_saves_first(folder: Crops, tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path)[2]["step"] == trainer.step == 4
     assert len(lines) == 1
     assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_a_second_signal_acts_as_ever() -> None:
+    with stop_signals() as asked:
+        signal.raise_signal(signal.SIGINT)
+        assert asked == [signal.SIGINT]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_fp16_skips_until_its_scale_fits_and_resumes_with_it(
+    folder: Crops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "FIRST_LOSS_SCALE", 2.0**22)
+    recipe, options = make_recipe(), Options(precision="fp16")
+    straight, broken = (Trainer(recipe, tmp_path, options, resume=False) for _ in range(2))
+    for _ in range(9):
+        straight.take_step(folder)
+    assert 0 < straight.skipped < 9
+    assert straight.skipped_in_a_row == 0
+    assert straight.scaler.get_scale() == 2.0 ** (22 - straight.skipped)
+    for _ in range(3):
+        broken.take_step(folder)
+    broken.save()
+    resumed = Trainer(recipe, tmp_path, options, resume=True)
+    for _ in range(6):
+        resumed.take_step(folder)
+    one, other = everything(straight), everything(resumed)
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    assert resumed.skipped == straight.skipped
+    assert resumed.scaler.state_dict() == straight.scaler.state_dict()
+    assert all(torch.isfinite(value).all() for value in one.values())
+
+
+def test_checkpoints_come_between_reports(folder: Crops, tmp_path: Path) -> None:
+    recipe = make_recipe("phases of two levels", "training.steps = 100000")
+    trainer = Trainer(recipe, tmp_path, Options(report_seconds=1e9, save_seconds=0), resume=False)
+    take_step = trainer.take_step
+
+    def interrupted(data: Crops) -> Any:
+        if trainer.step == 3:
+            raise KeyError
+        return take_step(data)
+
+    trainer.take_step = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyError):
+        train(trainer, folder, held_out(folder), lambda line: None)
+    assert read_checkpoint(tmp_path)[2]["step"] == 3
 
 
 def test_a_time_budget_ends_a_run_that_can_be_resumed(folder: Crops, tmp_path: Path) -> None:

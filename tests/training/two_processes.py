@@ -1,0 +1,80 @@
+"""What a process of several does in the test: trains recipes from a folder of pictures and keeps what came of it.
+
+``torchrun --nproc-per-node 2 -m tests.training.two_processes FOLDER``, where FOLDER has pictures/.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nvae_codec.recipe import Recipe, parse_recipe
+from nvae_codec.training.data import Crops, held_out_crops
+from nvae_codec.training.loop import Options, Trainer, train
+from nvae_codec.training.objective import BitsPerDim
+from nvae_codec.training.sources import open_source
+from tests.models import OFFICIAL, change, make_recipe
+
+STEPS = 6
+RECIPES = {
+    # in its first two steps parts have no gradient
+    "phases": make_recipe("phases of two levels", "training.batch = 4", "training.hierarchy_first_share = 0.05"),
+    # binary values are drawn, too, and weights regularised
+    "binary": parse_recipe(
+        change(
+            OFFICIAL + "[image]", "image.channels = 1", "image.binarization = 'dynamic'",
+            "likelihood.kind = 'bernoulli'", "training.batch = 4", "training.spectral_weight = 0.1",
+            "network.encoder_cell.normalization = 'none'", "network.decoder_cell.normalization = 'none'",
+        )
+    ),
+    "batch norm": make_recipe("official: batch norm, gates, swish", "training.batch = 4"),
+}  # fmt: skip
+
+
+def open_pictures(folder: Path, recipe: Recipe) -> Crops:
+    return Crops(open_source(folder / "pictures", recipe.image.channels), recipe.training)
+
+
+def take_steps(folder: Path, name: str, run: Path) -> list[float]:
+    """The bits/dim of each step; saves a checkpoint."""
+    recipe = RECIPES[name]
+    data, trainer = open_pictures(folder, recipe), Trainer(recipe, run, Options(), resume=False)
+    losses = [float(trainer.take_step(data).total) for _ in range(STEPS)]
+    run.mkdir(parents=True)
+    trainer.save(losses=losses)
+    return losses
+
+
+def stop_one(folder: Path, run: Path) -> None:
+    """A run that ends where the second process gets a signal in its fourth step."""
+    recipe = RECIPES["phases"]
+    data, trainer = open_pictures(folder, recipe), Trainer(recipe, run, Options(), resume=False)
+    take_step = trainer.take_step
+
+    def interrupted(data: Crops) -> BitsPerDim:
+        if trainer.step == 3 and not trainer.processes.first:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take_step(data)
+
+    trainer.take_step = interrupted  # type: ignore[method-assign]
+    lines: list[dict[str, Any]] = []
+    train(trainer, data, held_out_crops(data.loaders, 32, 8), lines.append)
+    assert trainer.step == 4
+    assert len(lines) == trainer.processes.first
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    folder, rank = Path(sys.argv[1]), os.environ["RANK"]
+    for name in RECIPES:
+        take_steps(folder, name, folder / rank / name)
+    stop_one(folder, folder / rank / "stopped")
+
+
+if __name__ == "__main__":
+    main()
