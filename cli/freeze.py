@@ -104,7 +104,7 @@ def show_network(crops: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.uint8]:
         return (np.random.Generator(np.random.PCG64(0)).random(crops.shape) < crops / 255).astype(np.uint8)
     if recipe.image.binarization == "static":
         return (crops >= 128).astype(np.uint8)
-    return crops >> (8 - recipe.image.bits)
+    return crops >> np.uint8(8 - recipe.image.bits)
 
 
 def spread(items: Sequence[Item], count: int) -> Sequence[Item]:

@@ -48,13 +48,13 @@ def describe(job: Job) -> dict[str, Any]:
 
 def describe_file(name: str, data: bytes) -> dict[str, Any]:
     """The fields of ``info --json``; raises DamagedFileError."""
-    from nvae_codec.container.header import METHOD_NAMES, VERSION, Kind, split_parts
+    from nvae_codec.container.header import METHOD_NAMES, MODEL_KINDS, VERSION, split_parts
 
     parts = split_parts(data)
     header = parts.header
     dims = header.width * header.height * header.colour.channels
     model = None
-    if header.kind is Kind.MODEL:
+    if header.kind in MODEL_KINDS:
         model = {"name": name_model(header.model_id), "id": header.model_id.hex()}
     return {
         "file": name,

@@ -54,6 +54,8 @@ def compress(
 ) -> bytes:
     """Compress pixels, uint8 of shape (H, W, 3) in RGB order, into the bytes of an .nvae file.
 
+    A model of gray takes (H, W), one of less than 8 bits the values from 0 or those spread over 0 to 255.
+
     ``method`` is ``"model"``, ``"webp"``, ``"stored"``, or ``"auto"`` for the smallest of the three. ``model`` is a
     name, a path, or what ``load_model`` gave, for which ``device``, ``threads`` and ``batch_tiles`` were set there.
 
@@ -66,9 +68,10 @@ def compress(
     from nvae_codec.images.limits import check_pixels, check_size
     from nvae_codec.images.picture import Picture
 
-    check_pixels(pixels)
-    check_size(pixels.shape[1], pixels.shape[0])
     codecs = _models(model, device=device, threads=threads, batch_tiles=batch_tiles)
+    # gray is for models of gray alone; every model's other methods take RGB
+    check_pixels(pixels, codecs.input().channels if np.ndim(pixels) == 2 else 3)
+    check_size(pixels.shape[1], pixels.shape[0])
     return write_file(Picture.from_pixels(np.ascontiguousarray(pixels)), method, codecs)
 
 
@@ -82,12 +85,12 @@ def decompress(
 ) -> NDArray[np.uint8]:
     """The pixels of an .nvae file, uint8: (H, W, 3) for RGB and so for all that ``compress`` makes.
 
-    Files that the command line made of 8-bit gray, gray with alpha and RGBA pictures give (H, W), (H, W, 2) and
-    (H, W, 4). The installed model that made the file is found by its identity; ``model`` adds one that is not
-    installed.
+    Files that the command line made of gray (of 8 bits, or of 1: 0 and 1), gray with alpha and RGBA pictures give
+    (H, W), (H, W, 2) and (H, W, 4). The installed model that made the file is found by its identity; ``model`` adds one
+    that is not installed.
 
     Raises TypeError for what is not bytes, DamagedFileError for a file that is not whole and unaltered,
-    UnknownModelError where its model is missing, UnsupportedImageError for palettes and for 1, 2, 4 and 16 bits, which
+    UnknownModelError where its model is missing, UnsupportedImageError for palettes and for 2, 4 and 16 bits, which
     only ``nvae-codec decompress`` restores, and what ``load_model`` raises.
     """
     from nvae_codec.container.image import read_file

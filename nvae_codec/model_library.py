@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from nvae_codec.errors import ModelFileError, UnknownModelError
 from nvae_codec.hugging_face import find_in_cache, find_snapshot
+from nvae_codec.images.levels import RGB_INPUT, ModelInput
 
 DEFAULT_MODEL = "photo"
 MODEL_FORMAT = "nvae-codec exact 1"
@@ -40,7 +41,7 @@ _ID_BYTES = 4
 
 
 class ImageCodec(Protocol):
-    """A model that is ready to code 8-bit RGB pixels."""
+    """A model that is ready to code pixels of its levels: uint8 (H, W, 3), or (H, W) of one channel."""
 
     @property
     def name(self) -> str:
@@ -52,16 +53,21 @@ class ImageCodec(Protocol):
         """SHA-256 of everything that its exact network and tables depend on, 32 bytes."""
         ...
 
+    @property
+    def input(self) -> ModelInput:
+        """The pictures that it takes."""
+        ...
+
     def encode(self, pixels: NDArray[np.uint8]) -> tuple[list[int], bytes]:
-        """Code pixels (H, W, 3): the plan of their tiles and batches, numbers from 0, and the payload."""
+        """Code pixels: the plan of their tiles and batches, numbers from 0, and the payload."""
         ...
 
     def decode(self, height: int, width: int, plan: Sequence[int], payload: bytes) -> NDArray[np.uint8]:
-        """The pixels (H, W, 3) of a payload; raises DamagedFileError."""
+        """The pixels of a payload; raises DamagedFileError."""
         ...
 
     def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
-        """Code pictures (H, W, 3) together: the plan of all their tiles and batches, and the payload."""
+        """Code pictures together: the plan of all their tiles and batches, and the payload."""
         ...
 
     def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
@@ -82,6 +88,7 @@ class ModelInfo:
     name: str
     identity: bytes
     path: Path
+    input: ModelInput = RGB_INPUT
 
     @property
     def id(self) -> str:
@@ -98,14 +105,16 @@ def read_model_info(path: Path) -> ModelInfo:
         text = file.read(length)
     try:
         metadata = json.loads(text)["__metadata__"]
+        description = json.loads(metadata.get("description", "{}"))
+        takes = ModelInput(int(description.get("channels", 3)), int(description.get("value_bits", 8)))
         name, identity, model_format = str(metadata["name"]), bytes.fromhex(metadata["identity"]), metadata["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path} is not a model of nvae-codec") from error
     if model_format != MODEL_FORMAT:
         raise ModelFileError(f"{path} is a model of format {model_format!r}; this nvae-codec reads {MODEL_FORMAT!r}")
     if len(identity) != _IDENTITY_BYTES:
         raise ModelFileError(f"{path} does not name its model's identity")
-    return ModelInfo(name, identity, path)
+    return ModelInfo(name, identity, path, takes)
 
 
 def installed_models() -> list[ModelInfo]:
@@ -201,6 +210,12 @@ class Models:
         if self._model is None or isinstance(self._model, str | Path):
             return find_model(self._model or DEFAULT_MODEL).identity
         return self._model.identity
+
+    def input(self) -> ModelInput:
+        """What the model to compress with takes, without loading it; raises as ``find_model``."""
+        if self._model is None or isinstance(self._model, str | Path):
+            return find_model(self._model or DEFAULT_MODEL).input
+        return self._model.input
 
     def chosen(self) -> ImageCodec:
         """The model to compress with; raises UnknownModelError, ModelFileError or NumericsError."""

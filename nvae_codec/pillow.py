@@ -157,7 +157,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     models = NvaeImageFile.models if options.get("model") is None else Models(options["model"])
     try:
         picture = read_picture(buffer.getvalue())
-        if picture.pixels is not None:
+        if picture.has_bytes:
             picture = replace(picture, png=None)
         data = write_file(picture, options.get("method", "auto"), models)
     except NvaeCodecError as error:

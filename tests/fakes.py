@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import DamagedFileError
+from nvae_codec.images.levels import ModelInput
 from nvae_codec.model_library import MODEL_FORMAT, read_model_info
 
 PLAN = [7, 1, 0, 19]
@@ -24,6 +25,7 @@ class FakeCodec:
         self.name = name
         self.identity = hashlib.sha256(name.encode()).digest()
         self.encoded = 0
+        self.input = ModelInput()
 
     def encode(self, pixels: NDArray[np.uint8]) -> tuple[list[int], bytes]:
         self.encoded += 1
@@ -68,6 +70,9 @@ class OneCodec:
 
     def chosen(self) -> FakeCodec:
         return self.codec
+
+    def input(self) -> ModelInput:
+        return self.codec.input
 
     def made_by(self, model_id: bytes) -> FakeCodec:
         assert self.codec.identity.startswith(model_id)

@@ -119,6 +119,7 @@ RECIPES = {
         "network.decoder_cell.squeeze_excitation = true", "network.preprocess_blocks = 1",
     ),
     "official: batch norm, gates, swish": OFFICIAL,
+    "official, two pairs of flows": change(OFFICIAL, "network.flows = 2"),
     "official, depthwise, elu, absolute posteriors": change(
         OFFICIAL, "network.residual_normal = false", "network.decoder_cell.kind = 'depthwise'",
         "network.decoder_cell.activation = 'elu'", "network.encoder_cell.activation = 'relu'",
@@ -132,9 +133,24 @@ RECIPES = {
 }  # fmt: skip
 """Many of the ways in which a recipe can be told."""
 
+DIGITS = change(
+    OFFICIAL + "\n[image]\n", "image.channels = 1", "image.binarization = 'dynamic'", "image.padding = 2",
+    "likelihood.kind = 'bernoulli'", "training.crop = 28",
+)  # fmt: skip
+OF_LIKELIHOODS = {
+    "bernoulli": DIGITS,
+    "bernoulli of one size": change(DIGITS, "network.steps = 'residual'", "network.top_side = 8"),
+    "joint": change(OFFICIAL, "likelihood.kind = 'joint'", "likelihood.components = 3"),
+    "joint, 5 bits": change(
+        OFFICIAL + "\n[image]\n", "image.bits = 5", "likelihood.kind = 'joint'", "likelihood.components = 3",
+        "likelihood.tail_edge = 0.99", "network.steps = 'nearest'",
+    ),
+}  # fmt: skip
+"""The official likelihoods: models of other pictures than RGB of 8 bits, but for one."""
+
 
 def make_recipe(which: str = "phases of two levels", *changes: str) -> Recipe:
-    return parse_recipe(change(RECIPES[which], *changes))
+    return parse_recipe(change((RECIPES | OF_LIKELIHOODS)[which], *changes))
 
 
 def make_network(recipe: Recipe, seed: int = 0) -> Nvae:
@@ -185,7 +201,10 @@ def save_pictures(folder: Path, count: int = 3, side: int = 48) -> Path:
 def frozen_network(which: str = "phases of two levels") -> tuple[Nvae, Frozen]:
     """A perturbed network of a recipe, and what freezing makes of it."""
     network = make_network(make_recipe(which))
-    return network, freeze(network, [random_crops(4, 64)])
+    crops = random_crops(4, 64)
+    if network.recipe.image.channels == 1:
+        crops = crops[:, :1, :60, :60]
+    return network, freeze(network, [crops])
 
 
 def frozen_model(which: str = "phases of two levels") -> FrozenModel:

@@ -7,21 +7,20 @@ numbers. ``chunk`` tiles are evaluated together; it changes speed and memory, ne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nvae_codec.coding.flows import FlowLatents
 from nvae_codec.coding.latents import Grid, GroupLatents, decode_raw
-from nvae_codec.coding.pixels import Mixture, colour_centre, split_raw
+from nvae_codec.coding.likelihoods import LIKELIHOODS, Likelihood
 from nvae_codec.coding.stack import Int32
 from nvae_codec.coding.tiles import Canvas, plane_size
+from nvae_codec.exact.graph import Evaluation
 from nvae_codec.exact.model import FrozenModel
 from nvae_codec.exact.trace import plane_name
-from nvae_codec.phases import Phase
-
-BLOCK = 16384
-"""Values whose intervals are computed together: component-major blocks of this size stay in a core's cache."""
 
 
 class Batch:
@@ -38,13 +37,13 @@ class Batch:
         self.chunks = [slice(at, min(at + size, self.tiles)) for at in range(0, self.tiles, size)]
         self.walks = [model.graph.evaluate() for _ in self.chunks]
         self.grids = [Grid(model, group, first) for group in model.groups]
-        self._give("blank", np.zeros((self.tiles, 1, *(side // model.stride for side in self.padded))))
+        self._give(self.walks, "blank", np.zeros((self.tiles, 1, *(side // model.stride for side in self.padded))))
 
     @property
     def values(self) -> int:
         """Pixel values of the batch."""
         height, width = self.canvas.size
-        return 3 * self.tiles * height * width
+        return self.model.channels * self.tiles * height * width
 
     @property
     def latent_counts(self) -> list[int]:
@@ -61,7 +60,7 @@ class Batch:
     def known_values(self, phase: int) -> list[Int32]:
         """The values of a phase that lie on the canvas, (n,) a colour."""
         pixels = self.canvas.known(self.model.phases[phase].plane)
-        return [np.ascontiguousarray(pixels[:, colour]).ravel() for colour in range(3)]
+        return [np.ascontiguousarray(pixels[:, colour]).ravel() for colour in range(self.model.channels)]
 
     def write_values(self, phase: int, values: list[Int32]) -> None:
         """Put the values of a phase, (n,) a colour, on the canvas."""
@@ -74,7 +73,10 @@ class Batch:
         group = self.model.groups[index]
         raw = self._take(f"prior.{index}") if group.has_prior else None
         shape = (self.tiles, group.channels, *(side // group.stride for side in self.padded))
-        return GroupLatents(group, self.grids[index], decode_raw(self.model, raw, shape))
+        normals = decode_raw(self.model, raw, shape)
+        if group.flow_bounds and group.kept:
+            return FlowLatents(group, self.grids[index], normals, partial(self._shift, index))
+        return GroupLatents(group, self.grids[index], normals)
 
     def add_posterior(self, index: int, latents: GroupLatents) -> None:
         """Tell latents their posterior; the image must have been shown."""
@@ -82,96 +84,53 @@ class Batch:
         latents.set_posterior(decode_raw(self.model, raw, latents.normals.mean.shape))
 
     def set_latents(self, index: int, latents: GroupLatents, symbols: Int32) -> None:
-        """Give the network the z of a group."""
-        self._give(f"z.{index}", latents.z(symbols))
+        """Give the network the z of a group, its symbols those of the prior."""
+        self._give(self.walks, f"z.{index}", latents.z(symbols))
 
     def show_image(self) -> None:
         """Give the encoder the whole canvas."""
-        self._give("image", self._normalized(self.canvas.pixels))
+        self._give(self.walks, "image", self._normalized(self.canvas.pixels))
 
-    def likelihood(self, index: int) -> PhaseLikelihood:
+    def likelihood(self, index: int) -> Likelihood:
         """The distribution of the pixels of a phase; those before it lie on the canvas."""
         phase = self.model.phases[index]
         for plane in phase.known:
-            self._give(plane_name(plane), self._normalized(self.canvas.read(plane)))
-        return PhaseLikelihood(self.model, phase, self.canvas, self._take(f"pixels.{index}"))
+            self._give(self.walks, plane_name(plane), self._normalized(self.canvas.read(plane)))
+        return LIKELIHOODS[self.model.likelihood](self.model, phase, self.canvas, self._take(f"pixels.{index}"))
 
-    @staticmethod
-    def _normalized(pixels: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Levels 0 to 255 as odd whole numbers around zero."""
-        return (2 * pixels - 255).astype(np.float32)
+    def _normalized(self, pixels: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Values from 0 as odd whole numbers around zero."""
+        return (2 * pixels - self.model.top_value).astype(np.float32)
 
-    def _give(self, name: str, value: NDArray[np.generic]) -> None:
-        for walk, chunk in zip(self.walks, self.chunks, strict=True):
+    def _shift(self, index: int, half: int, z: NDArray[np.float32]) -> Int32:
+        """What half a flow of a group takes off z; asked for again and again, so each time in a walk of its own."""
+        output = f"shift.{index}.{half}"
+        walks = [self.model.graph.evaluate([output]) for _ in self.chunks]
+        self._give(walks, f"flow.{index}.{half}", z)
+        return self._take(output, walks)
+
+    def _give(self, walks: list[Evaluation], name: str, value: NDArray[np.generic]) -> None:
+        for walk, chunk in zip(walks, self.chunks, strict=True):
             part = torch.from_numpy(np.ascontiguousarray(value[chunk], np.float32))
             walk.give(name, part.to(self.device))
 
-    def _take(self, output: str) -> Int32:
-        parts = [walk.take(output).to(torch.int32).contiguous().cpu().numpy() for walk in self.walks]
+    def _take(self, output: str, walks: list[Evaluation] | None = None) -> Int32:
+        taken = [walk.take(output) for walk in walks or self.walks]
+        parts = [part.to(torch.int32).contiguous().cpu().numpy() for part in taken]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-class PhaseLikelihood:
-    """p(pixels of one phase | z, phases before): a mixture a colour, each colour after those before it.
-
-    The ``count`` symbols of a colour run over tiles, rows, columns of the plane's own pixels.
-    """
-
-    def __init__(self, model: FrozenModel, phase: Phase, canvas: Canvas, raw: Int32) -> None:
-        """``raw`` (B, 9K + 3, h, w) covers the padded plane."""
-        self.model = model
-        self.rows, self.columns = plane_size(canvas.size, phase.plane)
-        self.tiles = raw.shape[0]
-        channels_first = raw[:, :, : self.rows, : self.columns].transpose(1, 0, 2, 3)
-        parameters = np.ascontiguousarray(channels_first).reshape(raw.shape[1], -1)
-        self.mean, self.log_scale, self.logit, self.coefficients = split_raw(parameters, model.components)
-        self.count: int = parameters.shape[1]
-        self.guess = self._guess(phase, canvas)
-        self.values: list[Int32] = []
-
-    def mixture(self, colour: int) -> Mixture:
-        """The distribution of the next colour; :meth:`observe` tells the one before."""
-        centre = colour_centre(self.model, self.coefficients, self.guess[colour], self.residuals(colour))
-        return Mixture(self.model, self.mean[colour], self.log_scale[colour], self.logit[colour], centre)
-
-    def interval(self, colour: int, values: Int32) -> tuple[Int32, Int32]:
-        """Left ends and widths of known values (n,) of the next colour, which are observed with it."""
-        mixture = self.mixture(colour)
-        self.observe(colour, values)
-        left, width = np.empty_like(values), np.empty_like(values)
-        for start in range(0, len(values), BLOCK):
-            at = slice(start, start + BLOCK)
-            left[at], width[at] = mixture.interval(values[at], at)
-        return left, width
-
-    def observe(self, colour: int, values: Int32) -> None:
-        """Tell the values (n,) of a colour."""
-        assert len(self.values) == colour
-        self.values.append(values)
-
-    def residuals(self, colour: int, at: slice = slice(None)) -> list[Int32]:
-        """What the colours before differ from their guesses, in quarter levels."""
-        return [4 * values[at] - guess[at] for values, guess in zip(self.values[:colour], self.guess, strict=False)]
-
-    def _guess(self, phase: Phase, canvas: Canvas) -> list[Int32]:
-        """Four times the mean of the neighbours, in levels, a colour each (n,); the middle level without any."""
-        if not phase.neighbours:
-            return [np.full(self.count, 510, np.int32)] * 3
-        total = np.zeros((3, self.tiles, self.rows, self.columns), np.int32)
-        for index, down, right in phase.neighbours:
-            known = np.pad(canvas.read(phase.known[index]), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
-            at = known[:, :, 1 + down : 1 + down + self.rows, 1 + right : 1 + right + self.columns]
-            total += at.transpose(1, 0, 2, 3)
-        return list(total.reshape(3, -1))
-
-
 def order_colours(pixels: NDArray[np.uint8], order: Sequence[int]) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB to (3, H, W) in coding order."""
-    return pixels[:, :, list(order)].transpose(2, 0, 1)
+    """(H, W, 3) RGB, or (H, W), to (C, H, W) in coding order."""
+    planes: NDArray[np.uint8] = pixels.reshape(*pixels.shape[:2], -1)[:, :, list(order)].transpose(2, 0, 1)
+    return planes
 
 
 def restore_colours(planes: NDArray[np.uint8], order: Sequence[int]) -> NDArray[np.uint8]:
-    """(3, H, W) in coding order to (H, W, 3) RGB."""
+    """(C, H, W) in coding order to (H, W, 3) RGB, or (H, W) of one channel."""
+    if len(planes) == 1:
+        gray: NDArray[np.uint8] = planes[0]
+        return gray
     pixels = np.empty((*planes.shape[1:], len(planes)), np.uint8)
     pixels[:, :, list(order)] = planes.transpose(1, 2, 0)
     return pixels

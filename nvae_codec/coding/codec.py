@@ -32,11 +32,15 @@ from nvae_codec.exact.canary import check_canary
 from nvae_codec.exact.inference import exact_inference
 from nvae_codec.exact.model import FrozenModel
 from nvae_codec.exact.model_file import read_model
+from nvae_codec.images.levels import ModelInput
 from nvae_codec.phases import Plane
 
 
 class ModelCodec:
-    """A frozen model that compresses pictures of any size, uint8 (H, W, 3), alone or many together."""
+    """A frozen model that compresses pictures of any size, alone or many together.
+
+    Pixels are uint8, (H, W, 3) or for one channel (H, W), from 0 to the model's largest value.
+    """
 
     def __init__(
         self, model: FrozenModel, *, device: torch.device | None = None, batch_tiles: int | None = None
@@ -56,16 +60,21 @@ class ModelCodec:
         """SHA-256 of all that files of the model depend on, 32 bytes."""
         return self.model.identity
 
+    @property
+    def input(self) -> ModelInput:
+        """The pictures that the model takes."""
+        return ModelInput(self.model.channels, self.model.value_bits)
+
     def encode(self, pixels: NDArray[np.uint8]) -> tuple[list[int], bytes]:
-        """Plan and payload of a picture, uint8 (H, W, 3)."""
+        """Plan and payload of a picture."""
         return self.encode_segment([pixels])
 
     def decode(self, height: int, width: int, plan: Sequence[int], payload: bytes) -> NDArray[np.uint8]:
-        """The picture, uint8 (H, W, 3). Raises DamagedFileError where plan and payload do not belong together."""
+        """The picture. Raises DamagedFileError where plan and payload do not belong together."""
         return self.decode_segment([(height, width)], plan, payload)[0]
 
     def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
-        """Plan and payload of pictures, uint8 (H, W, 3) each, that share a stack; at least one.
+        """Plan and payload of pictures that share a stack; at least one.
 
         The plan: which growth and corner the tiles have, then three numbers a batch (docs/format.md).
         """
@@ -73,7 +82,7 @@ class ModelCodec:
         corner = busiest_corner(pictures[segment_order(sizes)[0]])
         tiles: list[Tile] = []
         for growth in range(len(GROWTHS)):
-            planned = plan_segment(sizes, GROWTHS[growth], corner)
+            planned = plan_segment(sizes, GROWTHS[growth], corner, self.model.side)
             if planned != tiles:
                 tiles = planned
                 batches, payload, starved = self._encode(pictures, tiles)
@@ -91,27 +100,27 @@ class ModelCodec:
     def _encode(self, pictures: Sequence[NDArray[np.uint8]], tiles: list[Tile]) -> tuple[list[int], bytes, bool]:
         """Three numbers a batch, payload, and whether the latents of a batch found too few bits on the stack."""
         planes = [order_colours(pixels, self.model.colour_order) for pixels in pictures]
-        stack, plan, done, starved = self._open_stack(), list[int](), 0, False
+        plan, done, starved = list[int](), 0, False
         start: int | None = None
         with exact_inference(self.device):
+            size = self._choose_first(planes, tiles)
+            stack = self._open_stack()
             while done < len(tiles):
-                chosen = tiles[done : done + self._choose_size(tiles[done:], stack.bits)]
-                batch = self._batch(chosen, first=start is None)
-                for phase in self.model.phases:
-                    batch.canvas.write(phase.plane, cut_plane(planes, chosen, phase.plane))
-                record = push_batch(stack, batch, start)
+                chosen = tiles[done : done + size]
+                record = push_batch(stack, self._fill_batch(planes, chosen, first=start is None), start)
                 starved = starved or (start is not None and record.before < STARVED)
                 plan += [record.tiles, record.before_code, record.after_code]
                 done, start = done + record.tiles, record.after
+                size = self._choose_size(tiles[done:], stack.bits) if done < len(tiles) else 0
         return plan, stack.to_bytes(), starved
 
     def decode_segment(
         self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes
     ) -> list[NDArray[np.uint8]]:
-        """The pictures of (height, width), uint8 (H, W, 3). Raises DamagedFileError as ``decode`` does."""
-        parts = read_plan(sizes, plan)
+        """The pictures of (height, width). Raises DamagedFileError as ``decode`` does."""
+        parts = read_plan(sizes, plan, self.model.side)
         stack = Stack(payload, ramp=plan[0] >= RAMPED)
-        planes = [np.empty((3, height, width), np.uint8) for height, width in sizes]
+        planes = [np.empty((self.model.channels, height, width), np.uint8) for height, width in sizes]
         with exact_inference(self.device):
             starts: list[int | None] = [None]
             for _, record in parts[:-1]:
@@ -119,10 +128,9 @@ class ModelCodec:
             for (tiles, record), start in zip(reversed(parts), reversed(starts), strict=True):
                 batch = self._batch(tiles, first=start is None)
                 pop_batch(stack, batch, start, record)
-                for tile, pixels in zip(tiles, batch.canvas.pixels, strict=True):
-                    inside = pixels[:, : tile.height, : tile.width]
+                for tile, pixels in zip(tiles, batch.canvas.tiles, strict=True):
                     picture = planes[tile.picture]
-                    picture[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = inside
+                    picture[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = pixels
         if not stack.is_empty():
             raise DamagedFileError("damaged: something is left on the stack")
         return [restore_colours(picture, self.model.colour_order) for picture in planes]
@@ -132,19 +140,49 @@ class ModelCodec:
         return Stack()
 
     def _batch(self, tiles: Sequence[Tile], *, first: bool) -> Batch:
-        canvas = Canvas(len(tiles), (tiles[0].height, tiles[0].width), self.model.stride)
+        size, model = (tiles[0].height, tiles[0].width), self.model
+        canvas = Canvas(len(tiles), size, model.stride, model.channels, model.padding)
         return Batch(self.model, canvas, first=first, chunk=self.batch_tiles, device=self.device)
 
-    def _choose_size(self, tiles: Sequence[Tile], bits: int) -> int:
-        """Tiles of one size as many as the stack's bits feed (0.9 of them) and memory allows, at least one."""
-        first = tiles[0]
-        places = sum(len(g.kept) * first.height * first.width / g.stride**2 for g in self.model.groups)
-        most = min(int(0.9 * bits / max(BITS_IN_FLIGHT * places, 1)), LARGEST_BATCH // (first.height * first.width))
-        same = 1
-        while same < min(most, len(tiles)) and (tiles[same].height, tiles[same].width) == (first.height, first.width):
-            same += 1
-        return same
+    def _fill_batch(self, planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], *, first: bool) -> Batch:
+        batch = self._batch(tiles, first=first)
+        for phase in self.model.phases:
+            batch.canvas.write(phase.plane, cut_plane(planes, tiles, phase.plane))
+        return batch
 
+    def _choose_first(self, planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile]) -> int:
+        """Tiles of the first batch: one, or of one size as many as leave what the latents of the next take.
+
+        Small pictures that cost few bits starve one another: better that a few have coarse latents.
+        """
+        count, needed = 1, self._bits_in_flight(tiles[0])
+        most = count_alike(tiles, LARGEST_BATCH // (tiles[0].height * tiles[0].width))
+        while count < most:
+            stack = Stack()
+            push_batch(stack, self._fill_batch(planes, tiles[:count], first=True), None)
+            fed = FILL * stack.bits / needed if needed else 1
+            if fed >= 1:
+                break
+            count = min(most, max(count + 1, int(count / max(fed, 0.25))))
+        return count
+
+    def _choose_size(self, tiles: Sequence[Tile], bits: int) -> int:
+        """Tiles of one size as many as the stack's bits feed and memory allows, at least one."""
+        first = tiles[0]
+        fed = int(FILL * bits / max(self._bits_in_flight(first), 1))
+        return count_alike(tiles, min(fed, LARGEST_BATCH // (first.height * first.width)))
+
+    def _bits_in_flight(self, tile: Tile) -> float:
+        """What popping the latents of a tile takes from the stack, about."""
+        seen = (tile.height + 2 * self.model.padding) * (tile.width + 2 * self.model.padding)
+        bits = [FLOWN_IN_FLIGHT if group.flow_bounds else BITS_IN_FLIGHT for group in self.model.groups]
+        return sum(
+            each * len(group.kept) * seen / group.stride**2 for each, group in zip(bits, self.model.groups, strict=True)
+        )
+
+
+FILL = 0.9
+"""How much of what lies on the stack the latents of a batch may take."""
 
 RAMPED = 4 * len(GROWTHS)
 """What the first number of plans has more since bands are short and slices grow from one symbol; older files have
@@ -153,16 +191,21 @@ neither."""
 STARVED = 128
 """With fewer bits left on the stack, the latents of a batch have likely found too few."""
 
-BITS_IN_FLIGHT = 3.0
-"""What popping a latent takes from the stack, about: -log2 of a bin as wide as sigma, with room."""
+BITS_IN_FLIGHT, FLOWN_IN_FLIGHT = 3.0, 6.0
+"""What popping a latent takes from the stack, about: -log2 of a bin as wide as sigma, with room; and with flows."""
 
 
-def read_plan(sizes: Sequence[tuple[int, int]], plan: Sequence[int]) -> list[tuple[list[Tile], BatchRecord]]:
-    """The batches of a plan with their tiles. Raises DamagedFileError where it does not fit the pictures' sizes."""
+def read_plan(
+    sizes: Sequence[tuple[int, int]], plan: Sequence[int], side: int = 0
+) -> list[tuple[list[Tile], BatchRecord]]:
+    """The batches of a plan with their tiles, those of a model made for pictures of ``side`` where it is not 0.
+
+    Raises DamagedFileError where it does not fit the pictures' sizes.
+    """
     if len(plan) % 3 != 1 or min(plan) < 0 or plan[0] >= 2 * RAMPED:
         raise DamagedFileError("damaged: its plan is not one")
     ramped, start = divmod(plan[0], RAMPED)
-    tiles, done = plan_segment(sizes, GROWTHS[start // 4], start % 4, short=bool(ramped)), 0
+    tiles, done = plan_segment(sizes, GROWTHS[start // 4], start % 4, side, short=bool(ramped)), 0
     parts = []
     for at in range(1, len(plan), 3):
         record = BatchRecord(*plan[at : at + 3])
@@ -180,13 +223,21 @@ def read_plan(sizes: Sequence[tuple[int, int]], plan: Sequence[int]) -> list[tup
     return parts
 
 
+def count_alike(tiles: Sequence[Tile], most: int) -> int:
+    """How many tiles are of the first one's size before another comes, at most ``most``, at least one."""
+    first, count = tiles[0], 1
+    while count < min(most, len(tiles)) and (tiles[count].height, tiles[count].width) == (first.height, first.width):
+        count += 1
+    return count
+
+
 def batch_pixels(tiles: Sequence[Tile]) -> int:
     """Pixels of tiles."""
     return sum(tile.height * tile.width for tile in tiles)
 
 
 def cut_plane(planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], plane: Plane) -> NDArray[np.uint8]:
-    """A plane of several tiles, (B, 3, rows, columns); ``planes`` are the pictures, (3, H, W) each."""
+    """A plane of several tiles, (B, C, rows, columns); ``planes`` are the pictures, (C, H, W) each."""
     inside = [planes[t.picture][:, t.top : t.top + t.height, t.left : t.left + t.width] for t in tiles]
     return np.stack([tile[:, plane.row :: plane.stride, plane.column :: plane.stride] for tile in inside])
 

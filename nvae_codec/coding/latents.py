@@ -16,8 +16,9 @@ from nvae_codec.exact.model import FrozenModel, LatentGroup
 from nvae_codec.exact.tables import FIXED, NORMAL_REACH, NORMAL_UNIT, RAW_BOUND, SIGMA_FIXED
 
 Int64 = NDArray[np.int64]
-COARSE = 4
-"""The first batch of a segment has a grid so many times coarser: no bits come back there."""
+COARSE, COARSE_FLOWS = 4, 16
+"""The first batch of a segment has a grid so many times coarser: no bits come back there. Grids of groups with flows
+are finer to begin with."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Grid:
     def __init__(self, model: FrozenModel, group: LatentGroup, coarse: bool) -> None:
         """``coarse`` for the first batch of a segment."""
         self.bits, self.normal = model.latent_bits, model.tables.normal
-        steps = np.array(group.steps, np.int64) * (COARSE if coarse else 1)
+        steps = np.array(group.steps, np.int64) * ((COARSE_FLOWS if group.flow_bounds else COARSE) if coarse else 1)
         self.step = steps
         self.half = NORMAL_REACH * 2**FIXED // steps
         self.bins = 2 * self.half + 1
@@ -130,12 +131,30 @@ class GroupLatents:
         left = cdf(whole, at)
         return left.astype(np.int32), (cdf(whole + 1, at) - left).astype(np.int32)
 
+    def flow(self, k: Int32) -> Int32:
+        """The symbols that the prior codes, of those that the posterior drew: the same without flows."""
+        return k
+
+    def unflow(self, k: Int32) -> Int32:
+        """The inverse of :meth:`flow`."""
+        return k
+
     def z(self, k: Int32) -> NDArray[np.float32]:
         """z of all channels as the network's integers, float32 (B, L, h, w); cut channels sit at the prior's mean."""
-        fine = self.normals.mean.copy()
+        z = self.place(k - self.half, self.normals.mean)
+        return to_network(z, self.group.multiplier, self.group.bound)
+
+    def place(self, k: Int64, rest: Int64) -> Int64:
+        """z in 2^-12, (B, L, h, w), of grid points (n,) from the prior's mean on; ``rest`` has the cut channels'."""
+        z = rest.copy()
         if self.group.kept:
             kept = list(self.group.kept)
-            u = ((k - self.half) * self.step).reshape(self.shape)
-            fine[:, kept] += (self.normals.sigma[:, kept] * u + (1 << (SIGMA_FIXED - 1))) >> SIGMA_FIXED
-        scaled = np.rint(fine * self.group.multiplier[None, :, None, None])
-        return np.clip(scaled, -self.group.bound, self.group.bound).astype(np.float32)
+            u = (k * self.step).reshape(self.shape)
+            shift = (self.normals.sigma[:, kept] * u + (1 << (SIGMA_FIXED - 1))) >> SIGMA_FIXED
+            z[:, kept] = self.normals.mean[:, kept] + shift
+        return z
+
+
+def to_network(z: Int64, multiplier: NDArray[np.float64], bound: int) -> NDArray[np.float32]:
+    """z (B, L, h, w) in 2^-12 as whole numbers in units of the network's own, each channel by its multiplier (L,)."""
+    return np.clip(np.rint(z * multiplier[:, None, None]), -bound, bound).astype(np.float32)

@@ -51,7 +51,7 @@ class MeasuredBatch:
         return [_ideal(width, latent_bits) for width in self._pushed()[1]]
 
     def pixel_bits(self, pixel_bits: int) -> list[Float64]:
-        """The ideal price of each pixel value under its mixture's table, in bits. An array (3, n) a phase."""
+        """The ideal price of each pixel value under its mixture's table, in bits. An array (C, n) a phase."""
         return [_ideal(width, pixel_bits) for width in self._pushed()[0]]
 
     def tile_bits(self, model: FrozenModel) -> Float64:
@@ -65,10 +65,11 @@ class MeasuredBatch:
         return total
 
     def _pushed(self) -> tuple[list[Int32], list[Int32]]:
-        colours = [count for count in reversed(self.pixel_counts) for _ in range(3)]
+        channels = self.canvas.pixels.shape[1]
+        colours = [count for count in reversed(self.pixel_counts) for _ in range(channels)]
         arrays = _split(self.pushed_widths, colours + self.latent_counts[::-1])
         pixels, latents = arrays[: len(colours)], arrays[len(colours) :]
-        phases = [np.stack(pixels[at : at + 3][::-1]) for at in range(0, len(pixels), 3)]
+        phases = [np.stack(pixels[at : at + channels][::-1]) for at in range(0, len(pixels), channels)]
         return phases[::-1], latents[::-1]
 
 

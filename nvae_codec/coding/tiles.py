@@ -37,17 +37,23 @@ class Tile:
     picture: int = 0
 
 
-def plan_segment(sizes: Sequence[tuple[int, int]], growth: int, corner: int, *, short: bool = True) -> list[Tile]:
+def plan_segment(
+    sizes: Sequence[tuple[int, int]], growth: int, corner: int, side: int = 0, *, short: bool = True
+) -> list[Tile]:
     """The tiles of pictures of (height, width) that share a stack, in the order of encoding: small pictures first.
 
-    So the first batch, for which nothing comes back, is small, and pictures of one size are walked together.
+    So the first batch, for which nothing comes back, is small, and pictures of one size are walked together. With
+    ``side``, that of a network made for pictures of one size, tiles are that size as far as they can be.
     ``short``: bands lie along the shorter side, as in plan_tiles.
     """
     tiles: list[Tile] = []
     done = 0
     for picture in segment_order(sizes):
         height, width = sizes[picture]
-        planned = plan_tiles(height, width, growth, corner, done, short=short)
+        if side:
+            planned = plan_squares(height, width, side, corner)
+        else:
+            planned = plan_tiles(height, width, growth, corner, done, short=short)
         tiles += [replace(tile, picture=picture) for tile in planned]
         done += height * width
     return tiles
@@ -95,6 +101,15 @@ def plan_tiles(
     return [_turn(tile, height, width, corner) for tile in tiles]
 
 
+def plan_squares(height: int, width: int, side: int, corner: int = 0) -> list[Tile]:
+    """The tiles of a picture for a network made for one size: squares, and what is left over last in its row."""
+    return [
+        _turn(Tile(top, left, min(side, height - top), min(side, width - left)), height, width, corner)
+        for top in range(0, height, side)
+        for left in range(0, width, side)
+    ]
+
+
 def _turn(tile: Tile, height: int, width: int, corner: int) -> Tile:
     top = height - tile.top - tile.height if corner & 2 else tile.top
     left = width - tile.left - tile.width if corner & 1 else tile.left
@@ -102,8 +117,9 @@ def _turn(tile: Tile, height: int, width: int, corner: int) -> Tile:
 
 
 def busiest_corner(pixels: NDArray[np.uint8]) -> int:
-    """Where a picture, uint8 (H, W, 3), has most detail: a plain sky as the first tile would leave too few bits."""
-    steps = np.abs(np.diff(pixels[:, :, 1].astype(np.int32), axis=1))
+    """Where a picture, uint8 (H, W, 3) or (H, W), has most detail: a plain sky would leave too few bits."""
+    seen = pixels if pixels.ndim == 2 else pixels[:, :, 1]
+    steps = np.abs(np.diff(seen.astype(np.int32), axis=1))
     rows = (steps[:FIRST_SIDE], steps[-FIRST_SIDE:])
     detail = [part.sum() for band in rows for part in (band[:, :FIRST_SIDE], band[:, -FIRST_SIDE:])]
     return int(np.argmax(detail))
@@ -133,30 +149,38 @@ class Canvas:
 
     Padding follows the planes: each repeats its own last row and column, so that decoder and encoder, which learn
     planes one after another, see the same. A plane with no pixel of its own copies the plane that it continues.
+
+    With ``edge`` rows and columns of zeros on each side, which some networks are made for, all padding is zeros.
     """
 
-    def __init__(self, count: int, size: tuple[int, int], stride: int) -> None:
+    def __init__(self, count: int, size: tuple[int, int], stride: int, channels: int = 3, edge: int = 0) -> None:
         """Room for ``count`` tiles of (height, width)."""
-        self.size = size
-        height, width = size
-        self.pixels = np.zeros((count, 3, padded(height, stride), padded(width, stride)), np.int32)
+        self.size, self.edge = size, edge
+        height, width = (padded(side + 2 * edge, stride) for side in size)
+        self.pixels = np.zeros((count, channels, height, width), np.int32)
+
+    @property
+    def tiles(self) -> NDArray[np.int32]:
+        """The tiles without their padding, a view (B, C, height, width)."""
+        height, width = self.size
+        return self.pixels[:, :, self.edge : self.edge + height, self.edge : self.edge + width]
 
     def write(self, plane: Plane, values: NDArray[np.integer]) -> None:
-        """Set a plane's pixels (B, 3, rows, columns) and its padding; planes come in the order of decoding."""
+        """Set a plane's pixels (B, C, rows, columns) and its padding; planes come in the order of decoding."""
         rows, columns = plane_size(self.size, plane)
         view = self.read(plane)
         if not rows or not columns:
             view[:] = self.pixels[:, :, 0 :: plane.stride, 0 :: plane.stride]
             return
-        view[:, :, :rows, :columns] = values
-        view[:, :, rows:, :columns] = view[:, :, rows - 1 : rows, :columns]
-        view[:, :, :, columns:] = view[:, :, :, columns - 1 : columns]
+        self.known(plane)[:] = values
+        if not self.edge:
+            view[:, :, rows:, :columns] = view[:, :, rows - 1 : rows, :columns]
+            view[:, :, :, columns:] = view[:, :, :, columns - 1 : columns]
 
     def read(self, plane: Plane) -> NDArray[np.int32]:
-        """A plane with its padding, a view (B, 3, h, w)."""
+        """A plane with its padding, a view (B, C, h, w)."""
         return self.pixels[:, :, plane.row :: plane.stride, plane.column :: plane.stride]
 
     def known(self, plane: Plane) -> NDArray[np.int32]:
-        """A plane's own pixels (B, 3, rows, columns)."""
-        rows, columns = plane_size(self.size, plane)
-        return self.read(plane)[:, :, :rows, :columns]
+        """A plane's own pixels, a view (B, C, rows, columns)."""
+        return self.tiles[:, :, plane.row :: plane.stride, plane.column :: plane.stride]

@@ -5,6 +5,8 @@
     2  push x            with p(x|z)        5  pop  x            with p(x|z)
     3  push u_L ... u_1  with p(z)          4  pop  u_1 ... u_L  with p(z)
 
+A group with flows takes each u through them behind 1, and back before 6.
+
 What pop_batch leaves on the stack is what push_batch found there. Arrays are cut so that they borrow no more than lies
 on the stack (stack.cut); what the decoder must know for that stands in the batch's record.
 """
@@ -37,6 +39,7 @@ def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
         for at in slices:
             find = partial(latents.find, at=at, posterior=True)
             symbols[at] = stack.pop(at.stop - at.start, find, model.latent_bits, latents.turn(at))
+        symbols = latents.flow(symbols)
         batch.set_latents(index, latents, symbols)
         groups.append((latents, symbols))
 
@@ -78,12 +81,12 @@ def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord
     for index, colour, slices in reversed(list(pixel_cuts(stack, batch, record))):
         if colour == 0:
             likelihood = batch.likelihood(index)
-        mixture = likelihood.mixture(colour)
+        distribution = likelihood.distribution(colour)
         values = np.empty(likelihood.count, np.int32)
         for at in reversed(slices):
-            values[at] = stack.pop(at.stop - at.start, partial(mixture.find, at=at), model.pixel_bits)
+            values[at] = stack.pop(at.stop - at.start, partial(distribution.find, at=at), model.pixel_bits)
         likelihood.observe(colour, values)
-        if colour == 2:
+        if colour == model.channels - 1:
             batch.write_values(index, likelihood.values)
     if shorten(stack.bits) != record.before_code:
         raise DamagedFileError("damaged: its batches do not leave what they found")
@@ -92,6 +95,7 @@ def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord
     for index, slices in reversed(list(enumerate(posterior_cuts(stack, batch, start)))):
         latents, symbols = groups[index]
         batch.add_posterior(index, latents)
+        symbols = latents.unflow(symbols)
         for at in reversed(slices):
             left, width = latents.interval(symbols[at], at, posterior=True)
             stack.push(left, width, model.latent_bits, latents.turn(at))
@@ -107,22 +111,24 @@ def posterior_cuts(stack: Stack, batch: Batch, start: int | None) -> Iterator[li
 
     From an empty stack all at once: there, popping takes nothing (see GroupLatents.turn).
     """
-    for count in batch.latent_counts:
+    for group, count in zip(batch.model.groups, batch.latent_counts, strict=True):
         if start is None:
             yield [slice(0, count)]
         else:
-            yield stack.cut(count, start, -BITS_OF_LATENT)
-            start = max(0, start - (count * BITS_OF_LATENT >> 4))
+            bits = BITS_OF_FLOWN if group.flow_bounds else BITS_OF_LATENT
+            yield stack.cut(count, start, -bits)
+            start = max(0, start - (count * bits >> 4))
 
 
-BITS_OF_LATENT = 36
-"""What popping a latent takes from the stack, about, in sixteenths of a bit: a bin as wide as sigma."""
+BITS_OF_LATENT, BITS_OF_FLOWN = 36, 84
+"""What popping a latent takes from the stack, about, in sixteenths of a bit: a bin as wide as sigma, and with flows an
+eighth of that."""
 
 
 def pixel_cuts(stack: Stack, batch: Batch, record: BatchRecord) -> Iterator[tuple[int, int, list[slice]]]:
     """(phase, colour, slices) in the order of pushing: the last phase and colour first."""
     fill, rate = record.before, record.rate(batch.values)
     for index, count in reversed(list(enumerate(batch.pixel_counts))):
-        for colour in (2, 1, 0):
+        for colour in reversed(range(batch.model.channels)):
             yield index, colour, stack.cut(count, fill, rate)
             fill += count * rate >> 4

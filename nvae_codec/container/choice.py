@@ -9,7 +9,8 @@ from typing import Protocol
 
 from nvae_codec.container.image import write_model_file, write_pixels_file, write_png_file, write_webp_file
 from nvae_codec.errors import UnsupportedImageError
-from nvae_codec.images.picture import RGB8, Picture
+from nvae_codec.images.levels import ModelInput
+from nvae_codec.images.picture import Picture
 from nvae_codec.model_library import ImageCodec
 
 METHODS = ("auto", "model", "webp", "stored")
@@ -34,19 +35,23 @@ class ChosenCodec(Protocol):
         """The codec to compress with."""
         ...
 
+    def input(self) -> ModelInput:
+        """What that codec takes, known without loading it."""
+        ...
+
 
 def write_file(picture: Picture, method: str, codecs: ChosenCodec) -> bytes:
     """The .nvae file of a picture by one of ``METHODS``.
 
-    ``model`` takes 8-bit RGB, ``webp`` all that comes as 8-bit pixels, ``stored`` everything: a PNG as its own bytes,
-    other pictures as their pixels. ``auto`` takes the smallest of those that the picture allows. Raises
-    UnsupportedImageError where the method does not take the picture, and what loading a model raises.
+    ``model`` takes what its model was made for, ``webp`` all that comes as 8-bit pixels, ``stored`` everything: a PNG
+    as its own bytes, other pictures as their pixels. ``auto`` takes the smallest of those that the picture allows.
+    Raises UnsupportedImageError where the method does not take the picture, and what loading a model raises.
     """
     match method:
         case "auto":
             return _write_smallest(picture, codecs)
         case "model":
-            check_model_takes(picture)
+            codecs.input().take(picture)
             return write_model_file(picture, codecs.chosen())
         case "webp":
             return write_webp_file(picture)
@@ -55,17 +60,10 @@ def write_file(picture: Picture, method: str, codecs: ChosenCodec) -> bytes:
     raise ValueError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
 
 
-def check_model_takes(picture: Picture) -> None:
-    """Raise UnsupportedImageError for a picture that ``--method model`` does not take."""
-    if picture.colour != RGB8:
-        mode = f"{picture.colour.bits}-bit {picture.colour.mode}"
-        raise UnsupportedImageError(f"the model takes 8-bit RGB, not {mode}; --method auto takes it")
-
-
 def write_without_model(picture: Picture, to_beat: float = math.inf) -> bytes:
     """The smallest file that needs no model, giving up on WebP where it cannot be below ``to_beat`` bytes."""
     best = _write_stored(picture)
-    if picture.pixels is not None:
+    if picture.has_bytes:
         with contextlib.suppress(UnsupportedImageError):
             best = _try_webp(picture, best, min(to_beat, len(best)), always=0)
     return best
@@ -73,7 +71,7 @@ def write_without_model(picture: Picture, to_beat: float = math.inf) -> bytes:
 
 def _write_stored(picture: Picture) -> bytes:
     best = write_png_file(picture) if picture.png is not None else None
-    if best is None or (picture.pixels is not None and picture.pixels.nbytes < len(best)):
+    if best is None or (picture.has_bytes and picture.dims < len(best)):
         best = _smaller(best, write_pixels_file(picture))
     return best
 
@@ -83,7 +81,7 @@ def _write_smallest(picture: Picture, codecs: ChosenCodec) -> bytes:
     best = _write_stored(picture)
     if picture.pixels is None:
         return best
-    if picture.colour == RGB8:
+    if codecs.input().takes(picture):
         best = _smaller(best, write_model_file(picture, codecs.chosen()))
         _return_free_memory()
     with contextlib.suppress(UnsupportedImageError):  # too wide for WebP, or too much for its memory

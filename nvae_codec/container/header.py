@@ -14,7 +14,8 @@ from enum import IntEnum
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
 from nvae_codec.container.varints import LARGEST, ByteReader, pack_varint
 from nvae_codec.errors import DamagedFileError
-from nvae_codec.images.picture import COLOURS, PIXEL_COLOURS, RGB8, Colour
+from nvae_codec.images.levels import Shown
+from nvae_codec.images.picture import COLOURS, GRAY1, GRAY8, PIXEL_COLOURS, RGB8, Colour
 
 MAGIC = b"\xd6N"  # the first byte is no ASCII (and no UTF-8 before an N), so that text tools keep away
 VERSION = 1
@@ -30,13 +31,28 @@ _METADATA_FLAG = 0x80
 class Kind(IntEnum):
     """What a payload is; the other numbers up to 7 are free for what comes later."""
 
-    MODEL = 1  # 8-bit RGB through a model's codec
+    MODEL = 1  # through a model's codec: pixels whose values are the model's levels
     WEBP = 2  # 8-bit pixels as a VP8L stream
     PIXELS = 3  # 8-bit pixels as they are
     PNG = 4  # a PNG file as it is
+    MODEL_SPREAD = 5  # through a model's codec: its levels spread over 0 to 255
+    MODEL_SHIFTED = 6  # through a model's codec: its levels in the highest bits
 
 
-METHOD_NAMES = {Kind.MODEL: "model", Kind.WEBP: "webp", Kind.PIXELS: "stored", Kind.PNG: "stored"}
+MODEL_KINDS = {Kind.MODEL: Shown.PLAIN, Kind.MODEL_SPREAD: Shown.SPREAD, Kind.MODEL_SHIFTED: Shown.SHIFTED}
+"""How pictures that a model codes show its levels."""
+METHOD_NAMES = {**dict.fromkeys(MODEL_KINDS, "model"), Kind.WEBP: "webp", Kind.PIXELS: "stored", Kind.PNG: "stored"}
+
+
+COLOURS_OF = {
+    Kind.MODEL: (GRAY1, GRAY8, RGB8),
+    Kind.MODEL_SPREAD: (GRAY8, RGB8),
+    Kind.MODEL_SHIFTED: (GRAY8, RGB8),
+    Kind.WEBP: tuple(PIXEL_COLOURS.values()),
+    Kind.PIXELS: tuple(PIXEL_COLOURS.values()),
+    Kind.PNG: COLOURS,
+}
+"""What each kind can hold."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +84,7 @@ def join_parts(parts: Parts) -> bytes:
     out += bytes((VERSION, pack_kind(header.kind, header.colour, bool(parts.metadata))))
     out += header.model_id
     out += pack_varint(header.width) + pack_varint(header.height)
-    if header.kind is Kind.MODEL:
+    if header.kind in MODEL_KINDS:
         out += pack_varint(len(header.plan)) + b"".join(pack_varint(size) for size in header.plan)
     out += header.content_checksum
     if parts.metadata:
@@ -126,12 +142,17 @@ def _split(data: bytes, end: int) -> Parts:
 def _read_header(reader: ByteReader) -> tuple[Header, bool]:
     """The header up to the content checksum, and whether there is metadata."""
     kind, colour, with_metadata = read_kind(reader.take(1)[0])
-    model_id = reader.take(ID_BYTES) if kind is Kind.MODEL else b""
+    model_id = reader.take(ID_BYTES) if kind in MODEL_KINDS else b""
     width, height = reader.varint(1, LARGEST_SIDE), reader.varint(1, LARGEST_SIDE)
     plan: tuple[int, ...] = ()
-    if kind is Kind.MODEL:
+    if kind in MODEL_KINDS:
         plan = tuple(reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left)))
     return Header(kind, colour, width, height, reader.take(8), model_id, plan), with_metadata
+
+
+def model_kind(shown: Shown) -> Kind:
+    """The kind of a picture that a model codes."""
+    return next(kind for kind, way in MODEL_KINDS.items() if way is shown)
 
 
 def pack_kind(kind: Kind, colour: Colour, with_metadata: bool) -> int:
@@ -145,10 +166,6 @@ def read_kind(byte: int) -> tuple[Kind, Colour, bool]:
     if kind_number not in list(Kind) or colour_number >= len(COLOURS):
         raise DamagedFileError("a file of a kind that this nvae-codec does not know: a newer one may read it")
     kind, colour, with_metadata = Kind(kind_number), COLOURS[colour_number], bool(byte & _METADATA_FLAG)
-    if (
-        (kind is Kind.MODEL and colour != RGB8)
-        or (kind is not Kind.PNG and colour not in PIXEL_COLOURS.values())
-        or (kind is Kind.PNG and with_metadata)
-    ):
+    if colour not in COLOURS_OF[kind] or (kind is Kind.PNG and with_metadata):
         raise DamagedFileError("damaged: a kind of file that cannot hold its kind of picture")
     return kind, colour, with_metadata

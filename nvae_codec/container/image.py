@@ -7,11 +7,12 @@ from typing import Protocol
 import numpy as np
 
 from nvae_codec.container.checksums import content_checksum
-from nvae_codec.container.header import ID_BYTES, Header, Kind, Parts, join_parts, split_parts
+from nvae_codec.container.header import ID_BYTES, MODEL_KINDS, Header, Kind, Parts, join_parts, model_kind, split_parts
 from nvae_codec.container.metadata import pack_metadata, unpack_metadata
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
+from nvae_codec.images.levels import ModelInput
 from nvae_codec.images.limits import check_size
-from nvae_codec.images.picture import RGB8, Chunk, Picture
+from nvae_codec.images.picture import Chunk, Colour, Picture
 from nvae_codec.images.png import parse_png
 from nvae_codec.images.webp import BEST, decode_webp, encode_webp
 from nvae_codec.model_library import ImageCodec
@@ -26,18 +27,24 @@ class CodecFinder(Protocol):
 
 
 def write_model_file(picture: Picture, codec: ImageCodec) -> bytes:
-    """An 8-bit RGB picture through a model; raises UnsupportedImageError for any other."""
-    pixels = picture.require_pixels("the model")
-    if picture.colour != RGB8:
-        raise UnsupportedImageError(f"the model takes RGB pixels, but this picture is {picture.colour.mode}")
-    plan, payload = codec.encode(pixels)
-    return _write(picture, Kind.MODEL, payload, codec.identity[:ID_BYTES], tuple(plan))
+    """A picture through a model; raises UnsupportedImageError for one that it does not take."""
+    shown, levels = codec.input.take(picture)
+    plan, payload = codec.encode(levels)
+    return _write(picture, model_kind(shown), payload, codec.identity[:ID_BYTES], tuple(plan))
 
 
 def _read_model_payload(parts: Parts, codecs: CodecFinder) -> Picture:
     header = parts.header
     codec = codecs.made_by(header.model_id)
-    return _picture(parts, codec.decode(header.height, header.width, header.plan, parts.payload))
+    check_input(codec.input, header.kind, header.colour)
+    levels = codec.decode(header.height, header.width, header.plan, parts.payload)
+    return _picture(parts, codec.input.show(levels, MODEL_KINDS[header.kind]))
+
+
+def check_input(model: ModelInput, kind: Kind, colour: Colour) -> None:
+    """Raise DamagedFileError for a picture of a kind that the model cannot have made."""
+    if colour.channels != model.channels or colour.bits < model.bits or (model.bits == 8 and kind is not Kind.MODEL):
+        raise DamagedFileError("damaged: its model does not make such pictures")
 
 
 def write_webp_file(picture: Picture, effort: tuple[int, int] = BEST) -> bytes:
@@ -88,7 +95,7 @@ def read_file(data: bytes, codecs: CodecFinder) -> Picture:
     """
     parts = split_parts(data)
     check_size(parts.header.width, parts.header.height)
-    by_model = parts.header.kind is Kind.MODEL
+    by_model = parts.header.kind in MODEL_KINDS
     picture = _read_model_payload(parts, codecs) if by_model else read_classical_payload(parts)
     if content_checksum(picture) != parts.header.content_checksum:
         raise DamagedFileError("damaged: the checksum of its pixels is wrong")

@@ -15,15 +15,15 @@ import xxhash
 from numpy.typing import NDArray
 
 from nvae_codec.container.checksums import content_checksum
-from nvae_codec.container.choice import ChosenCodec, check_model_takes, write_file, write_without_model
-from nvae_codec.container.header import Header, Kind, Parts, split_parts
-from nvae_codec.container.image import CodecFinder, read_classical_payload
+from nvae_codec.container.choice import ChosenCodec, write_file, write_without_model
+from nvae_codec.container.header import MODEL_KINDS, Header, Kind, Parts, model_kind, split_parts
+from nvae_codec.container.image import CodecFinder, check_input, read_classical_payload
 from nvae_codec.container.index import Entry
 from nvae_codec.container.metadata import pack_shared_metadata, unpack_shared_metadata
 from nvae_codec.container.varints import LARGEST, ByteReader, pack_varint
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.limits import check_pixel_count
-from nvae_codec.images.picture import RGB8, Picture
+from nvae_codec.images.picture import Picture
 
 Named = tuple[str, Picture]
 
@@ -48,8 +48,8 @@ def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> Pa
     for index, (_, picture) in enumerate(named):
         try:
             if method == "model":
-                check_model_takes(picture)
-            if method == "model" or (method == "auto" and picture.colour == RGB8 and picture.pixels is not None):
+                codecs.input().take(picture)
+            if method == "model" or (method == "auto" and codecs.input().takes(picture)):
                 modelled.append(index)
             else:
                 file = write_without_model(picture) if method == "auto" else write_file(picture, method, codecs)
@@ -61,7 +61,7 @@ def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> Pa
         shared, cheaper = _pack_stack({index: named[index][1] for index in modelled}, method, codecs)
         classical |= cheaper
     chosen = [(name, picture, classical.get(at)) for at, (name, picture) in enumerate(named) if at not in problems]
-    entries = tuple(_describe(name, picture, parts) for name, picture, parts in chosen)
+    entries = tuple(_describe(name, picture, parts, codecs) for name, picture, parts in chosen)
     out = bytearray(_join_checksums([p.header.content_checksum if p else content_checksum(x) for _, x, p in chosen]))
     with_metadata = [picture.chunks for (_, picture, _), entry in zip(chosen, entries, strict=True) if entry.metadata]
     if with_metadata:
@@ -74,7 +74,7 @@ def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> Pa
 def _pack_stack(pictures: dict[int, Picture], method: str, codecs: ChosenCodec) -> tuple[bytes, dict[int, Parts]]:
     """Plan and stack of the pictures that are best coded by the model, and the others by what is smaller."""
     codec = codecs.chosen()
-    pixels = {index: picture.require_pixels("the model") for index, picture in pictures.items()}
+    pixels = {index: codec.input.take(picture)[1] for index, picture in pictures.items()}
     cheaper: dict[int, Parts] = {}
     if method == "model":
         plan, stack = codec.encode_segment(list(pixels.values()))
@@ -92,8 +92,8 @@ def _pack_stack(pictures: dict[int, Picture], method: str, codecs: ChosenCodec) 
     return pack_varint(len(plan)) + b"".join(map(pack_varint, plan)) + _behind_length(stack), cheaper
 
 
-def _describe(name: str, picture: Picture, parts: Parts | None) -> Entry:
-    kind = parts.header.kind if parts else Kind.MODEL
+def _describe(name: str, picture: Picture, parts: Parts | None, codecs: ChosenCodec) -> Entry:
+    kind = parts.header.kind if parts else model_kind(codecs.input().take(picture)[0])
     metadata = bool(picture.chunks) and kind is not Kind.PNG
     return Entry(name, kind, picture.colour, picture.width, picture.height, metadata)
 
@@ -117,16 +117,20 @@ def unpack_segment(data: bytes, entries: Sequence[Entry], identity: bytes, codec
     checksum = reader.take(8)
     count = sum(entry.metadata for entry in entries)
     chunks = iter(unpack_shared_metadata(_take_sized(reader), count) if count else ())
-    modelled = [entry for entry in entries if entry.kind is Kind.MODEL]
+    modelled = [entry for entry in entries if entry.kind in MODEL_KINDS]
     pixels: Iterator[NDArray[np.uint8]] = iter(())
     if modelled:
         plan = [reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left))]
         sizes = [(entry.height, entry.width) for entry in modelled]
-        pixels = iter(codecs.made_by(identity).decode_segment(sizes, plan, _take_sized(reader)))
+        codec = codecs.made_by(identity)
+        for entry in modelled:
+            check_input(codec.input, entry.kind, entry.colour)
+        levels = codec.decode_segment(sizes, plan, _take_sized(reader))
+        pixels = (codec.input.show(part, MODEL_KINDS[entry.kind]) for part, entry in zip(levels, modelled, strict=True))
     pictures = []
     for entry in entries:
-        if entry.kind is Kind.MODEL:
-            picture = Picture.from_pixels(next(pixels))
+        if entry.kind in MODEL_KINDS:
+            picture = Picture(entry.width, entry.height, entry.colour, next(pixels))
         else:
             header = Header(entry.kind, entry.colour, entry.width, entry.height, b"")
             picture = read_classical_payload(Parts(header, b"", _take_sized(reader)))

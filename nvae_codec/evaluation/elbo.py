@@ -17,21 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nvae_codec.coding.batch import Batch, PhaseLikelihood, order_colours
+from nvae_codec.coding.batch import Batch, order_colours
 from nvae_codec.coding.codec import ModelCodec, cut_plane
 from nvae_codec.coding.latents import GroupLatents
-from nvae_codec.coding.pixels import colour_centre
 from nvae_codec.coding.tiles import Canvas, Tile, plane_size
+from nvae_codec.errors import UnsupportedImageError
+from nvae_codec.evaluation.likelihoods import measure_pixels
 from nvae_codec.exact.inference import exact_inference
 from nvae_codec.exact.model import FrozenModel
-from nvae_codec.exact.tables import (
-    FIXED,
-    LEVEL_UNIT,
-    LOG_SCALE_HIGH,
-    LOG_SCALE_LOW,
-    LOG_SCALE_UNIT,
-    LOGIT_UNIT,
-)
+from nvae_codec.exact.observation import count_value_bits
+from nvae_codec.exact.tables import FIXED
+from nvae_codec.images.levels import find_levels
 from nvae_codec.images.limits import check_pixels
 from nvae_codec.phases import Phase, Plane, list_phases
 from nvae_codec.recipe import Recipe
@@ -44,7 +40,7 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PictureElbo:
-    """A negative ELBO in bits, by part. kl: an entry a group from the top; pixels: an entry a phase; dims: H·W·3."""
+    """A negative ELBO in bits, by part. kl: an entry a group from the top; pixels: an entry a phase; dims: H·W·C."""
 
     kl: tuple[float, ...]
     pixels: tuple[float, ...]
@@ -67,7 +63,7 @@ class PictureElbo:
 def exact_elbo(
     pixels: NDArray[np.uint8], model: FrozenModel | ModelCodec, *, seed: int = 0, samples: int = 4
 ) -> PictureElbo:
-    """The exact network's negative ELBO of a picture, uint8 (H, W, 3).
+    """The exact network's negative ELBO of a picture, uint8 (H, W, 3), or (H, W) of one channel.
 
     Latents are drawn on the fine grid with numpy's PCG64(seed); Φ and the logistic function are real-valued, float64.
     """
@@ -108,7 +104,7 @@ def importance_bound(draws: Sequence[PictureElbo]) -> float:
 
 @dataclass(frozen=True)
 class Costs:
-    """Real-valued costs of a batch in bits: of each group's symbols (n,), of each phase's values (3, n)."""
+    """Real-valued costs of a batch in bits: of each group's symbols (n,), of each phase's values (C, n)."""
 
     prior: list[Float64]
     posterior: list[Float64]
@@ -128,7 +124,8 @@ class Costs:
 def measure_costs(batch: Batch, choose: Callable[[int, GroupLatents], NDArray[np.int32]]) -> Costs:
     """-log2 of prior, posterior and likelihood of a batch whose canvas is full, real-valued, in float64.
 
-    ``choose(group, latents)`` gives the group's symbols, which the groups after it and the pixels depend on.
+    ``choose(group, latents)`` gives the group's symbols under the posterior, which the groups after it and the pixels
+    depend on.
     """
     costs = Costs([], [], [])
     batch.show_image()
@@ -136,26 +133,42 @@ def measure_costs(batch: Batch, choose: Callable[[int, GroupLatents], NDArray[np
         latents = batch.prior(index)
         batch.add_posterior(index, latents)
         symbols = choose(index, latents)
-        prior, posterior = _latent_bits(latents, symbols)
-        costs.prior.append(prior)
-        costs.posterior.append(posterior)
-        batch.set_latents(index, latents, symbols)
-    for index, phase in enumerate(batch.model.phases):
-        costs.pixels.append(_pixel_bits(batch, index, phase))
+        flown = latents.flow(symbols)
+        costs.prior.append(_prior_bits(latents, flown))
+        costs.posterior.append(_posterior_bits(latents, symbols))
+        batch.set_latents(index, latents, flown)
+    for index in range(len(batch.model.phases)):
+        costs.pixels.append(measure_pixels(batch.likelihood(index), batch.known_values(index)))
     return costs
 
 
 def _whole_picture(pixels: NDArray[np.uint8], model: FrozenModel, device: torch.device) -> Batch:
-    canvas = fill_canvas(pixels, model.colour_order, model.stride, model.phases)
+    canvas = fill_canvas(
+        pixels, model.colour_order, model.stride, model.phases, value_bits=model.value_bits, edge=model.padding
+    )
     return Batch(model, canvas, first=False, chunk=None, device=device)
 
 
-def fill_canvas(pixels: NDArray[np.uint8], colour_order: tuple[int, ...], stride: int, phases: list[Phase]) -> Canvas:
-    """A whole picture as one tile, padded as the codec pads. Raises TypeError and ValueError as ``compress`` does."""
-    check_pixels(pixels)
+def fill_canvas(
+    pixels: NDArray[np.uint8],
+    colour_order: tuple[int, ...],
+    stride: int,
+    phases: list[Phase],
+    *,
+    value_bits: int = 8,
+    edge: int = 0,
+) -> Canvas:
+    """A whole picture as one tile, padded as the codec pads.
+
+    Raises TypeError, ValueError and UnsupportedImageError as ``compress`` does.
+    """
+    check_pixels(pixels, len(colour_order))
     height, width = pixels.shape[:2]
-    canvas = Canvas(1, (height, width), stride)
-    planes = order_colours(pixels, colour_order)
+    canvas = Canvas(1, (height, width), stride, len(colour_order), edge)
+    levels = find_levels(pixels, value_bits)
+    if levels is None:
+        raise UnsupportedImageError(f"values that {value_bits} bits do not show")
+    planes = order_colours(levels[1], colour_order)
     for phase in phases:
         canvas.write(phase.plane, cut_plane([planes], [Tile(0, 0, height, width)], phase.plane))
     return canvas
@@ -174,13 +187,23 @@ def _posterior(latents: GroupLatents) -> tuple[Float64, Float64]:
     return latents.posterior_mean / 2**FIXED, 2.0**16 / np.maximum(latents.posterior_inverse, 1)
 
 
-def _latent_bits(latents: GroupLatents, symbols: NDArray[np.int32]) -> tuple[Float64, Float64]:
-    """-log2 p and -log2 q of the symbols' bins."""
-    step, k = latents.step / 2**FIXED, symbols.astype(np.int64) - latents.half
+def _prior_bits(latents: GroupLatents, symbols: NDArray[np.int32]) -> Float64:
+    """-log2 p of the symbols' bins."""
+    return -np.log2(normal_mass(*_bin_ends(latents, symbols)))
+
+
+def _posterior_bits(latents: GroupLatents, symbols: NDArray[np.int32]) -> Float64:
+    """-log2 q of the symbols' bins."""
     mean, sigma = _posterior(latents)
+    low, high = _bin_ends(latents, symbols)
+    return -np.log2(normal_mass((low - mean) / sigma, (high - mean) / sigma))
+
+
+def _bin_ends(latents: GroupLatents, symbols: NDArray[np.int32]) -> tuple[Float64, Float64]:
+    """In prior units; the outermost bins have no outer end."""
+    step, k = latents.step / 2**FIXED, symbols.astype(np.int64) - latents.half
     low = np.where(k <= -latents.half, -np.inf, (k - 0.5) * step)
-    high = np.where(k >= latents.half, np.inf, (k + 0.5) * step)
-    return -np.log2(normal_mass(low, high)), -np.log2(normal_mass((low - mean) / sigma, (high - mean) / sigma))
+    return low, np.where(k >= latents.half, np.inf, (k + 0.5) * step)
 
 
 def normal_mass(low: Float64, high: Float64) -> Float64:
@@ -191,73 +214,38 @@ def normal_mass(low: Float64, high: Float64) -> Float64:
     return np.maximum(mass, 1e-300)
 
 
-def logistic_mass(low: Float64, high: Float64) -> Float64:
-    """σ(high) - σ(low), from the side where it keeps its digits."""
-    flip = low > 0
-    a, b = np.where(flip, -high, low), np.where(flip, -low, high)
-    mass: Float64 = (torch.sigmoid(torch.from_numpy(b)) - torch.sigmoid(torch.from_numpy(a))).numpy()
-    return mass
-
-
-def _pixel_bits(batch: Batch, index: int, phase: Phase) -> Float64:
-    """-log2 p of a phase's pixels, (3, n)."""
-    likelihood = batch.likelihood(index)
-    pixels = batch.canvas.known(phase.plane)
-    bits = np.empty((3, likelihood.count))
-    for colour in range(3):
-        values = np.ascontiguousarray(pixels[:, colour]).ravel()
-        for start in range(0, len(values), 1 << 16):
-            at = slice(start, start + (1 << 16))
-            bits[colour, at] = _colour_bits(batch.model, likelihood, colour, values, at)
-        likelihood.observe(colour, values)
-    return bits
-
-
-def _colour_bits(
-    model: FrozenModel, likelihood: PhaseLikelihood, colour: int, values: NDArray[np.int32], at: slice
-) -> Float64:
-    residuals = likelihood.residuals(colour, at)
-    centre = colour_centre(model, likelihood.coefficients[:, at], likelihood.guess[colour][at], residuals)
-    mean = (likelihood.mean[colour][:, at] + centre) / LEVEL_UNIT
-    log_scale = np.clip(likelihood.log_scale[colour][:, at], LOG_SCALE_LOW, LOG_SCALE_HIGH) / LOG_SCALE_UNIT
-    inverse = np.exp(-log_scale) / 127.5
-    logit = likelihood.logit[colour][:, at] / LOGIT_UNIT
-    weight = np.exp(logit - logit.max(0))
-    x = values[at]
-    low = np.where(x == 0, -np.inf, (x - 0.5 - mean) * inverse)
-    high = np.where(x == 255, np.inf, (x + 0.5 - mean) * inverse)
-    mass = (weight * logistic_mass(low, high)).sum(0) / weight.sum(0)
-    bits: Float64 = -np.log2(np.maximum(mass, 1e-300))
-    return bits
-
-
 @torch.inference_mode()
 def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, samples: int = 4) -> PictureElbo:
-    """The float network's negative ELBO of a picture, uint8 (H, W, 3), with continuous z drawn from a torch seed."""
-    from nvae_codec.network.likelihood import mixture_nats, neighbour_mean
-    from nvae_codec.network.normal import kl_divergence, normal_of_raw
+    """The float network's negative ELBO of a picture, uint8 (H, W, 3), or (H, W) of one channel.
+
+    z is continuous, drawn from a torch seed; with flows the KL is that of the draws.
+    """
+    from nvae_codec.network.likelihood import pixel_nats
 
     recipe: Recipe = network.recipe
-    phases = list_phases(recipe.likelihood.levels)
-    canvas = fill_canvas(pixels, tuple(network.colour_order), recipe.stride, phases)
-    x = torch.from_numpy(canvas.pixels).float() / 127.5 - 1
+    phases, bits = list_phases(recipe.likelihood.levels), count_value_bits(recipe)
+    canvas = fill_canvas(
+        pixels, tuple(network.colour_order), recipe.stride, phases, value_bits=bits, edge=recipe.image.padding
+    )
+    x = torch.from_numpy(canvas.pixels).float() * (2 / (2**bits - 1)) - 1
     x = x.contiguous(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(seed)
     kl, nats = np.zeros(len(network.latents)), np.zeros(len(phases))
 
     def draw(group: int, raw_prior: Tensor | None, raw: Tensor) -> Tensor:
-        posterior, prior = normal_of_raw(raw, raw), normal_of_raw(raw_prior, raw)
-        kl[group] += float(kl_divergence(posterior, prior).double().sum()) / samples / math.log(2)
-        return posterior.mean + posterior.sigma * torch.randn(posterior.mean.shape, generator=generator)
+        shape = (len(raw), raw.shape[1] // 2, *raw.shape[2:])
+        drawn = network.draw(group, raw_prior, raw, torch.randn(shape, generator=generator))
+        kl[group] += float(drawn.kl.double().sum()) / samples / math.log(2)
+        return drawn.z
 
     def look(plane: Plane) -> Tensor:
-        return x[:, :, plane.row :: plane.stride, plane.column :: plane.stride]
+        seen: Tensor = x[:, :, plane.row :: plane.stride, plane.column :: plane.stride]
+        return seen
 
     def score(index: int, raw: Tensor) -> None:
-        seen = look(phases[index].plane)
         rows, columns = plane_size(canvas.size, phases[index].plane)
-        each = mixture_nats(raw, neighbour_mean(phases[index], look, seen), seen, recipe.likelihood)
-        nats[index] += float(each[:, :, :rows, :columns].double().sum()) / samples / math.log(2)
+        own = pixel_nats(raw, phases[index], look, recipe)[..., :rows, :columns]
+        nats[index] += float(own.double().sum()) / samples / math.log(2)
 
     for _ in range(samples):
         network.likelihood(network.hierarchy(x, network.blank(x), draw), look, score)

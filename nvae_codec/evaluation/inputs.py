@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
-from nvae_codec.images.picture import GRAY8, RGB8, Picture
+from nvae_codec.images.picture import GRAY1, GRAY8, RGB8, Picture
 from nvae_codec.images.read import SUFFIXES, read_picture
 
 
@@ -35,6 +35,15 @@ class Input:
             raise UnsupportedImageError(f"the model takes 8-bit RGB and gray, not {mode}")
         gray = picture.require_pixels("the model").reshape(picture.height, picture.width)
         return Picture.from_pixels(np.repeat(gray[:, :, None], 3, axis=2))
+
+    def read_gray(self) -> NDArray[np.uint8]:
+        """The pixels of a gray picture, (H, W), 0 to 255 whatever its bits; raises UnsupportedImageError for others."""
+        picture = self.read()
+        if picture.colour == GRAY8:
+            return picture.require_pixels("the model").reshape(picture.height, picture.width)
+        if picture.colour == GRAY1 and picture.pixels is not None:
+            return 255 * picture.pixels
+        raise UnsupportedImageError(f"the model takes gray, not {picture.colour.bits}-bit {picture.colour.mode}")
 
 
 def find_inputs(paths: Sequence[str | Path]) -> list[Input]:

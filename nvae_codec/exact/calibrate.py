@@ -9,7 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 
-from nvae_codec.network.normal import kl_divergence, normal_of_raw, prior_units
+from nvae_codec.network.flow import list_halves
+from nvae_codec.network.groups import AnyGroup
+from nvae_codec.network.normal import prior_units
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.phases import Plane
 
@@ -42,6 +44,7 @@ class _Runner(fx.Interpreter):
         self.network = network
         self.outputs = cast(dict[str, fx.Node], traced.graph.output_node().args[0])
         self.ranges: dict[str, Tensor] = {}
+        self.stages: dict[str, Tensor] = {}
         self.kl: list[list[Tensor]] = [[] for _ in network.latents]
         self.sigma: list[list[Tensor]] = [[] for _ in network.latents]
 
@@ -68,16 +71,22 @@ class _Runner(fx.Interpreter):
         if kind == "plane":
             plane = Plane(*map(int, numbers))
             return self.image[:, :, plane.row :: plane.stride, plane.column :: plane.stride]
-        return self._draw(int(numbers[0]))
+        if kind == "z":
+            return self._draw(int(numbers[0]))
+        return self.stages.pop(name)
 
     def _draw(self, group: int) -> Tensor:
         raw = cast(Tensor, self.env[self.outputs[f"posterior.{group}"]])
-        raw_prior = self.outputs.get(f"prior.{group}")
-        posterior = normal_of_raw(raw, raw)
-        prior = normal_of_raw(None if raw_prior is None else cast(Tensor, self.env[raw_prior]), raw)
-        self.kl[group].append(kl_divergence(posterior, prior).transpose(0, 1).flatten(1))
-        self.sigma[group].append(prior_units(posterior, prior).sigma.transpose(0, 1).flatten(1))
-        return posterior.mean + posterior.sigma * torch.randn_like(posterior.mean)
+        prior = self.outputs.get(f"prior.{group}")
+        drawn = self.network.draw(group, None if prior is None else cast(Tensor, self.env[prior]), raw)
+        self.kl[group].append(drawn.kl.transpose(0, 1).flatten(1))
+        sigma = prior_units(drawn.posterior, drawn.prior).sigma
+        self.sigma[group].append(sigma.transpose(0, 1).flatten(1))
+        z = drawn.before
+        for half, shift in enumerate(list_halves(cast(AnyGroup, self.network.hierarchy.groups[group]).flows)):
+            self.stages[f"flow.{group}.{half}"] = z
+            z = shift(z)
+        return drawn.z
 
 
 @torch.inference_mode()

@@ -5,27 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from nvae_codec.errors import ModelFileError
-from nvae_codec.exact.calibrate import Calibration, LatentStatistics, calibrate
+from nvae_codec.exact.calibrate import Calibration, calibrate
 from nvae_codec.exact.graph import Graph
 from nvae_codec.exact.lower import Step, lower
 from nvae_codec.exact.model import FrozenModel, LatentGroup
 from nvae_codec.exact.model_file import seal
+from nvae_codec.exact.observation import PIXEL_BITS, check_likelihood, count_value_bits, pixel_width, raw_width
 from nvae_codec.exact.quantize import LayerReport, Width, quantize
-from nvae_codec.exact.tables import (
-    COLOUR_UNIT,
-    FIXED,
-    LEVEL_UNIT,
-    LOG_SCALE_UNIT,
-    LOGIT_UNIT,
-    PIXEL_RAW_BOUND,
-    RAW_BOUND,
-    RAW_UNIT,
-    make_tables,
-)
+from nvae_codec.exact.tables import FIXED, RAW_BOUND, RAW_UNIT, SHIFT_BOUND, make_tables
 from nvae_codec.exact.trace import plane_name, trace
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.phases import list_phases
@@ -34,7 +26,9 @@ from nvae_codec.training.loop import latent_strides
 
 LEAST_KL = 0.01
 """Channels that spend fewer nats a place are cut: they sit at the prior's mean and nothing is coded."""
-PIXEL_BITS, LATENT_BITS = 16, 16
+LATENT_BITS = 16
+FLOW_STEP = 1 / 8
+"""The grid of a latent with flows, in what it would be without: each half's shift is rounded to it."""
 
 
 @dataclass
@@ -46,13 +40,13 @@ class Frozen:
 
 
 def freeze(network: Nvae, batches: Iterable[Tensor]) -> Frozen:
-    """The exact network of a float one, calibrated on batches of pixels, uint8 (B, 3, H, W).
+    """The exact network of a float one, calibrated on batches of pixels, uint8 (B, C, H, W).
 
-    The network is in evaluation mode; sides are multiples of its stride. Raises ModelFileError where a layer cannot be
-    made exact.
+    The network is in evaluation mode; sides, with padding, are multiples of its stride. Raises ModelFileError where a
+    layer cannot be made exact, and for a likelihood that gives no probabilities.
     """
-    recipe = network.recipe
-    _refuse_unknown(recipe)
+    recipe, kind = network.recipe, network.recipe.likelihood.kind
+    check_likelihood(recipe)
     traced = trace(network)
     calibration = calibrate(traced, network, batches)
     steps, outputs, watched = lower(traced)
@@ -65,30 +59,22 @@ def freeze(network: Nvae, batches: Iterable[Tensor]) -> Frozen:
     groups = _freeze_groups(recipe, calibration, widths, outputs)
     draft = FrozenModel(
         name=recipe.name, graph=Graph(operations, outputs), groups=tuple(groups),
-        tables=make_tables(PIXEL_BITS, LATENT_BITS), stride=recipe.stride, levels=recipe.likelihood.levels,
-        components=recipe.likelihood.components, colour_order=tuple(network.colour_order),
-        bounded_colour=recipe.likelihood.bounded_colour, pixel_bits=PIXEL_BITS, latent_bits=LATENT_BITS,
-        identity=b"", canary="",
+        tables=make_tables(kind, PIXEL_BITS[kind], LATENT_BITS, count_value_bits(recipe)), stride=recipe.stride,
+        levels=recipe.likelihood.levels, components=recipe.likelihood.components,
+        colour_order=tuple(network.colour_order), bounded_colour=recipe.likelihood.bounded_colour,
+        pixel_bits=PIXEL_BITS[kind], latent_bits=LATENT_BITS, identity=b"", canary="", likelihood=kind,
+        channels=recipe.image.channels, value_bits=count_value_bits(recipe), padding=recipe.image.padding,
+        side=max(0, recipe.network.top_side * recipe.stride - 2 * recipe.image.padding),
     )  # fmt: skip
     return Frozen(seal(draft), layers)
-
-
-def _refuse_unknown(recipe: Recipe) -> None:
-    """Raise ModelFileError for parts that are not coded yet, rather than leave them out."""
-    found = {
-        f"likelihood.kind = '{recipe.likelihood.kind}'": recipe.likelihood.kind != "colourwise",
-        f"network.flows = {recipe.network.flows}": recipe.network.flows > 0,
-        f"image.padding = {recipe.image.padding}": recipe.image.padding > 0,
-    }
-    for part, unknown in found.items():
-        if unknown:
-            raise ModelFileError(f"freezing does not know {part} yet")
 
 
 def _input_strides(recipe: Recipe) -> dict[str, int]:
     """Pixels a place of every graph input."""
     strides = {"image": 1, "blank": recipe.stride}
-    strides |= {f"z.{group}": stride for group, stride in enumerate(latent_strides(recipe))}
+    for group, stride in enumerate(latent_strides(recipe)):
+        strides[f"z.{group}"] = stride
+        strides |= {f"flow.{group}.{half}": stride for half in range(2 * recipe.network.flows)}
     for phase in list_phases(recipe.likelihood.levels):
         strides |= {plane_name(plane): plane.stride for plane in phase.known}
     return strides
@@ -96,7 +82,7 @@ def _input_strides(recipe: Recipe) -> dict[str, int]:
 
 def _fixed_widths(recipe: Recipe, network: Nvae, outputs: dict[str, str], steps: list[Step]) -> dict[str, Width]:
     """Widths that do not come from calibration: pixels are what they are, raw parameters what the tables expect."""
-    pixel = Width(torch.full((3,), 1 / 255, dtype=torch.double), 255)
+    pixel = pixel_width(recipe)
     widths = {"blank": Width(torch.ones(1, dtype=torch.double), 0)}
     widths |= {step.name: pixel for step in steps if step.name == "image" or step.name.startswith("plane.")}
     for group, latents in enumerate(network.latents):
@@ -104,11 +90,11 @@ def _fixed_widths(recipe: Recipe, network: Nvae, outputs: dict[str, str], steps:
         widths[outputs[f"posterior.{group}"]] = raw
         if f"prior.{group}" in outputs:
             widths[outputs[f"prior.{group}"]] = raw
-    k = recipe.likelihood.components
-    scale = torch.empty(9 * k + 3, dtype=torch.double)
-    scale[: 3 * k] = 1 / (LEVEL_UNIT * 127.5 * recipe.likelihood.mean_scale)
-    scale[3 * k : 6 * k], scale[6 * k : 9 * k], scale[9 * k :] = 1 / LOG_SCALE_UNIT, 1 / LOGIT_UNIT, 1 / COLOUR_UNIT
-    widths |= {node: Width(scale, PIXEL_RAW_BOUND) for name, node in outputs.items() if name.startswith("pixels.")}
+        shift = Width(torch.full((latents,), 2.0**-FIXED, dtype=torch.double), SHIFT_BOUND)
+        halves = range(2 * recipe.network.flows)
+        widths |= {outputs[f"shift.{group}.{half}"]: shift for half in halves}
+    raw = raw_width(recipe)
+    widths |= {node: raw for name, node in outputs.items() if name.startswith("pixels.")}
     return widths
 
 
@@ -117,24 +103,33 @@ def _freeze_groups(
 ) -> list[LatentGroup]:
     groups = []
     for index, (statistics, stride) in enumerate(zip(calibration.latents, latent_strides(recipe), strict=True)):
-        width = widths[f"z.{index}"]
-        kept = [channel for channel, kl in enumerate(statistics.kl.tolist()) if kl >= LEAST_KL]
-        multiplier = (2.0**-FIXED / width.scale).numpy()
+        width, halves = widths[f"z.{index}"], range(2 * recipe.network.flows)
+        # with flows a channel's share of the draws' KL may be below zero, for what another one has more
+        kept = [channel for channel, kl in enumerate(statistics.kl.tolist()) if abs(kl) >= LEAST_KL]
+        share = FLOW_STEP if halves else 1.0
+        before = [widths[f"flow.{index}.{half}"] for half in halves]
         groups.append(
             LatentGroup(
                 stride,
                 len(width.scale),
                 tuple(kept),
-                tuple(_grid_step(statistics, channel) for channel in kept),
-                multiplier,
+                tuple(_grid_step(share * float(statistics.sigma[channel])) for channel in kept),
+                _multiplier(width),
                 width.bound,
                 f"prior.{index}" in outputs,
+                tuple(stage.bound for stage in before),
+                np.array([_multiplier(stage) for stage in before]),
             )
         )
     return groups
 
 
-def _grid_step(statistics: LatentStatistics, channel: int) -> int:
+def _multiplier(width: Width) -> NDArray[np.float64]:
+    """What takes z from 2^-12 to the network's integers."""
+    multiplier: NDArray[np.float64] = (2.0**-FIXED / width.scale).numpy()
+    return multiplier
+
+
+def _grid_step(sigma: float) -> int:
     """The grid's spacing in 2^-12: the narrow posteriors' sigma, at most one prior sigma, at least a 64th of it."""
-    whole = round(float(statistics.sigma[channel]) * (1 << FIXED))
-    return max((1 << FIXED) // 64, min(1 << FIXED, whole))
+    return max((1 << FIXED) // 64, min(1 << FIXED, round(sigma * (1 << FIXED))))

@@ -21,6 +21,7 @@ from nvae_codec.network.convolution import FactorizedConv2d, applied_weight
 
 TABLED: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
     nn.SiLU: F.silu, nn.Hardswish: F.hardswish, nn.ELU: F.elu, nn.Sigmoid: torch.sigmoid,
+    nn.GELU: F.gelu,
 }  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def _begin(node: fx.Node, modules: dict[str, nn.Module], resolve: Callable[[obje
     if node.op == "call_function":
         if node.target is torch.cat:
             return Step("Concatenate", name, [resolve(part) for part in cast(list[fx.Node], node.args[0])])
-        kinds = {operator.add: "Add", operator.mul: "Gate", F.pixel_unshuffle: "Fold"}
+        kinds = {operator.add: "Add", operator.mul: "Gate", F.pixel_unshuffle: "Fold", F.avg_pool2d: "Pool"}
         if node.target in kinds:
             values = [resolve(part) for part in node.args if isinstance(part, fx.Node)]
             factor = cast(int, node.args[1]) if node.target is F.pixel_unshuffle else 1

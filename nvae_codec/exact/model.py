@@ -20,6 +20,8 @@ class LatentGroup:
     stride: pixels a step of its map. channels: all that the network knows. kept: those that are coded, the others sit
     at the prior's mean. steps: the grid of each kept channel in 2^-12. multiplier (channels,) float64 takes z from
     2^-12 to the network's integers, within bound. has_prior: the top group's prior is N(0, 1.01), without a head.
+    flow_bounds and flow_multipliers (halves, channels) float64: the same of z before each half of its flows, of which
+    the first, third, ... read what is before a place, the others what is behind it.
     """
 
     stride: int
@@ -29,11 +31,18 @@ class LatentGroup:
     multiplier: NDArray[np.float64] = field(repr=False)
     bound: int
     has_prior: bool
+    flow_bounds: tuple[int, ...] = ()
+    flow_multipliers: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
 
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """All that coding needs. pixel_bits and latent_bits are the P of each kind of symbol (docs/format.md)."""
+    """All that coding needs. pixel_bits and latent_bits are the P of each kind of symbol (docs/format.md).
+
+    likelihood: its kind, as the recipe's. channels: colours of a pixel. value_bits: of a colour value. padding: rows
+    and columns of zeros on each side of a tile that the network sees. side: of the pictures that the network was made
+    for, 0 where it takes any.
+    """
 
     name: str
     graph: Graph
@@ -48,6 +57,16 @@ class FrozenModel:
     latent_bits: int
     identity: bytes
     canary: str
+    likelihood: str = "colourwise"
+    channels: int = 3
+    value_bits: int = 8
+    padding: int = 0
+    side: int = 0
+
+    @property
+    def top_value(self) -> int:
+        """The largest value of a pixel's colour; the network sees ``2 * value - top_value``."""
+        return (1 << self.value_bits) - 1
 
     @cached_property
     def phases(self) -> list[Phase]:

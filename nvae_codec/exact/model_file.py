@@ -22,7 +22,7 @@ from nvae_codec.exact.graph import Graph
 from nvae_codec.exact.model import FrozenModel, LatentGroup
 from nvae_codec.exact.operations import OPERATIONS, Operation
 from nvae_codec.exact.prove import prove_exact
-from nvae_codec.exact.tables import Tables
+from nvae_codec.exact.tables import TABLES
 
 FORMAT = "nvae-codec exact 1"
 Arrays = dict[str, NDArray[Any]]
@@ -32,6 +32,10 @@ NOT_A_MODEL = (
 )  # fmt: skip
 """What reading bytes that are no model may raise."""
 SCALARS = ("stride", "levels", "components", "bounded_colour", "pixel_bits", "latent_bits")
+LATER_SCALARS = {
+    field.name: field.default for field in dataclasses.fields(FrozenModel) if field.default is not dataclasses.MISSING
+}
+"""Fields that came later: the description has those that differ from what every model was before."""
 
 
 def seal(draft: FrozenModel) -> FrozenModel:
@@ -97,12 +101,18 @@ def _describe(model: FrozenModel) -> tuple[Arrays, str]:
         steps.append({"operation": type(operation).__name__, "constants": sorted(constants), **scalars})
     groups = []
     for index, group in enumerate(model.groups):
-        fields = {k: v for k, v in vars(group).items() if k != "multiplier"}
-        arrays[f"group.{index}.multiplier"] = group.multiplier
+        fields = dict(vars(group))
+        arrays[f"group.{index}.multiplier"] = fields.pop("multiplier")
+        flow_multipliers = fields.pop("flow_multipliers")
+        if group.flow_bounds:
+            arrays[f"group.{index}.flow_multipliers"] = flow_multipliers
+        else:  # as in models from before there were flows
+            del fields["flow_bounds"]
         groups.append(fields)
+    later = {name: getattr(model, name) for name, usual in LATER_SCALARS.items() if getattr(model, name) != usual}
     description = {
         "steps": steps, "outputs": model.graph.outputs, "groups": groups,
-        "colour_order": model.colour_order, **{name: getattr(model, name) for name in SCALARS},
+        "colour_order": model.colour_order, **{name: getattr(model, name) for name in SCALARS}, **later,
     }  # fmt: skip
     return arrays, json.dumps(description, sort_keys=True, separators=(",", ":"))
 
@@ -127,17 +137,19 @@ def _rebuild(arrays: Arrays, description: dict[str, Any], metadata: dict[str, st
             constants[key] = torch.from_numpy(array.astype(np.int32 if key == "table" else np.float32))
         fields: dict[str, Any] = {**step, "inputs": tuple(step["inputs"]), **constants}
         operations.append(kind(**fields))
-    groups = [
-        LatentGroup(
-            **{**fields, "kept": tuple(fields["kept"]), "steps": tuple(fields["steps"])},
-            multiplier=arrays[f"group.{index}.multiplier"],
-        )
-        for index, fields in enumerate(description["groups"])
-    ]
-    tables = Tables(**{name.removeprefix("table."): a for name, a in arrays.items() if name.startswith("table.")})
+    groups = [_rebuild_group(arrays, index, fields) for index, fields in enumerate(description["groups"])]
+    later = {name: description.get(name, usual) for name, usual in LATER_SCALARS.items()}
+    tables: dict[str, Any] = {n.removeprefix("table."): a for n, a in arrays.items() if n.startswith("table.")}
     return FrozenModel(
         name=metadata["name"], graph=Graph(operations, description["outputs"]).to(torch.device("cpu")),
-        groups=tuple(groups), tables=tables, colour_order=tuple(description["colour_order"]),
+        groups=tuple(groups), tables=TABLES[later["likelihood"]](**tables),
+        colour_order=tuple(description["colour_order"]),
         identity=bytes.fromhex(metadata["identity"]), canary=metadata["canary"],
-        **{name: description[name] for name in SCALARS},
+        **{name: description[name] for name in SCALARS}, **later,
     )  # fmt: skip
+
+
+def _rebuild_group(arrays: Arrays, index: int, fields: dict[str, Any]) -> LatentGroup:
+    lists: dict[str, Any] = {name: tuple(fields[name]) for name in ("kept", "steps", "flow_bounds") if name in fields}
+    names = ["multiplier", "flow_multipliers"] if "flow_bounds" in fields else ["multiplier"]
+    return LatentGroup(**{**fields, **lists, **{name: arrays[f"group.{index}.{name}"] for name in names}})

@@ -116,6 +116,17 @@ class Repeat(Operation):
 
 
 @dataclass(frozen=True)
+class Pool(Operation):
+    """Half the side: the mean of each square of two by two, rounded: floor((s + 2) / 4)."""
+
+    def run(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Sum four whole numbers; a quarter of what float32 holds is exact."""
+        even, odd = inputs[0][:, :, ::2], inputs[0][:, :, 1::2]
+        total = even[..., ::2] + even[..., 1::2] + odd[..., ::2] + odd[..., 1::2]
+        return total.add_(2).mul_(0.25).floor_().contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
 class Interpolate(Operation):
     """Twice the side, bilinear with corners on corners: weights are whole multiples of 1 / (2 side - 1), rounded once.
 
@@ -223,6 +234,7 @@ class Gate(Operation):
 OPERATIONS: dict[str, type[Operation]] = {
     kind.__name__: kind
     for kind in (
-        Input, Convolve, Spread, SpreadMap, Repeat, Interpolate, Add, Rectify, Concatenate, Fold, LookUp, Average, Gate,
+        Input, Convolve, Spread, SpreadMap, Repeat, Pool, Interpolate, Add, Rectify, Concatenate, Fold, LookUp, Average,
+        Gate,
     )
 }  # fmt: skip

@@ -92,7 +92,7 @@ def _find_families(steps: list[Step], fixed: Mapping[str, Width]) -> dict[str, _
             parts[step.name] = [p for name in step.inputs for p in parts.get(name, [name])]
             continue
         family = families.setdefault(step.name, _Family([step.name]))
-        if step.kind in ("Add", "Rectify", "Repeat", "Interpolate"):
+        if step.kind in ("Add", "Rectify", "Repeat", "Pool", "Interpolate"):
             for name in step.inputs:
                 if name not in families:
                     raise ModelFileError(f"{step.name}: {step.kind} of a {name} that has no scale of its own")
@@ -147,6 +147,8 @@ def _make(step: Step, steps: list[Step], widths: dict[str, Width], reports: list
         return ops.SpreadMap(name, inputs, value.round().clamp(-own.bound, own.bound).float())
     if step.kind == "Repeat":
         return ops.Repeat(name, inputs)
+    if step.kind == "Pool":
+        return ops.Pool(name, inputs)
     if step.kind == "Interpolate":
         return ops.Interpolate(name, inputs)
     if step.kind == "Add":

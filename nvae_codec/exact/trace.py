@@ -1,22 +1,25 @@
 """From the float network to a graph of simple steps: torch.fx follows the very code that was trained.
 
-Each z and each plane of known pixels becomes an input of the graph; each prior, posterior and phase an output.
+Each z and each plane of known pixels becomes an input of the graph; each prior, posterior and phase an output. Each
+half of a flow stands for itself: z before it is an input, what it takes off z an output.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, fx, nn
 
 from nvae_codec.network.cells import Constant, ConstantMap, Scale
 from nvae_codec.network.convolution import FactorizedConv2d
+from nvae_codec.network.flow import list_halves
+from nvae_codec.network.groups import AnyGroup
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.phases import Plane
 
 LEAVES = (
     nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.SiLU, nn.Hardswish, nn.ELU, nn.Sigmoid, nn.AdaptiveAvgPool2d, nn.Identity,
-    nn.Upsample, Scale, Constant, ConstantMap, FactorizedConv2d,
+    nn.Upsample, nn.GELU, Scale, Constant, ConstantMap, FactorizedConv2d,
 )  # fmt: skip
 
 
@@ -57,6 +60,9 @@ class _Skeleton(nn.Module):
 
         features = self.network.hierarchy(image, blank, choose)
         self.network.likelihood(features, look, predict)
+        for group, module in enumerate(self.network.hierarchy.groups):
+            for half, shift in enumerate(list_halves(cast(AnyGroup, module).flows)):
+                outputs[f"shift.{group}.{half}"] = shift.mean(place(f"flow.{group}.{half}"))
         return outputs
 
 
@@ -68,7 +74,7 @@ class _Tracer(fx.Tracer):
 def trace(network: Nvae) -> fx.GraphModule:
     """The whole network as one graph.
 
-    Placeholders carry ``meta["input"]``: image, blank, z.G, plane.S.R.C; the output is a dict by public name.
+    Placeholders carry ``meta["input"]``: image, blank, z.G, plane.S.R.C, flow.G.H; the output is a dict by public name.
     """
     tracer = _Tracer()
     skeleton = _Skeleton(network, tracer)

@@ -20,9 +20,10 @@ def check_pixel_count(count: int, what: str) -> None:
         raise UnsupportedImageError(f"{what} is more than the limit of {limit:,} pixels")
 
 
-def check_pixels(pixels: Any) -> None:
-    """Raise TypeError or ValueError for anything but uint8 of shape (H, W, 3), with a pixel at least."""
+def check_pixels(pixels: Any, channels: int = 3) -> None:
+    """Raise TypeError or ValueError for anything but uint8 of shape (H, W, 3), or (H, W) of 1 channel, and for none."""
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
         raise TypeError(f"pixels must be an array of uint8, not {getattr(pixels, 'dtype', type(pixels).__name__)}")
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise ValueError(f"pixels must have the shape (height, width, 3), not {pixels.shape}")
+    shape = "(height, width)" if channels == 1 else f"(height, width, {channels})"
+    if pixels.shape[2:] != ((channels,) if channels > 1 else ()) or pixels.ndim < 2 or 0 in pixels.shape:
+        raise ValueError(f"pixels must have the shape {shape}, not {pixels.shape}")

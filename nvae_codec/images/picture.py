@@ -38,7 +38,7 @@ COLOURS = (
     Colour("RGBA", 8, 6, 4),
     Colour("RGBA", 16, 6, 4),
 )
-GRAY8, RGB8, GRAY_ALPHA8, RGBA8 = COLOURS[3], COLOURS[5], COLOURS[11], COLOURS[13]
+GRAY1, GRAY8, RGB8, GRAY_ALPHA8, RGBA8 = COLOURS[0], COLOURS[3], COLOURS[5], COLOURS[11], COLOURS[13]
 PIXEL_COLOURS = {1: GRAY8, 2: GRAY_ALPHA8, 3: RGB8, 4: RGBA8}  # by channels: those that are kept as pixels
 
 
@@ -53,9 +53,10 @@ class Chunk(NamedTuple):
 class Picture:
     """What was read from a picture's file, or is to be written to one.
 
-    ``pixels`` is uint8, (H, W) for gray and (H, W, C) else, or None where the picture is kept as a file only, and
-    then ``why_file_only`` says why in words that follow "it". ``chunks`` are the ancillary chunks of a PNG in their
-    order, with one empty IDAT that says where the pixels stand; they are empty where there is nothing to keep.
+    ``pixels`` is uint8, (H, W) for gray (of 1 bit: 0 and 1) and (H, W, C) else, or None where the picture is kept as a
+    file only, and then ``why_file_only`` says why in words that follow "it". ``chunks`` are the ancillary chunks of a
+    PNG in their order, with one empty IDAT that says where the pixels stand; they are empty where there is nothing to
+    keep.
     ``png`` is the PNG file itself, byte for byte, where the picture came as one.
     """
 
@@ -78,10 +79,16 @@ class Picture:
         height, width = pixels.shape[:2]
         return cls(width, height, colour_of(pixels), pixels, chunks)
 
+    @property
+    def has_bytes(self) -> bool:
+        """Whether there are pixels of 8 bits a sample."""
+        return self.pixels is not None and self.colour.bits == 8
+
     def require_pixels(self, for_what: str) -> NDArray[np.uint8]:
-        """The pixels; raises UnsupportedImageError where the picture is kept as a file only."""
-        if self.pixels is None:
-            raise UnsupportedImageError(f"{for_what} takes 8-bit pixels, but this picture {self.why_file_only}")
+        """The pixels of 8 bits; raises UnsupportedImageError where there are none."""
+        if self.pixels is None or self.colour.bits != 8:
+            why = self.why_file_only or "has 1 bit a sample"
+            raise UnsupportedImageError(f"{for_what} takes 8-bit pixels, but this picture {why}")
         return self.pixels
 
 

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
 from nvae_codec.images.limits import check_size
-from nvae_codec.images.picture import PIXEL_COLOURS, Chunk, Picture
+from nvae_codec.images.picture import GRAY1, PIXEL_COLOURS, Chunk, Picture
 from nvae_codec.images.png import IDAT_PLACE, SIGNATURE, PngFile, parse_png, pixels_only
 
 SUFFIXES = frozenset([".png", ".ppm", ".pgm", ".pnm", ".bmp", ".webp", ".tif", ".tiff", ".jpg", ".jpeg"])
@@ -26,8 +26,9 @@ _METADATA_LIMIT = 1 << 26  # bytes of PNG chunks beyond which a picture is kept 
 def read_picture(data: bytes) -> Picture:
     """Read the bytes of a PNG, PPM, BMP, WebP, TIFF or JPEG file.
 
-    8-bit gray, RGB and their alpha variants come as pixels; a PNG of any other kind is kept as the file that it is.
-    Of other formats the decoded pixels count, and their colour profile and EXIF data are kept as PNG chunks.
+    8-bit gray, RGB and their alpha variants come as pixels, and so does gray of 1 bit (0 and 1); a PNG of any other
+    kind is kept as the file that it is. Of other formats the decoded pixels count, and their colour profile and EXIF
+    data are kept as PNG chunks.
 
     Raises DamagedFileError for files that are not sound pictures, UnsupportedImageError for pictures whose every bit
     could not be kept, and for those beyond Pillow's pixel limit.
@@ -42,10 +43,10 @@ def read_picture(data: bytes) -> Picture:
 
 
 def read_pixels(picture: Picture, for_what: str) -> NDArray[np.uint8]:
-    """A picture's pixels, out of its PNG where it is kept as one; raises UnsupportedImageError without 8-bit pixels."""
+    """A picture's pixels, out of its PNG where it is kept as one; raises UnsupportedImageError where it has none."""
     if picture.pixels is None and picture.png is not None:
         picture = read_picture(picture.png)
-    return picture.require_pixels(for_what)
+    return picture.require_pixels(for_what) if picture.pixels is None else picture.pixels
 
 
 def _read_png(data: bytes) -> Picture:
@@ -57,7 +58,7 @@ def _read_png(data: bytes) -> Picture:
 
 
 def _why_file_only(png: PngFile) -> str:
-    if png.colour.bits != 8:
+    if png.colour.bits != 8 and png.colour != GRAY1:
         return f"has {png.colour.bits} bit{'s' if png.colour.bits > 1 else ''} a sample"
     if png.colour.mode == "palette":
         return "has a palette"
@@ -72,6 +73,7 @@ def _decode_png(png: PngFile) -> NDArray[np.uint8]:
     # Without its metadata: Pillow has limits and opinions about some chunks that have nothing to do with pixels.
     with Image.open(io.BytesIO(pixels_only(png)), formats=("PNG",)) as image:
         pixels = np.asarray(image)
+    pixels = pixels.astype(np.uint8) if png.colour == GRAY1 else pixels
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if pixels.dtype != np.uint8 or channels != png.colour.channels or pixels.shape[:2] != (png.height, png.width):
         raise UnsupportedImageError(f"PNG that Pillow reads as {pixels.dtype} of shape {pixels.shape}")

@@ -17,7 +17,8 @@ def write_png(picture: Picture) -> bytes:
             raise ValueError("a picture without pixels and without its file")
         return picture.png
     buffer = io.BytesIO()
-    Image.fromarray(picture.pixels).save(buffer, "PNG", compress_level=_COMPRESS_LEVEL)
+    shown = picture.pixels.astype(bool) if picture.colour.bits == 1 else picture.pixels
+    Image.fromarray(shown).save(buffer, "PNG", compress_level=_COMPRESS_LEVEL)
     header, *pixels, end = split_chunks(buffer.getvalue())
     if not picture.chunks:
         return join_chunks([header, *pixels, end])

@@ -6,6 +6,8 @@ and the decoder undoes it place by place. The second half reads in the other dir
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from nvae_codec.network.convolution import MaskedConv2d
@@ -39,3 +41,8 @@ class FlowPair(nn.Sequential):
 
     def __init__(self, latents: int) -> None:
         super().__init__(Shift(latents, mirror=False), Shift(latents, mirror=True))
+
+
+def list_halves(flows: nn.Sequential) -> list[Shift]:
+    """The shifts of a group's pairs in the order in which z passes them."""
+    return [cast(Shift, half) for pair in flows for half in cast(FlowPair, pair)]

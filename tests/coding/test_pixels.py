@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nvae_codec.coding.pixels import VALUES, Mixture, colour_centre, mixture_weights, split_raw
-from nvae_codec.exact.tables import PIXEL_RAW_BOUND
+from nvae_codec.coding.likelihoods.colourwise import colour_centre, split_raw
+from nvae_codec.coding.likelihoods.mixture import Mixture, mixture_weights
+from nvae_codec.exact.tables import PIXEL_RAW_BOUND, MixtureTables
 from tests.models import frozen_model
 
+VALUES = 256
 MODEL = "phases of two levels"
 Int32 = NDArray[np.int32]
 
@@ -75,7 +79,7 @@ def test_a_part_of_an_array_is_like_the_whole() -> None:
 @pytest.mark.parametrize("shift", [10, 14])
 def test_weights_sum_to_a_power_of_two(components: int, shift: int) -> None:
     rng = np.random.default_rng(components)
-    softmax = frozen_model(MODEL).tables.softmax
+    softmax = cast(MixtureTables, frozen_model(MODEL).tables).softmax
     logit = random_raw(rng, (components, 500), extreme=True)
     logit[:, :100] //= 100
     weight = mixture_weights(logit, softmax, shift)

@@ -7,17 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvae_codec.container.checksums import bytes_checksum
-from nvae_codec.container.header import VERSION, Header, Kind, Parts, join_parts, split_parts
+from nvae_codec.container.header import MODEL_KINDS, VERSION, Header, Kind, Parts, join_parts, split_parts
 from nvae_codec.container.metadata import pack_metadata, unpack_metadata
 from nvae_codec.errors import DamagedFileError
-from nvae_codec.images.picture import COLOURS, GRAY8, PIXEL_COLOURS, RGB8, Chunk
+from nvae_codec.images.picture import COLOURS, GRAY1, GRAY8, PIXEL_COLOURS, RGB8, Chunk
 from nvae_codec.images.png import IDAT_PLACE
 
 
 @st.composite
 def parts(draw: st.DrawFn) -> Parts:
     kind = draw(st.sampled_from(list(Kind)))
-    colours = {Kind.MODEL: [RGB8], Kind.PNG: list(COLOURS)}.get(kind, list(PIXEL_COLOURS.values()))
+    modelled = kind in MODEL_KINDS
+    colours = {Kind.PNG: list(COLOURS), Kind.MODEL: [GRAY1, GRAY8, RGB8]}.get(kind, list(PIXEL_COLOURS.values()))
+    colours = [GRAY8, RGB8] if modelled and kind is not Kind.MODEL else colours
     sides = st.integers(1, (1 << 31) - 1)
     header = Header(
         kind,
@@ -25,8 +27,8 @@ def parts(draw: st.DrawFn) -> Parts:
         draw(sides),
         draw(sides),
         draw(st.binary(min_size=8, max_size=8)),
-        draw(st.binary(min_size=4, max_size=4)) if kind is Kind.MODEL else b"",
-        tuple(draw(st.lists(st.integers(0, 1 << 34), max_size=9))) if kind is Kind.MODEL else (),
+        draw(st.binary(min_size=4, max_size=4)) if modelled else b"",
+        tuple(draw(st.lists(st.integers(0, 1 << 34), max_size=9))) if modelled else (),
     )
     metadata = b"" if kind is Kind.PNG else draw(st.just(b"") | st.binary(min_size=5, max_size=40))
     return Parts(header, metadata, draw(st.binary(max_size=60)))
@@ -97,7 +99,7 @@ def test_sealed_nonsense_is_refused_or_read_but_never_worse(body: bytes) -> None
     assert join_parts(whole) == file
 
 
-@pytest.mark.parametrize("kind_and_colour", [0x00, 0x05, 0x79, 0x19, 0x22, 0x84])
+@pytest.mark.parametrize("kind_and_colour", [0x00, 0x05, 0x06, 0x79, 0x09, 0x22, 0x35, 0x84])
 def test_kinds_and_colours_that_do_not_go_together_are_refused(kind_and_colour: int) -> None:
     file = b"\xd6N" + bytes([VERSION, kind_and_colour]) + bytes([1] * 40)
     with pytest.raises(DamagedFileError):

@@ -10,8 +10,9 @@ import torch
 
 from nvae_codec.coding.codec import ModelCodec, prepare_codec
 from nvae_codec.evaluation import PictureElbo, exact_elbo, float_elbo
-from nvae_codec.evaluation.elbo import logistic_mass, normal_mass
-from tests.models import RECIPES, frozen_model, frozen_network, make_picture
+from nvae_codec.evaluation.elbo import normal_mass
+from nvae_codec.evaluation.likelihoods import logistic_mass
+from tests.models import OF_LIKELIHOODS, RECIPES, frozen_model, frozen_network, make_picture
 
 
 def reference_normal(low: float, high: float) -> float:
@@ -130,3 +131,22 @@ def test_other_arrays_have_no_bound() -> None:
             float_elbo(other, frozen_network()[0])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="one sample"):
         exact_elbo(picture, frozen_model(), samples=0)
+
+
+@pytest.mark.parametrize("which", OF_LIKELIHOODS)
+def test_bounds_of_the_official_likelihoods_agree(which: str) -> None:
+    network, frozen = frozen_network(which)
+    top = frozen.model.top_value
+    picture = (make_picture(60, 60) // (256 // (top + 1))).astype(np.uint8)
+    picture = picture if frozen.model.channels == 3 else np.ascontiguousarray(picture[..., 0])
+    exact, real = exact_elbo(picture, frozen.model, samples=16), float_elbo(picture, network, samples=16)
+    assert exact.dims == picture.size
+    # logits of this untrained network are far beyond 16, where the exact ones end
+    assert exact.bits == pytest.approx(real.bits, rel=0.01 if top > 1 else 0.03)
+    torch.manual_seed(0)
+    shown = torch.from_numpy(picture.reshape(60, 60, -1).transpose(2, 0, 1).copy())[None]
+    x = torch.nn.functional.pad(shown * (2 / top) - 1, [frozen.model.padding] * 4, value=-1.0)
+    with torch.inference_mode():
+        trained = [network.elbo(x) for _ in range(8)]
+    nats = float(np.mean([sum(float(part.sum()) for part in (*draw.kl, *draw.pixels)) for draw in trained]))
+    assert real.bits == pytest.approx(nats / math.log(2), rel=0.03)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from nvae_codec.exact.freeze import LEAST_KL, Frozen, freeze
 from nvae_codec.exact.graph import Evaluation
-from nvae_codec.exact.tables import COLOUR_UNIT, LEVEL_UNIT, LOG_SCALE_UNIT, LOGIT_UNIT, RAW_UNIT
+from nvae_codec.exact.tables import COLOUR_UNIT, FIXED, LEVEL_UNIT, LOG_SCALE_UNIT, LOGIT_UNIT, RAW_UNIT
 from nvae_codec.exact.trace import plane_name
+from nvae_codec.network.flow import list_halves
+from nvae_codec.network.groups import AnyGroup
 from nvae_codec.network.normal import normal_of_raw
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.phases import Plane, list_phases
@@ -52,6 +55,12 @@ def largest_differences(network: Nvae, frozen: Frozen, pixels: Tensor) -> dict[s
         scale = torch.from_numpy(2.0**-12 / group.multiplier).float().view(1, -1, 1, 1)
         whole = (normal.mean / scale).round().clamp(-group.bound, group.bound)
         evaluation.give(f"z.{index}", whole)
+        flows = cast(AnyGroup, network.hierarchy.groups[index]).flows
+        for half, (shift, multiplier) in enumerate(zip(list_halves(flows), group.flow_multipliers, strict=True)):
+            own = torch.from_numpy(2.0**-12 / multiplier).float().view(1, -1, 1, 1)
+            before = (normal.mean / own).round()
+            evaluation.give(f"flow.{index}.{half}", before)
+            compare(f"shift.{index}.{half}", shift.mean(before * own), torch.tensor(2**FIXED))
         return whole * scale
 
     evaluation.give("image", (x * 255).round())

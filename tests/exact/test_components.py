@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.errors import ModelFileError
 from nvae_codec.exact.freeze import Frozen, freeze
-from nvae_codec.exact.operations import Interpolate, Repeat, SpreadMap
+from nvae_codec.exact.operations import Interpolate, Pool, Repeat, SpreadMap
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.recipe import parse_recipe
 from tests.exact.test_agreement import NEAR, largest_differences
@@ -65,9 +65,12 @@ def test_pictures_make_the_round_trip() -> None:
         assert np.array_equal(codec.decode(height, width, plan, payload), pixels)
 
 
-@pytest.mark.parametrize(("line", "said"), [
-    ("network.flows = 1", "network.flows = 1"), ("likelihood.kind = 'joint'", "likelihood.kind = 'joint'"),
-])  # fmt: skip
-def test_parts_that_cannot_be_frozen_yet_are_named(line: str, said: str) -> None:
-    with pytest.raises(ModelFileError, match=f"does not know {said} yet"):
-        freeze(make_network(parse_recipe(change(PAPER, line))), [random_crops(1, 32)])
+def test_a_density_cannot_be_frozen() -> None:
+    recipe = parse_recipe(change(OFFICIAL, "likelihood.kind = 'normal'"))
+    with pytest.raises(ModelFileError, match=r"^likelihood\.kind = 'normal' is a density: it gives"):
+        freeze(make_network(recipe), [random_crops(1, 32)])
+
+
+def test_pooling_is_the_mean_rounded() -> None:
+    x = torch.randint(-9, 9, (2, 3, 4, 6)).float()
+    assert torch.equal(Pool("down", ("x",)).run([x]), (F.avg_pool2d(x, 2) + 0.5).floor())

@@ -83,6 +83,26 @@ def test_impossible_parts_are_refused() -> None:
             check_consistency(model, bounds)
 
 
+def test_impossible_flows_are_refused() -> None:
+    model = frozen_model("official, two pairs of flows")
+    first, *others = model.groups
+    bounds = prove_exact(model.graph)
+    changes: list[dict[str, Any]] = [
+        {"flow_bounds": first.flow_bounds[:3], "flow_multipliers": first.flow_multipliers[:3]},
+        {"flow_bounds": ()}, {"flow_bounds": (-1, *first.flow_bounds[1:])},
+        {"flow_bounds": (2**23, *first.flow_bounds[1:])}, {"flow_multipliers": first.flow_multipliers[:, :1]},
+        {"flow_multipliers": first.flow_multipliers * np.nan},
+    ]  # fmt: skip
+    for fields in changes:
+        changed = dataclasses.replace(model, groups=(dataclasses.replace(first, **fields), *others))
+        with pytest.raises(ModelFileError, match="its description cannot be: "):
+            check_consistency(changed, bounds)
+    swapped = {**model.graph.outputs, "shift.0.0": model.graph.outputs["shift.0.1"]}
+    steps = list(model.graph.operations.values())
+    with pytest.raises(ModelFileError, match="later places"):
+        check_consistency(dataclasses.replace(model, graph=Graph(steps, swapped)), bounds)
+
+
 def test_a_sealed_file_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "nonsense.safetensors"
     save_model(seal(dataclasses.replace(frozen_model(), colour_order=(0, 0, 0))), path, "", {})

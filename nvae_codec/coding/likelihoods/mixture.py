@@ -1,48 +1,47 @@
-"""Pixels as symbols: a mixture of logistics on integers, one colour of one phase at a time.
+"""A mixture of logistics on integers: the distribution of one colour of one phase.
 
-F(k) = (Σ_j w_j · T[(64k - 32 - μ_j) · inverse_scale_j] >> S) + k, F(0) = 0, F(256) = 2^bits: the quantiles below value
-k. The weights sum to 2^S; T is the logistic function; the k gives every value a quantile. Arrays are component-major,
-(K, n), which is what makes them fast.
+F(k) = (Σ_j w_j · T[(U k - U/2 - μ_j) · inverse_scale_j] >> S) + k, F(0) = 0, F(V) = 2^bits: the quantiles below value k
+of V, U units a value (64 of 256 values). The weights sum to 2^S; T is the logistic function; the k gives every value a
+quantile. Arrays are component-major, (K, n), which is what makes them fast.
 """
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
-from numpy.typing import NDArray
 
 from nvae_codec.coding.stack import Int32
 from nvae_codec.exact.model import FrozenModel
 from nvae_codec.exact.tables import (
-    COLOUR_UNIT,
-    LEVEL_UNIT,
     LOG_SCALE_HIGH,
     LOG_SCALE_LOW,
     LOGISTIC_REACH,
     LOGISTIC_UNIT,
     LOGIT_REACH,
-    PIXEL_RAW_BOUND,
+    MixtureTables,
+    level_unit,
 )
-
-VALUES = 256
 
 
 class Mixture:
     """The distribution of n values: centres and inverse scales float32, weights int32, each (K, n)."""
 
     def __init__(self, model: FrozenModel, mean: Int32, log_scale: Int32, logit: Int32, centre: Int32) -> None:
-        """Raw parameters (K, n) and the guess with the colours before (n,), in 1/64 level."""
-        self.bits = model.pixel_bits
+        """Raw parameters (K, n), and what is added to the means, (n,) or (K, n), in the same units."""
+        tables = cast(MixtureTables, model.tables)
+        self.bits, self.value_bits = model.pixel_bits, model.value_bits
         self.shift = 30 - self.bits
-        self.logistic = model.tables.logistic
-        # half a level is part of the centre: the edge below value k lies at 64k - (centre + 32)
-        self.centre = np.add(mean, centre + LEVEL_UNIT // 2, dtype=np.int32).astype(np.float32)
+        self.logistic, self.unit = tables.logistic, level_unit(model.value_bits)
+        # half a level is part of the centre: the edge below value k lies at U k - (centre + U / 2)
+        self.centre = np.add(mean, centre + self.unit // 2, dtype=np.int32).astype(np.float32)
         index = np.clip(log_scale, LOG_SCALE_LOW, LOG_SCALE_HIGH) - LOG_SCALE_LOW
-        self.inverse = np.take(model.tables.inverse_scale, index)
-        self.weight = mixture_weights(logit, model.tables.softmax, self.shift)
+        self.inverse = np.take(tables.inverse_scale, index)
+        self.weight = mixture_weights(logit, tables.softmax, self.shift)
 
     def cdf(self, k: Int32, at: slice = slice(None)) -> Int32:
-        """Quantiles below the values k, which are 0 to 256."""
-        edge = k.astype(np.float32) * LEVEL_UNIT
+        """Quantiles below the values k, which are 0 to all of them."""
+        edge = k.astype(np.float32) * self.unit
         reach = LOGISTIC_REACH * LOGISTIC_UNIT
         total = np.zeros(len(k), np.int32)
         for centre, inverse, weight in zip(self.centre, self.inverse, self.weight, strict=True):
@@ -59,7 +58,7 @@ class Mixture:
         total >>= self.shift
         total += k
         total[k <= 0] = 0
-        total[k >= VALUES] = 1 << self.bits
+        total[k >= 1 << self.value_bits] = 1 << self.bits
         return total
 
     def interval(self, values: Int32, at: slice = slice(None)) -> tuple[Int32, Int32]:
@@ -72,7 +71,7 @@ class Mixture:
         low = np.zeros(len(quantile), np.int32)
         left = np.zeros(len(quantile), np.int32)
         right = np.full(len(quantile), 1 << self.bits, np.int32)
-        size = VALUES // 2
+        size = 1 << self.value_bits - 1
         while size:
             middle = low + size
             edge = self.cdf(middle, at)
@@ -92,25 +91,3 @@ def mixture_weights(logit: Int32, softmax: Int32, shift: int) -> Int32:
     weight: Int32 = np.floor(mass * float(1 << shift) / mass.sum(0)).astype(np.int32)
     weight[0] += (1 << shift) - weight.sum(0)
     return weight
-
-
-def colour_centre(model: FrozenModel, coefficients: Int32, guess: Int32, residual: list[Int32]) -> Int32:
-    """The centre of the next colour in 1/64 level: its guess, and what the colours before tell.
-
-    coefficients (3, n) in 1/1024; guess (n,) in quarter levels; residual: of each colour before, its value less its
-    guess, in quarter levels.
-    """
-    centre = guess * (LEVEL_UNIT // 4)
-    if not residual:
-        return centre
-    used: Int32 = coefficients[:1] if len(residual) == 1 else coefficients[1:]
-    if model.bounded_colour:
-        used = model.tables.tanh.take(used + PIXEL_RAW_BOUND)
-    total = sum((c * r for c, r in zip(used, residual, strict=True)), np.zeros_like(centre))
-    return centre + ((total * (LEVEL_UNIT // 4) + COLOUR_UNIT // 2) >> COLOUR_UNIT.bit_length() - 1)
-
-
-def split_raw(raw: NDArray[np.int32], components: int) -> tuple[Int32, Int32, Int32, Int32]:
-    """Raw parameters (9K + 3, n) as means, log scales and logits (3, K, n) and colour coefficients (3, n)."""
-    mean, log_scale, logit = raw[: 9 * components].reshape(3, 3, components, -1)
-    return mean, log_scale, logit, raw[9 * components :]

@@ -1,0 +1,66 @@
+"""A mixture of logistics a colour: each colour's centre follows from those before, and from neighbours."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.coding.likelihoods.likelihood import Likelihood
+from nvae_codec.coding.likelihoods.mixture import Mixture
+from nvae_codec.coding.stack import Int32
+from nvae_codec.coding.tiles import Canvas
+from nvae_codec.exact.model import FrozenModel
+from nvae_codec.exact.tables import COLOUR_UNIT, LEVEL_UNIT, PIXEL_RAW_BOUND, MixtureTables
+
+
+class Colourwise(Likelihood):
+    """Every colour of a pixel has a mixture of its own."""
+
+    def _read(self, parameters: Int32, canvas: Canvas) -> None:
+        self.mean, self.log_scale, self.logit, self.coefficients = split_raw(parameters, self.model.components)
+        self.guess = self._guess(canvas)
+
+    def distribution(self, colour: int) -> Mixture:
+        """Of the next colour."""
+        return Mixture(self.model, self.mean[colour], self.log_scale[colour], self.logit[colour], self.centre(colour))
+
+    def centre(self, colour: int, at: slice = slice(None)) -> Int32:
+        """Of the next colour in 1/64 level: its guess, and what the colours before tell."""
+        known = zip(self.values[:colour], self.guess, strict=False)
+        residuals = [4 * values[at] - guess[at] for values, guess in known]
+        return colour_centre(self.model, self.coefficients[:, at], self.guess[colour][at], residuals)
+
+    def _guess(self, canvas: Canvas) -> list[Int32]:
+        """Four times the mean of the neighbours, in levels, a colour each (n,); the middle level without any."""
+        if not self.phase.neighbours:
+            return [np.full(self.count, 510, np.int32)] * 3
+        total = np.zeros((3, self.tiles, self.rows, self.columns), np.int32)
+        for index, down, right in self.phase.neighbours:
+            known = np.pad(canvas.read(self.phase.known[index]), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+            at = known[:, :, 1 + down : 1 + down + self.rows, 1 + right : 1 + right + self.columns]
+            total += at.transpose(1, 0, 2, 3)
+        return list(total.reshape(3, -1))
+
+
+def colour_centre(model: FrozenModel, coefficients: Int32, guess: Int32, residual: list[Int32]) -> Int32:
+    """The centre of the next colour in 1/64 level: its guess, and what the colours before tell.
+
+    coefficients (3, n) in 1/1024; guess (n,) in quarter levels; residual: of each colour before, its value less its
+    guess, in quarter levels.
+    """
+    centre = guess * (LEVEL_UNIT // 4)
+    if not residual:
+        return centre
+    used: Int32 = coefficients[:1] if len(residual) == 1 else coefficients[1:]
+    if model.bounded_colour:
+        used = cast(MixtureTables, model.tables).tanh.take(used + PIXEL_RAW_BOUND)
+    total = sum((c * r for c, r in zip(used, residual, strict=True)), np.zeros_like(centre))
+    return centre + ((total * (LEVEL_UNIT // 4) + COLOUR_UNIT // 2) >> COLOUR_UNIT.bit_length() - 1)
+
+
+def split_raw(raw: NDArray[np.int32], components: int) -> tuple[Int32, Int32, Int32, Int32]:
+    """Raw parameters (9K + 3, n) as means, log scales and logits (3, K, n) and colour coefficients (3, n)."""
+    mean, log_scale, logit = raw[: 9 * components].reshape(3, 3, components, -1)
+    return mean, log_scale, logit, raw[9 * components :]

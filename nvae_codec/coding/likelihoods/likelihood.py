@@ -1,0 +1,70 @@
+"""What the walk asks of a likelihood: the distribution of each colour of a phase's pixels, one after another."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+import numpy as np
+
+from nvae_codec.coding.stack import Int32
+from nvae_codec.coding.tiles import Canvas, plane_size
+from nvae_codec.exact.model import FrozenModel
+from nvae_codec.phases import Phase
+
+BLOCK = 16384
+"""Values whose intervals are computed together: component-major blocks of this size stay in a core's cache."""
+
+
+class Distribution(Protocol):
+    """Of n symbols; ``at`` says which of them are meant."""
+
+    def interval(self, values: Int32, at: slice = slice(None)) -> tuple[Int32, Int32]:
+        """Left ends and widths of values."""
+        ...
+
+    def find(self, quantile: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
+        """The values whose intervals hold quantiles, with left ends and widths."""
+        ...
+
+
+class Likelihood(ABC):
+    """p(pixels of one phase | z, phases before), a colour after another.
+
+    The ``count`` symbols of a colour run over tiles, rows, columns of the plane's own pixels.
+    """
+
+    def __init__(self, model: FrozenModel, phase: Phase, canvas: Canvas, raw: Int32) -> None:
+        """``raw`` (B, R, h, w) covers the padded plane."""
+        self.model, self.phase = model, phase
+        self.tiles = len(raw)
+        self.rows, self.columns = plane_size(canvas.size, phase.plane)
+        edge = canvas.edge
+        own = raw[:, :, edge : edge + self.rows, edge : edge + self.columns]
+        parameters = np.ascontiguousarray(own.transpose(1, 0, 2, 3)).reshape(raw.shape[1], -1)
+        self.count: int = parameters.shape[1]
+        self.values: list[Int32] = []
+        self._read(parameters, canvas)
+
+    @abstractmethod
+    def _read(self, parameters: Int32, canvas: Canvas) -> None:
+        """Take the raw parameters (R, n), and what the phases before tell."""
+
+    @abstractmethod
+    def distribution(self, colour: int) -> Distribution:
+        """Of the next colour; :meth:`observe` tells the one before."""
+
+    def interval(self, colour: int, values: Int32) -> tuple[Int32, Int32]:
+        """Left ends and widths of known values (n,) of the next colour, which are observed with it."""
+        distribution = self.distribution(colour)
+        self.observe(colour, values)
+        left, width = np.empty_like(values), np.empty_like(values)
+        for start in range(0, len(values), BLOCK):
+            at = slice(start, start + BLOCK)
+            left[at], width[at] = distribution.interval(values[at], at)
+        return left, width
+
+    def observe(self, colour: int, values: Int32) -> None:
+        """Tell the values (n,) of a colour."""
+        assert len(self.values) == colour
+        self.values.append(values)
