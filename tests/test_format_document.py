@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 import nvae_codec
+from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.container.pack import group_pictures, write_archive
+from nvae_codec.exact.freeze import freeze
 from nvae_codec.exact.model_file import save_model
 from nvae_codec.images.picture import Chunk, Picture, same_picture
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.model_library import Models
 from tests.coding.test_rate import golden_picture
-from tests.decoder.files import decode_archive, decode_file
+from tests.decoder.files import decode_archive, decode_file, decode_stack
 from tests.decoder.model import Model
 from tests.exact.test_same_everywhere import REFRESH
-from tests.models import frozen_model
+from tests.models import OF_LIKELIHOODS, frozen_model, make_network, make_recipe, random_crops
 
 GOLDEN = Path(__file__).parent / "golden"
 MODEL, FILE, ARCHIVE = GOLDEN / "tiny.safetensors", GOLDEN / "tiny.nvae", GOLDEN / "archive.nvae"
@@ -51,6 +53,45 @@ def test_the_page_is_enough_for_small_pictures(size: tuple[int, int]) -> None:
     picture = golden_picture()[: size[0], : size[1]]
     data = nvae_codec.compress(picture, model=MODEL, method="model")
     assert np.array_equal(decode_file(data, Model(MODEL)), picture)
+
+
+def test_the_page_is_enough_for_flows() -> None:
+    """Of a model whose latents pass flows, two batches; the encoder still writes the same bytes."""
+    picture, model, file = golden_picture()[:9, :107], GOLDEN / "flows.safetensors", GOLDEN / "flows.nvae"
+    if os.environ.get(REFRESH):
+        network = make_network(make_recipe("phases of two levels", "network.flows = 1"))
+        save_model(freeze(network, [random_crops(4, 64)]).model, model, "", {})
+        file.write_bytes(nvae_codec.compress(picture, model=model, method="model"))
+    assert np.array_equal(decode_file(file.read_bytes(), Model(model)), picture)
+    assert nvae_codec.compress(picture, model=model, method="model") == file.read_bytes()
+
+
+@pytest.mark.parametrize("which", OF_LIKELIHOODS)
+def test_the_page_is_enough_for_the_official_likelihoods(tmp_path: Path, which: str) -> None:
+    """Several pictures on one stack, larger and smaller than what the network was made for."""
+    path = tmp_path / "model.safetensors"
+    save_model(frozen_model(which), path, "", {})
+    model = frozen_model(which)
+    sizes = [(28, 28), (28, 28), (9, 35), (70, 12)]
+    pictures = [golden_picture()[:h, :w] & np.uint8(model.top_value) for h, w in sizes]
+    pictures = [p if model.channels == 3 else p[:, :, :1] for p in pictures]
+    plan, payload = ModelCodec(model).encode_segment([p if model.channels == 3 else p[:, :, 0] for p in pictures])
+    decoded = decode_stack([p.shape[:2] for p in pictures], plan, payload, Model(path))
+    assert all(np.array_equal(one, other) for one, other in zip(decoded, pictures, strict=True))
+
+
+@pytest.mark.parametrize("which", ["digits", "five"])
+def test_golden_files_of_the_official_likelihoods(which: str) -> None:
+    """A binary picture and one of 5 bits: the encoder still writes the same bytes, and this decoder reads them."""
+    path, file = GOLDEN / f"{which}.safetensors", GOLDEN / f"{which}.nvae"
+    picture = golden_picture()[:28, :28] % (2 if which == "digits" else 32)
+    picture = np.ascontiguousarray(picture[:, :, 0]) if which == "digits" else picture
+    if os.environ.get(REFRESH):
+        save_model(frozen_model("bernoulli" if which == "digits" else "joint, 5 bits"), path, "", {})
+        file.write_bytes(nvae_codec.compress(picture, model=path, method="model"))
+    data = file.read_bytes()
+    assert np.array_equal(nvae_codec.decompress(data, model=path), picture)
+    assert nvae_codec.compress(picture, model=path, method="model") == data
 
 
 @pytest.mark.parametrize("which", ["phases of one level, elu", "official: batch norm, gates, swish"])

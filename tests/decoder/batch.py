@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from nvae_codec.exact.graph import Evaluation
+from tests.decoder.flows import FlowLatents
 from tests.decoder.model import Latents, Mixture, Model
+from tests.decoder.official import Bernoulli, Joint, Quantiles
 from tests.decoder.stack import Ans, Ints, cut, find_symbol
 from tests.decoder.tiles import Plane
 
@@ -20,9 +22,10 @@ class BatchDecoder:
     def __init__(self, model: Model, ans: Ans, tiles: int, size: tuple[int, int], *, first: bool, ramp: bool) -> None:
         self.model, self.ans, self.tiles, self.size = model, ans, tiles, size
         self.first, self.ramp = first, ramp
-        stride = model.description["stride"]
-        self.padded = [-(-side // stride) * stride for side in size]
-        self.pixels = np.zeros((tiles, 3, *self.padded), np.int64)
+        stride, self.edge = model.description["stride"], model.description.get("padding", 0)
+        self.channels, self.top = model.description.get("channels", 3), 2 ** model.description.get("value_bits", 8) - 1
+        self.padded = [-(-(side + 2 * self.edge) // stride) * stride for side in size]
+        self.pixels = np.zeros((tiles, self.channels, *self.padded), np.int64)
         self.walk: Evaluation = model.graph.evaluate()
         self.give("blank", np.zeros((tiles, 1, *(side // stride for side in self.padded))))
 
@@ -44,28 +47,40 @@ class BatchDecoder:
         return self.pixels[:, :, row::stride, column::stride]
 
     def decode(self, before: int, after: int, fill: int) -> Ints:
-        """The pixels (tiles, 3, rows, columns); ``fill``: after the pixels of the batch before."""
+        """The pixels (tiles, C, rows, columns); ``fill``: after the pixels of the batch before."""
         groups = [self.pop_latents(index, after) for index in range(len(self.model.groups))]
         self.pop_pixels(before, after)
-        self.give("image", 2 * self.pixels - 255)
+        self.give("image", 2 * self.pixels - self.top)
         cuts = []
         for latents, _ in groups:
-            cuts.append([slice(0, latents.count)] if self.first else cut(latents.count, fill, -36, self.ramp))
-            fill = max(0, fill - 36 * latents.count // 16)
+            rate = 84 if isinstance(latents, FlowLatents) else 36
+            cuts.append([slice(0, latents.count)] if self.first else cut(latents.count, fill, -rate, self.ramp))
+            fill = max(0, fill - rate * latents.count // 16)
         for index in reversed(range(len(groups))):
             latents, symbols = groups[index]
-            latents.show(self.take(f"posterior.{index}"))
+            raw = self.take(f"posterior.{index}")
+            if isinstance(latents, FlowLatents):
+                symbols = latents.undo(raw, symbols)
+            else:
+                latents.show(raw)
             for at in reversed(cuts[index]):
                 left = latents.posterior(symbols[at], at)
                 width = latents.posterior(symbols[at] + 1, at) - left
                 self.ans.push(left, width, latents.turn(at), latents.bits)
-        return self.pixels[:, :, : self.size[0], : self.size[1]]
+        return self.inside(self.pixels)
+
+    def inside(self, maps: Ints) -> Ints:
+        """Without the padding of a tile, (B, C, rows, columns)."""
+        return maps[:, :, self.edge : self.edge + self.size[0], self.edge : self.edge + self.size[1]]
 
     def pop_latents(self, index: int, after: int) -> tuple[Latents, Ints]:
         group = self.model.groups[index]
         shape = [self.tiles, group["channels"], *(side // group["stride"] for side in self.padded)]
         raw = self.take(f"prior.{index}") if group["has_prior"] else None
-        latents = Latents(self.model, group, raw, shape, first=self.first)
+        if "flow_bounds" in group:
+            latents: Latents = FlowLatents(self.model, group, raw, shape, first=self.first, index=index)
+        else:
+            latents = Latents(self.model, group, raw, shape, first=self.first)
         symbols = np.empty(latents.count, np.int64)
         for at in reversed(cut(latents.count, after, 0, self.ramp)):
 
@@ -78,16 +93,41 @@ class BatchDecoder:
 
     def pop_pixels(self, before: int, after: int) -> None:
         counts = [self.tiles * rows * columns for rows, columns in (self.own(p) for p, _, _ in self.model.phases)]
-        rate = max(0, 8 * (after - before) // (self.tiles * 3 * self.size[0] * self.size[1]))
+        rate = max(0, 8 * (after - before) // (self.tiles * self.channels * self.size[0] * self.size[1]))
         fills, fill = {}, before
         for index in reversed(range(len(counts))):
-            for colour in (2, 1, 0):
+            for colour in reversed(range(self.channels)):
                 fills[index, colour] = fill
                 fill += counts[index] * rate // 16
         for index, count in enumerate(counts):
-            self.pop_phase(index, [cut(count, fills[index, colour], rate, self.ramp) for colour in range(3)])
+            self.pop_phase(
+                index, [cut(count, fills[index, colour], rate, self.ramp) for colour in range(self.channels)]
+            )
+
+    def pop_official(self, cuts: list[list[slice]]) -> None:
+        """All pixels of a likelihood that has no phases."""
+        raw = self.inside(self.take("pixels.0")).transpose(1, 0, 2, 3)
+        kinds: dict[str, type[Bernoulli] | type[Joint]] = {"bernoulli": Bernoulli, "joint": Joint}
+        likelihood = kinds[self.model.description["likelihood"]](self.model, raw.reshape(len(raw), -1))
+        for colour in range(self.channels):
+            quantiles = likelihood.quantiles(colour)
+            x = np.empty(self.tiles * self.size[0] * self.size[1], np.int64)
+            for at in reversed(cuts[colour]):
+
+                def find(q: Ints, at: slice = at, quantiles: Quantiles = quantiles) -> tuple[Ints, Ints, Ints]:
+                    return find_symbol(lambda k: quantiles(k, at), q, np.full(len(q), self.top + 1))
+
+                x[at] = self.ans.pop(at.stop - at.start, find, self.model.description["pixel_bits"])
+            likelihood.observe(colour, x)
+            self.inside(self.pixels)[:, colour] = x.reshape(self.tiles, *self.size)
+        if not self.edge:
+            more = [(0, full - own) for full, own in zip(self.padded, self.size, strict=True)]
+            self.pixels[:] = np.pad(self.inside(self.pixels), [(0, 0), (0, 0), *more], mode="edge")
 
     def pop_phase(self, index: int, cuts: list[list[slice]]) -> None:
+        if "likelihood" in self.model.description:
+            self.pop_official(cuts)
+            return
         plane, known, neighbours = self.model.phases[index]
         rows, columns = self.own(plane)
         for other in known:

@@ -38,6 +38,7 @@ class Model:
         self.groups: list[dict[str, Any]] = self.description["groups"]
         for index, group in enumerate(self.groups):
             group["multiplier"] = arrays[f"group.{index}.multiplier"]
+            group["flow_multipliers"] = arrays.get(f"group.{index}.flow_multipliers")
         self.phases = list(list_planes(self.description["levels"]))
         self.graph: Graph = read_model(path).graph
 
@@ -55,7 +56,7 @@ class Latents:
         raw = np.zeros([shape[0], 2 * shape[1], *shape[2:]], np.int64) if raw is None else raw
         self.mean, self.sigma = self.normals(raw)
         kept = self.mean[:, group["kept"]]
-        step = np.array(group["steps"], np.int64) * (4 if first else 1)
+        step = np.array(group["steps"], np.int64) * ((16 if "flow_bounds" in group else 4) if first else 1)
         self.step = np.broadcast_to(step[:, None, None], kept.shape).ravel()
         self.half = 8 * 4096 // self.step
         self.bins = 2 * self.half + 1
@@ -105,7 +106,8 @@ class Mixture:
 
     def __init__(self, model: Model, mean: Ints, log_scale: Ints, logit: Ints, centre: Ints) -> None:
         self.model, self.bits = model, model.description["pixel_bits"]
-        self.shift = 30 - self.bits
+        self.shift, value_bits = 30 - self.bits, model.description.get("value_bits", 8)
+        self.unit, self.values = 64 << 8 - value_bits, 2**value_bits
         self.mu = mean + centre
         self.inverse = model.tables["inverse_scale"][np.clip(log_scale, -896, 320) + 896]
         below = logit.max(0) - logit
@@ -114,7 +116,7 @@ class Mixture:
         self.weight[0] += 2**self.shift - self.weight.sum(0)
 
     def quantiles(self, k: Ints, at: slice) -> Ints:
-        distance = (64 * k - self.mu[:, at] - 32).astype(np.float32)
+        distance = (self.unit * k - self.mu[:, at] - self.unit // 2).astype(np.float32)
         t = np.clip(np.rint(distance * self.inverse[:, at]), -12288, 12288).astype(np.int64)
         total = (self.weight[:, at] * self.model.look_up("logistic", t)).sum(0)
-        return np.where(k <= 0, 0, np.where(k >= 256, 2**self.bits, (total >> self.shift) + k))
+        return np.where(k <= 0, 0, np.where(k >= self.values, 2**self.bits, (total >> self.shift) + k))
