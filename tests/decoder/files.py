@@ -14,7 +14,7 @@ from nvae_codec.exact.inference import exact_inference
 from tests.decoder.batch import BatchDecoder
 from tests.decoder.model import Model
 from tests.decoder.stack import Ans
-from tests.decoder.tiles import read_tiles
+from tests.decoder.tiles import read_squares, read_tiles
 
 Pixels = NDArray[np.uint8]
 Decoded = tuple[Pixels, list[tuple[bytes, bytes]]]
@@ -59,7 +59,9 @@ def decode_stack(sizes: list[tuple[int, int]], plan: list[int], payload: bytes, 
     """The pictures of (height, width) that share a stack."""
     tiles, done = [], 0
     for index in sorted(range(len(sizes)), key=lambda index: (sizes[index][0] * sizes[index][1], sizes[index][0])):
-        tiles += [(index, tile) for tile in read_tiles(*sizes[index], plan[0], done)]
+        side = model.description.get("side", 0)
+        parts = read_squares(*sizes[index], side, plan[0]) if side else read_tiles(*sizes[index], plan[0], done)
+        tiles += [(index, tile) for tile in parts]
         done += sizes[index][0] * sizes[index][1]
     ans, fill, batches = Ans(payload), 0, []
     for count, before, after in zip(plan[1::3], plan[2::3], plan[3::3], strict=True):
@@ -68,7 +70,7 @@ def decode_stack(sizes: list[tuple[int, int]], plan: list[int], payload: bytes, 
         batches.append((chosen, codes, fill))
         fill = codes[1]
     assert not tiles
-    planes = [np.zeros((*size, 3), np.uint8) for size in sizes]
+    planes = [np.zeros((*size, model.description.get("channels", 3)), np.uint8) for size in sizes]
     with exact_inference(torch.device("cpu")):
         for number, (chosen, codes, fill) in reversed(list(enumerate(batches))):
             decoder = BatchDecoder(model, ans, len(chosen), chosen[0][1][2:], first=number == 0, ramp=plan[0] >= 16)

@@ -47,3 +47,15 @@ def list_planes(levels: int) -> Iterator[tuple[Plane, list[Plane], list[tuple[in
         yield diagonal, [even], [(0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)]
         yield beside, [even, diagonal], [(0, 0, 0), (0, 0, 1), (1, 0, 0), (1, -1, 0)]
         yield below, [even, diagonal, beside], [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 0, -1)]
+
+
+def read_squares(height: int, width: int, side: int, start: int) -> list[Rectangle]:
+    """(top, left, rows, columns) of a model made for pictures of one size."""
+    tiles = []
+    for y in range(0, height, side):
+        for x in range(0, width, side):
+            rows, columns = min(side, height - y), min(side, width - x)
+            tiles.append(
+                (height - y - rows if start & 2 else y, width - x - columns if start & 1 else x, rows, columns)
+            )
+    return tiles
