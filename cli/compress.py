@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .files import Job, check_target, plan_jobs, read_source, write_target
-from .options import ANY_PATH, ModelName, how_to_evaluate, how_to_report, how_to_write
+from .options import ANY_PATH, ModelName, how_many_pixels, how_to_evaluate, how_to_report, how_to_write
 from .report import run_jobs
 
 SUFFIX = ".nvae"
@@ -31,6 +31,7 @@ SUFFIX = ".nvae"
     help="auto: the smallest. model: 8-bit RGB. webp: 8 bits without a palette. stored: a PNG's own bytes.",
 )
 @how_to_evaluate
+@how_many_pixels
 @click.option("--verify", is_flag=True, help="Decode each result and compare before it is written.")
 @how_to_write
 @how_to_report

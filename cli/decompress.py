@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .files import Job, check_target, plan_jobs, read_source, write_target
-from .options import ANY_PATH, ModelName, how_to_evaluate, how_to_report, how_to_write
+from .options import ANY_PATH, ModelName, how_many_pixels, how_to_evaluate, how_to_report, how_to_write
 from .report import run_jobs
 from .unpack import unpack_to_folder
 
@@ -23,6 +23,7 @@ from .unpack import unpack_to_folder
 )
 @click.option("--model", type=ModelName(), help="A model that is not installed, if FILE was made by it.")
 @how_to_evaluate
+@how_many_pixels
 @how_to_write
 @how_to_report
 def decompress_command(

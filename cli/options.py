@@ -67,6 +67,22 @@ def how_many_workers(command: Command) -> Command:
     )
 
 
+def how_many_pixels(command: Command) -> Command:
+    """--max-pixels."""
+
+    def limit(context: click.Context, _option: click.Parameter, most: int | None) -> None:
+        if most is not None:
+            from nvae_codec.images.limits import limit_pixels
+
+            before = limit_pixels(most or None)
+            context.call_on_close(lambda: limit_pixels(before))
+
+    more = "Refuse larger pictures, which take memory; 0: refuse none.  [default: Pillow's limit, 178,956,970]"
+    return click.option(
+        "--max-pixels", type=click.IntRange(0), metavar="N", help=more, callback=limit, expose_value=False
+    )(command)
+
+
 def how_to_write(command: Command) -> Command:
     """--rm, --force."""
     command = click.option("-f", "--force", is_flag=True, help="Overwrite; send binary data to a terminal.")(command)

@@ -11,7 +11,7 @@ import click
 from nvae_codec.errors import NvaeCodecError
 
 from .files import hold, open_beside
-from .options import ModelName, how_large_segments, how_many_workers, how_to_evaluate, how_to_report
+from .options import ModelName, how_large_segments, how_many_pixels, how_many_workers, how_to_evaluate, how_to_report
 from .report import explain, print_error, print_line, show_progress
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     help="How each picture is kept: see nvae-codec compress.",
 )
 @how_to_evaluate
+@how_many_pixels
 @how_many_workers
 @click.option("-f", "--force", is_flag=True, help="Overwrite FILE.")
 @how_to_report

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .files import Job, find_files, read_source
-from .options import ANY_PATH, ModelName, how_many_workers, how_to_evaluate, how_to_report
+from .options import ANY_PATH, ModelName, how_many_pixels, how_many_workers, how_to_evaluate, how_to_report
 from .report import run_jobs
 from .unpack import check_segments
 
@@ -16,6 +16,7 @@ from .unpack import check_segments
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE...", type=ANY_PATH)
 @click.option("--model", type=ModelName(), help="A model that is not installed, if FILE was made by it.")
 @how_to_evaluate
+@how_many_pixels
 @how_many_workers
 @how_to_report
 def test_command(

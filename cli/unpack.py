@@ -12,7 +12,7 @@ import click
 from nvae_codec.errors import NvaeCodecError
 
 from .files import Job, open_beside, write_target
-from .options import ModelName, how_many_workers, how_to_evaluate, how_to_report
+from .options import ModelName, how_many_pixels, how_many_workers, how_to_evaluate, how_to_report
 from .report import explain, print_error, print_line, show_progress
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--only", multiple=True, metavar="NAME", help="Only this picture; repeatable.")
 @click.option("--model", type=ModelName(), help="A model that is not installed, if FILE was made by it.")
 @how_to_evaluate
+@how_many_pixels
 @how_many_workers
 @click.option("-f", "--force", is_flag=True, help="Overwrite.")
 @how_to_report

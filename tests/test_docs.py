@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nvae_codec.cli.main import main
 from PIL import Image
 
+from nvae_codec.cli.main import main
 from tests.models import make_picture, save_pictures
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,10 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from PIL import Image
+
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.images.limits import limit_pixels
 from nvae_codec.model_library import Models
 
 Item = TypeVar("Item")
@@ -32,7 +35,7 @@ def map_in_order(
         return
     # spawned, not forked: torch's threads do not survive a fork
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_keep_models, initargs=(models,))
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(models, Image.MAX_IMAGE_PIXELS))
     under_way: deque[Future[Result]] = deque()
     try:
         for item in items:
@@ -47,8 +50,9 @@ def map_in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _keep_models(models: Models) -> None:
+def _begin_worker(models: Models, most_pixels: int | None) -> None:
     _kept.append(models)
+    limit_pixels(most_pixels)
 
 
 def _work(work: Callable[[Models, Item], Result], item: Item) -> Result:

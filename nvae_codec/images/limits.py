@@ -8,6 +8,12 @@ from PIL import Image
 from nvae_codec.errors import UnsupportedImageError
 
 
+def limit_pixels(most: int | None) -> int | None:
+    """Set the limit of this process, which is Pillow's own too, and give the one before; None: no limit."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most
+    return before
+
+
 def check_size(width: int, height: int) -> None:
     """Raise UnsupportedImageError for more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (None there: no limit)."""
     check_pixel_count(width * height, f"{width}x{height}")

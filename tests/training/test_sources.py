@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nvae_codec.cli.main import main
 from PIL import Image
 
 import nvae_codec
+from nvae_codec.cli.main import main
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.training.sources import ROOT_VARIABLE, open_source
 
