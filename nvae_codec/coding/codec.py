@@ -6,9 +6,11 @@ A lone picture is a segment of one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +36,8 @@ from nvae_codec.exact.model import FrozenModel
 from nvae_codec.exact.model_file import read_model
 from nvae_codec.images.levels import ModelInput
 from nvae_codec.phases import Plane
+
+Result = TypeVar("Result")
 
 
 class ModelCodec:
@@ -85,7 +89,7 @@ class ModelCodec:
             planned = plan_segment(sizes, GROWTHS[growth], corner, self.model.side)
             if planned != tiles:
                 tiles = planned
-                batches, payload, starved = self._encode(pictures, tiles)
+                batches, payload, starved = self._within_memory(partial(self._encode, pictures, tiles))
             if not starved:
                 break
         return [RAMPED + 4 * growth + corner, *batches], payload
@@ -118,6 +122,23 @@ class ModelCodec:
         self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes
     ) -> list[NDArray[np.uint8]]:
         """The pictures of (height, width). Raises DamagedFileError as ``decode`` does."""
+        return self._within_memory(partial(self._decode, sizes, plan, payload))
+
+    def _within_memory(self, work: Callable[[], Result]) -> Result:
+        """Do the work, and again with fewer tiles together where a GPU has too little memory for them.
+
+        Raises NvaeCodecError where it has too little for one.
+        """
+        while True:
+            try:
+                return work()
+            except torch.OutOfMemoryError:
+                if self.batch_tiles == 1:
+                    raise NvaeCodecError("the GPU has too little memory for a single tile; use --device cpu") from None
+            self.batch_tiles = max(1, (self.batch_tiles or 2 * TILES_AT_FIRST) // 2)
+            torch.cuda.empty_cache()
+
+    def _decode(self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes) -> list[NDArray[np.uint8]]:
         parts = read_plan(sizes, plan, self.model.side)
         stack = Stack(payload, ramp=plan[0] >= RAMPED)
         planes = [np.empty((self.model.channels, height, width), np.uint8) for height, width in sizes]
@@ -180,6 +201,9 @@ class ModelCodec:
             each * len(group.kept) * seen / group.stride**2 for each, group in zip(bits, self.model.groups, strict=True)
         )
 
+
+TILES_AT_FIRST = 16
+"""So many tiles together are tried first where a GPU had too little memory for all of a batch."""
 
 FILL = 0.9
 """How much of what lies on the stack the latents of a batch may take."""

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from nvae_codec.coding import codec as codec_module
+from nvae_codec.coding.batch import Batch
 from nvae_codec.coding.codec import RAMPED, ModelCodec, prepare_codec, read_plan
 from nvae_codec.coding.walk import pop_batch
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
@@ -187,3 +188,24 @@ def test_a_model_of_another_kind_does_not_decode_it() -> None:
     plan, payload = codec().encode(picture)
     with pytest.raises(DamagedFileError):
         codec("official: batch norm, gates, swish").decode(50, 40, plan, payload)
+
+
+def test_a_gpu_of_little_memory_sees_fewer_tiles_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = make_picture(70, 130)
+    whole = ModelCodec(frozen_model())
+    file = whole.encode(pixels)
+    most = 4
+    take = Batch._take
+
+    def limited(self: Batch, *arguments: Any) -> Any:
+        if self.chunks[0].stop - self.chunks[0].start > most or not most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return take(self, *arguments)
+
+    monkeypatch.setattr(Batch, "_take", limited)
+    codec = ModelCodec(frozen_model(), batch_tiles=32)
+    assert codec.encode(pixels) == file
+    assert np.array_equal(codec.decode(70, 130, *file), pixels)
+    most = 0
+    with pytest.raises(NvaeCodecError, match="too little memory for a single tile"):
+        codec.encode(pixels)
