@@ -88,7 +88,7 @@ def train_command(
     import torch
 
     from nvae_codec.recipe import format_recipe, read_recipe
-    from nvae_codec.training.data import Crops, held_out_crops
+    from nvae_codec.training.data import Crops, held_out_crops, pad_smaller
     from nvae_codec.training.loop import Options, Trainer, train
     from nvae_codec.training.sources import open_source
 
@@ -105,6 +105,11 @@ def train_command(
         held_out_pictures, pictures = pictures[::20], [load for at, load in enumerate(pictures) if at % 20]
     else:
         raise NvaeCodecError(f"{data[0]}: one image cannot be both trained on and held out; give --valid")
+    if described.network.top_side:  # a network for pictures of one size
+        valid_crop = described.training.crop
+        pictures, held_out_pictures = (
+            [pad_smaller(load, valid_crop) for load in loads] for loads in (pictures, held_out_pictures)
+        )
     held_out = held_out_crops(held_out_pictures, valid_crop, described.stride, described.image.padding)
     crops = Crops(pictures, described.training)
     note(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def save_checkpoint(
     metadata = {"format": "nvae-codec run 1", "recipe": format_recipe(recipe), "done": json.dumps(done)}
     part = run / (FILE + ".part")
     save_file(contiguous, str(part), metadata)
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())  # before the name: else a power cut may leave the name without the bytes
     part.replace(run / FILE)
 
 

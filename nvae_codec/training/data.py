@@ -55,6 +55,17 @@ class Crops:
         return kept if kept is not None else self.loaders[index]()
 
 
+def pad_smaller(load: Loader, side: int) -> Loader:
+    """The same picture with zeros around it where it has less than ``side`` rows or columns."""
+
+    def padded() -> NDArray[np.uint8]:
+        picture = load()
+        missing = [max(0, side - n) for n in picture.shape[:2]]
+        return np.pad(picture, [*((n // 2, n - n // 2) for n in missing), (0, 0)]) if any(missing) else picture
+
+    return padded
+
+
 def held_out_crops(loaders: Sequence[Loader], side: int, stride: int, padding: int = 0) -> NDArray[np.uint8]:
     """The middle of each picture that is large enough, uint8 (N, C, side, side).
 

@@ -90,6 +90,8 @@ class Trainer:
         if resume:
             self._restore()
         self.alpha = balance_weights(recipe).to(self.device) if recipe.training.kl_balancing else None
+        if options.compile and options.checkpointing:
+            raise NvaeCodecError("--compile and --checkpointing do not go together")
         if options.checkpointing:
             checkpoint_cells(self.network)
         self._elbo: Callable[..., Elbo] = self._elbo_eagerly

@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from nvae_codec.cli.main import main
 
+from nvae_codec.cli.main import main
 from nvae_codec.training.checkpoint import FILE, read_checkpoint
 from tests.models import OFFICIAL, change, save_pictures
 

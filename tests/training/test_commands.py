@@ -6,6 +6,7 @@ import importlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -15,7 +16,10 @@ from nvae_codec.errors import NvaeCodecError
 from nvae_codec.exact.model_file import read_model
 from nvae_codec.recipe import parse_recipe
 from nvae_codec.training.checkpoint import FILE, read_checkpoint
-from tests.models import PHASED, make_picture, save_pictures
+from nvae_codec.training.data import pad_smaller
+from nvae_codec.training.loop import FIRST_LOSS_SCALE
+from nvae_codec.training.sources import open_source
+from tests.models import OFFICIAL, PHASED, change, make_picture, save_pictures
 
 train_command = importlib.import_module("nvae_codec.cli.train").train_command
 freeze_module = importlib.import_module("nvae_codec.cli.freeze")
@@ -88,6 +92,30 @@ def test_one_picture_alone_needs_others_to_measure_on(recipe: Path, tmp_path: Pa
     with pytest.raises(NvaeCodecError, match="give --valid"):
         invoke(recipe, "--data", tmp_path, "--out", tmp_path / "run", "--dry-run")
     assert invoke(recipe, "--data", tmp_path, "--valid", tmp_path, "--out", tmp_path / "run", "--dry-run").stdout
+
+
+def test_pictures_of_a_network_of_one_size_get_zeros_around_them(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(change(OFFICIAL, "network.top_side = 4"))
+    digits = np.full((21, 12, 14), 200, np.uint8)
+    np.savez(tmp_path / "digits.npz", images=digits)
+    words = [tmp_path / "recipe.toml", "--data", tmp_path / "digits.npz", "--out", tmp_path / "run"]
+    result = invoke(*words, "--steps", 1, "--device", "cpu")
+    assert "19 images" in result.stderr
+    assert "held out: 2 crops of 16 pixels" in result.stderr
+    padded = pad_smaller(open_source(tmp_path / "digits.npz")[0], 16)()
+    assert padded.shape == (16, 16, 3)
+    assert (padded[2:14, 1:15] == 200).all()
+    assert padded.sum() == 3 * digits[0].sum()
+    assert pad_smaller(lambda: padded, 16)() is padded
+
+
+def test_options_of_memory_and_precision(recipe: Path, pictures: Path, tmp_path: Path) -> None:
+    words = [recipe, "--data", pictures, "--steps", 1, "--device", "cpu", "--valid-crop", 32]
+    result = invoke(*words, "--out", tmp_path / "sparing", "--fp16", "--checkpointing")
+    assert "MiB" in result.stdout
+    assert read_checkpoint(tmp_path / "sparing")[2]["scaler"]["scale"] == FIRST_LOSS_SCALE
+    with pytest.raises(NvaeCodecError, match="--compile and --checkpointing do not go together"):
+        invoke(*words, "--out", tmp_path / "both", "--compile", "--checkpointing")
 
 
 def test_usage_errors_are_told(recipe: Path, pictures: Path, tmp_path: Path) -> None:
