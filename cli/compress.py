@@ -28,7 +28,7 @@ SUFFIX = ".nvae"
     type=click.Choice(["auto", "model", "webp", "stored"]),
     default="auto",
     show_default=True,
-    help="auto: the smallest. model: 8-bit RGB. webp: 8 bits without a palette. stored: a PNG's own bytes.",
+    help="auto: the smallest. model: 8-bit RGB and gray. webp: 8 bits without a palette. stored: a PNG's own bytes.",
 )
 @how_to_evaluate
 @how_many_pixels

@@ -52,9 +52,9 @@ def compress(
     threads: int | None = None,
     batch_tiles: int | None = None,
 ) -> bytes:
-    """Compress pixels, uint8 of shape (H, W, 3) in RGB order, into the bytes of an .nvae file.
+    """Compress pixels, uint8 of shape (H, W, 3) in RGB order or (H, W) of gray, into the bytes of an .nvae file.
 
-    A model of gray takes (H, W), one of less than 8 bits the values from 0 or those spread over 0 to 255.
+    A model of gray takes gray alone, one of less than 8 bits the values from 0 or those spread over 0 to 255.
 
     ``method`` is ``"model"``, ``"webp"``, ``"stored"``, or ``"auto"`` for the smallest of the three. ``model`` is a
     name, a path, or what ``load_model`` gave, for which ``device``, ``threads`` and ``batch_tiles`` were set there.
@@ -69,8 +69,7 @@ def compress(
     from nvae_codec.images.picture import Picture
 
     codecs = _models(model, device=device, threads=threads, batch_tiles=batch_tiles)
-    # gray is for models of gray alone; every model's other methods take RGB
-    check_pixels(pixels, codecs.input().channels if np.ndim(pixels) == 2 else 3)
+    check_pixels(pixels, 1 if np.ndim(pixels) == 2 else 3)
     check_size(pixels.shape[1], pixels.shape[0])
     return write_file(Picture.from_pixels(np.ascontiguousarray(pixels)), method, codecs)
 

@@ -41,7 +41,7 @@ _ID_BYTES = 4
 
 
 class ImageCodec(Protocol):
-    """A model that is ready to code pixels of its levels: uint8 (H, W, 3), or (H, W) of one channel."""
+    """A model that is ready to code pixels of its levels: uint8 (H, W, 3) for one of RGB, or (H, W) gray."""
 
     @property
     def name(self) -> str:
@@ -62,7 +62,9 @@ class ImageCodec(Protocol):
         """Code pixels: the plan of their tiles and batches, numbers from 0, and the payload."""
         ...
 
-    def decode(self, height: int, width: int, plan: Sequence[int], payload: bytes) -> NDArray[np.uint8]:
+    def decode(
+        self, height: int, width: int, plan: Sequence[int], payload: bytes, *, gray: bool = False
+    ) -> NDArray[np.uint8]:
         """The pixels of a payload; raises DamagedFileError."""
         ...
 
@@ -75,9 +77,9 @@ class ImageCodec(Protocol):
         ...
 
     def decode_segment(
-        self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes
+        self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes, gray: Sequence[bool] = ()
     ) -> list[NDArray[np.uint8]]:
-        """The pictures of (height, width) of a payload; raises DamagedFileError."""
+        """The pictures of (height, width) of a payload, ``gray`` where that says so; raises DamagedFileError."""
         ...
 
 

@@ -31,17 +31,10 @@ class FakeCodec:
         self.encoded += 1
         return list(PLAN), zlib.compress(pixels.tobytes(), 9)
 
-    def decode(self, height: int, width: int, plan: Sequence[int], payload: bytes) -> NDArray[np.uint8]:
-        if list(plan) != PLAN:
-            raise DamagedFileError("damaged: its plan is not one")
-        try:
-            pixels = zlib.decompress(payload)
-        except zlib.error as error:
-            raise DamagedFileError("damaged: its payload cannot be decoded") from error
-        if len(pixels) != height * width * 3:
-            raise DamagedFileError("damaged: its payload is too short or too long")
-        return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
-
+    def decode(
+        self, height: int, width: int, plan: Sequence[int], payload: bytes, *, gray: bool = False
+    ) -> NDArray[np.uint8]:
+        return self.decode_segment([(height, width)], plan, payload, [gray])[0]
 
     def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
         self.encoded += len(pictures)
@@ -52,14 +45,20 @@ class FakeCodec:
         return *self.encode_segment(pictures), prices
 
     def decode_segment(
-        self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes
+        self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes, gray: Sequence[bool] = ()
     ) -> list[NDArray[np.uint8]]:
-        ends = np.cumsum([height * width for height, width in sizes])
-        whole = self.decode(int(ends[-1]), 1, plan, payload).reshape(-1, 3)
-        return [
-            part.reshape(height, width, 3)
-            for part, (height, width) in zip(np.split(whole, ends[:-1]), sizes, strict=True)
-        ]
+        if list(plan) != PLAN:
+            raise DamagedFileError("damaged: its plan is not one")
+        try:
+            pixels = zlib.decompress(payload)
+        except zlib.error as error:
+            raise DamagedFileError("damaged: its payload cannot be decoded") from error
+        shapes = [size if gray and gray[index] else (*size, 3) for index, size in enumerate(sizes)]
+        ends = np.cumsum([np.prod(shape) for shape in shapes])
+        if len(pixels) != ends[-1]:
+            raise DamagedFileError("damaged: its payload is too short or too long")
+        parts = np.split(np.frombuffer(pixels, np.uint8), ends[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 class OneCodec:

@@ -80,6 +80,24 @@ def test_the_page_is_enough_for_the_official_likelihoods(tmp_path: Path, which: 
     assert all(np.array_equal(one, other) for one, other in zip(decoded, pictures, strict=True))
 
 
+def test_the_page_is_enough_for_gray(tmp_path: Path) -> None:
+    """Of a model of RGB: a golden file of several batches, and gray among pictures of colour on one stack."""
+    gray, file = np.ascontiguousarray(golden_picture()[:67, :103, 1]), GOLDEN / "gray.nvae"
+    if os.environ.get(REFRESH):
+        file.write_bytes(nvae_codec.compress(gray, model=MODEL, method="model"))
+    assert np.array_equal(decode_file(file.read_bytes(), Model(MODEL)), gray)
+    assert np.array_equal(nvae_codec.decompress(file.read_bytes(), model=MODEL), gray)
+    assert nvae_codec.compress(gray, model=MODEL, method="model") == file.read_bytes()
+    named = [(f"{i}.png", Picture.from_pixels(golden_picture()[i : i + 9, :12])) for i in range(3)]
+    named += [(f"gray{i}.png", Picture.from_pixels(gray[i : i + 9, :12].copy())) for i in range(3)]
+    path = tmp_path / "archive.nvae"
+    with path.open("wb") as out:
+        list(write_archive(out, [named], method="model", models=Models(MODEL)))
+    found = decode_archive(path.read_bytes(), Model(MODEL))
+    for name, picture in named:
+        assert np.array_equal(found[name][0], picture.require_pixels("a test"))
+
+
 @pytest.mark.parametrize("which", ["digits", "five"])
 def test_golden_files_of_the_official_likelihoods(which: str) -> None:
     """A binary picture and one of 5 bits: the encoder still writes the same bytes, and this decoder reads them."""

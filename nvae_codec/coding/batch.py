@@ -27,10 +27,22 @@ class Batch:
     """Tiles of one size, walked in lockstep."""
 
     def __init__(
-        self, model: FrozenModel, canvas: Canvas, *, first: bool, chunk: int | None, device: torch.device
+        self,
+        model: FrozenModel,
+        canvas: Canvas,
+        *,
+        first: bool,
+        chunk: int | None,
+        device: torch.device,
+        gray: bool = False,
     ) -> None:
-        """``first``: whether nothing lies on the segment's stack below this batch."""
+        """``first``: whether nothing lies on the segment's stack below this batch.
+
+        ``gray``: whether all colours of a pixel are equal, so that the first one coded tells the others.
+        """
         self.model, self.canvas, self.device = model, canvas, device
+        self.coded = 1 if gray else model.channels
+        """Colours that are coded."""
         self.tiles = len(canvas.pixels)
         self.padded: tuple[int, ...] = canvas.pixels.shape[2:]
         size = chunk or self.tiles
@@ -41,9 +53,9 @@ class Batch:
 
     @property
     def values(self) -> int:
-        """Pixel values of the batch."""
+        """Coded pixel values of the batch."""
         height, width = self.canvas.size
-        return self.model.channels * self.tiles * height * width
+        return self.coded * self.tiles * height * width
 
     @property
     def latent_counts(self) -> list[int]:
@@ -58,15 +70,16 @@ class Batch:
         return [self.tiles * rows * columns for rows, columns in sizes]
 
     def known_values(self, phase: int) -> list[Int32]:
-        """The values of a phase that lie on the canvas, (n,) a colour."""
+        """The values of a phase that lie on the canvas, (n,) a coded colour."""
         pixels = self.canvas.known(self.model.phases[phase].plane)
-        return [np.ascontiguousarray(pixels[:, colour]).ravel() for colour in range(self.model.channels)]
+        return [np.ascontiguousarray(pixels[:, colour]).ravel() for colour in range(self.coded)]
 
     def write_values(self, phase: int, values: list[Int32]) -> None:
-        """Put the values of a phase, (n,) a colour, on the canvas."""
+        """Put the values of a phase, (n,) a coded colour, on the canvas."""
         plane = self.model.phases[phase].plane
         shape = (self.tiles, *plane_size(self.canvas.size, plane))
-        self.canvas.write(plane, np.stack([colour.reshape(shape) for colour in values], 1))
+        colours = np.stack([colour.reshape(shape) for colour in values], 1)
+        self.canvas.write(plane, np.broadcast_to(colours, (self.tiles, self.model.channels, *shape[1:])))
 
     def prior(self, index: int) -> GroupLatents:
         """The latents of group ``index`` with their prior."""
@@ -121,16 +134,18 @@ class Batch:
 
 
 def order_colours(pixels: NDArray[np.uint8], order: Sequence[int]) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB, or (H, W), to (C, H, W) in coding order."""
-    planes: NDArray[np.uint8] = pixels.reshape(*pixels.shape[:2], -1)[:, :, list(order)].transpose(2, 0, 1)
+    """(H, W, 3) RGB to (C, H, W) in coding order, and (H, W) gray to C equal colours."""
+    if pixels.ndim == 2:
+        return np.broadcast_to(pixels, (len(order), *pixels.shape))
+    planes: NDArray[np.uint8] = pixels[:, :, list(order)].transpose(2, 0, 1)
     return planes
 
 
-def restore_colours(planes: NDArray[np.uint8], order: Sequence[int]) -> NDArray[np.uint8]:
-    """(C, H, W) in coding order to (H, W, 3) RGB, or (H, W) of one channel."""
-    if len(planes) == 1:
-        gray: NDArray[np.uint8] = planes[0]
-        return gray
+def restore_colours(planes: NDArray[np.uint8], order: Sequence[int], *, gray: bool) -> NDArray[np.uint8]:
+    """(C, H, W) in coding order to (H, W, 3) RGB, or (H, W) gray."""
+    if gray:
+        first: NDArray[np.uint8] = planes[0]
+        return first
     pixels = np.empty((*planes.shape[1:], len(planes)), np.uint8)
     pixels[:, :, list(order)] = planes.transpose(1, 2, 0)
     return pixels

@@ -43,7 +43,8 @@ Result = TypeVar("Result")
 class ModelCodec:
     """A frozen model that compresses pictures of any size, alone or many together.
 
-    Pixels are uint8, (H, W, 3) or for one channel (H, W), from 0 to the model's largest value.
+    Pixels are uint8, from 0 to the model's largest value: (H, W) gray, or (H, W, 3). A model of RGB takes both, and
+    sees gray as three equal colours, of which one is coded.
     """
 
     def __init__(
@@ -73,9 +74,11 @@ class ModelCodec:
         """Plan and payload of a picture."""
         return self.encode_segment([pixels])
 
-    def decode(self, height: int, width: int, plan: Sequence[int], payload: bytes) -> NDArray[np.uint8]:
+    def decode(
+        self, height: int, width: int, plan: Sequence[int], payload: bytes, *, gray: bool = False
+    ) -> NDArray[np.uint8]:
         """The picture. Raises DamagedFileError where plan and payload do not belong together."""
-        return self.decode_segment([(height, width)], plan, payload)[0]
+        return self.decode_segment([(height, width)], plan, payload, [gray])[0]
 
     def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
         """Plan and payload of pictures that share a stack; at least one.
@@ -83,10 +86,11 @@ class ModelCodec:
         The plan: which growth and corner the tiles have, then three numbers a batch (docs/format.md).
         """
         sizes = [(len(pixels), len(pixels[0])) for pixels in pictures]
-        corner = busiest_corner(pictures[segment_order(sizes)[0]])
+        gray = [pixels.ndim == 2 for pixels in pictures]
+        corner = busiest_corner(pictures[segment_order(sizes, gray)[0]])
         tiles: list[Tile] = []
         for growth in range(len(GROWTHS)):
-            planned = plan_segment(sizes, GROWTHS[growth], corner, self.model.side)
+            planned = plan_segment(sizes, GROWTHS[growth], corner, self.model.side, gray=gray)
             if planned != tiles:
                 tiles = planned
                 batches, payload, starved = self._within_memory(partial(self._encode, pictures, tiles))
@@ -119,10 +123,11 @@ class ModelCodec:
         return plan, stack.to_bytes(), starved
 
     def decode_segment(
-        self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes
+        self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes, gray: Sequence[bool] = ()
     ) -> list[NDArray[np.uint8]]:
-        """The pictures of (height, width). Raises DamagedFileError as ``decode`` does."""
-        return self._within_memory(partial(self._decode, sizes, plan, payload))
+        """The pictures of (height, width), ``gray`` where that says so. Raises DamagedFileError as ``decode`` does."""
+        known = [self.model.channels == 1 or bool(gray and gray[index]) for index in range(len(sizes))]
+        return self._within_memory(partial(self._decode, sizes, plan, payload, known))
 
     def _within_memory(self, work: Callable[[], Result]) -> Result:
         """Do the work, and again with fewer tiles together where a GPU has too little memory for them.
@@ -138,8 +143,10 @@ class ModelCodec:
             self.batch_tiles = max(1, (self.batch_tiles or 2 * TILES_AT_FIRST) // 2)
             torch.cuda.empty_cache()
 
-    def _decode(self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes) -> list[NDArray[np.uint8]]:
-        parts = read_plan(sizes, plan, self.model.side)
+    def _decode(
+        self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes, gray: Sequence[bool]
+    ) -> list[NDArray[np.uint8]]:
+        parts = read_plan(sizes, plan, self.model.side, gray)
         stack = Stack(payload, ramp=plan[0] >= RAMPED)
         planes = [np.empty((self.model.channels, height, width), np.uint8) for height, width in sizes]
         with exact_inference(self.device):
@@ -154,7 +161,8 @@ class ModelCodec:
                     picture[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = pixels
         if not stack.is_empty():
             raise DamagedFileError("damaged: something is left on the stack")
-        return [restore_colours(picture, self.model.colour_order) for picture in planes]
+        order = self.model.colour_order
+        return [restore_colours(picture, order, gray=one) for picture, one in zip(planes, gray, strict=True)]
 
     def _open_stack(self) -> Stack:
         """The empty stack of a segment; evaluation has one that measures what goes through it."""
@@ -163,7 +171,7 @@ class ModelCodec:
     def _batch(self, tiles: Sequence[Tile], *, first: bool) -> Batch:
         size, model = (tiles[0].height, tiles[0].width), self.model
         canvas = Canvas(len(tiles), size, model.stride, model.channels, model.padding)
-        return Batch(self.model, canvas, first=first, chunk=self.batch_tiles, device=self.device)
+        return Batch(self.model, canvas, first=first, chunk=self.batch_tiles, device=self.device, gray=tiles[0].gray)
 
     def _fill_batch(self, planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], *, first: bool) -> Batch:
         batch = self._batch(tiles, first=first)
@@ -220,21 +228,22 @@ BITS_IN_FLIGHT, FLOWN_IN_FLIGHT = 3.0, 6.0
 
 
 def read_plan(
-    sizes: Sequence[tuple[int, int]], plan: Sequence[int], side: int = 0
+    sizes: Sequence[tuple[int, int]], plan: Sequence[int], side: int = 0, gray: Sequence[bool] = ()
 ) -> list[tuple[list[Tile], BatchRecord]]:
     """The batches of a plan with their tiles, those of a model made for pictures of ``side`` where it is not 0.
 
+    ``gray``: which pictures are, as in plan_segment.
     Raises DamagedFileError where it does not fit the pictures' sizes.
     """
     if len(plan) % 3 != 1 or min(plan) < 0 or plan[0] >= 2 * RAMPED:
         raise DamagedFileError("damaged: its plan is not one")
     ramped, start = divmod(plan[0], RAMPED)
-    tiles, done = plan_segment(sizes, GROWTHS[start // 4], start % 4, side, short=bool(ramped)), 0
+    tiles, done = plan_segment(sizes, GROWTHS[start // 4], start % 4, side, short=bool(ramped), gray=gray), 0
     parts = []
     for at in range(1, len(plan), 3):
         record = BatchRecord(*plan[at : at + 3])
         chosen = tiles[done : done + record.tiles]
-        if not chosen or len(chosen) != record.tiles or len({(t.height, t.width) for t in chosen}) > 1:
+        if not chosen or len(chosen) != record.tiles or not all(tile.is_like(chosen[0]) for tile in chosen):
             raise DamagedFileError("damaged: its batches do not fit the picture")
         if max(record.before_code, record.after_code) > LARGEST_CODE or (
             len(chosen) > 1 and batch_pixels(chosen) > LARGEST_BATCH
@@ -248,9 +257,9 @@ def read_plan(
 
 
 def count_alike(tiles: Sequence[Tile], most: int) -> int:
-    """How many tiles are of the first one's size before another comes, at most ``most``, at least one."""
+    """How many tiles are like the first one before another comes, at most ``most``, at least one."""
     first, count = tiles[0], 1
-    while count < min(most, len(tiles)) and (tiles[count].height, tiles[count].width) == (first.height, first.width):
+    while count < min(most, len(tiles)) and tiles[count].is_like(first):
         count += 1
     return count
 

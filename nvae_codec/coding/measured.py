@@ -33,6 +33,7 @@ class MeasuredBatch:
     canvas: Canvas
     latent_counts: list[int]
     pixel_counts: list[int]
+    coded: int
     popped_symbols: list[Int32] = field(default_factory=list)
     popped_widths: list[Int32] = field(default_factory=list)
     pushed_widths: list[Int32] = field(default_factory=list)
@@ -51,7 +52,7 @@ class MeasuredBatch:
         return [_ideal(width, latent_bits) for width in self._pushed()[1]]
 
     def pixel_bits(self, pixel_bits: int) -> list[Float64]:
-        """The ideal price of each pixel value under its mixture's table, in bits. An array (C, n) a phase."""
+        """The ideal price of each coded value under its mixture's table, in bits. An array (coded, n) a phase."""
         return [_ideal(width, pixel_bits) for width in self._pushed()[0]]
 
     def tile_bits(self, model: FrozenModel) -> Float64:
@@ -65,11 +66,10 @@ class MeasuredBatch:
         return total
 
     def _pushed(self) -> tuple[list[Int32], list[Int32]]:
-        channels = self.canvas.pixels.shape[1]
-        colours = [count for count in reversed(self.pixel_counts) for _ in range(channels)]
+        colours = [count for count in reversed(self.pixel_counts) for _ in range(self.coded)]
         arrays = _split(self.pushed_widths, colours + self.latent_counts[::-1])
         pixels, latents = arrays[: len(colours)], arrays[len(colours) :]
-        phases = [np.stack(pixels[at : at + channels][::-1]) for at in range(0, len(pixels), channels)]
+        phases = [np.stack(pixels[at : at + self.coded][::-1]) for at in range(0, len(pixels), self.coded)]
         return phases[::-1], latents[::-1]
 
 
@@ -124,7 +124,7 @@ class MeasuredCodec(ModelCodec):
     def _batch(self, tiles: Sequence[Tile], *, first: bool) -> Batch:
         batch = super()._batch(tiles, first=first)
         self.stack.batches.append(
-            MeasuredBatch(list(tiles), first, batch.canvas, batch.latent_counts, batch.pixel_counts)
+            MeasuredBatch(list(tiles), first, batch.canvas, batch.latent_counts, batch.pixel_counts, batch.coded)
         )
         return batch
 
@@ -137,4 +137,7 @@ class MeasuredCodec(ModelCodec):
 
     def repeat(self, measured: MeasuredBatch) -> Batch:
         """The batch again, its canvas full, to be looked at in another way."""
-        return Batch(self.model, measured.canvas, first=measured.first, chunk=self.batch_tiles, device=self.device)
+        gray = measured.tiles[0].gray
+        return Batch(
+            self.model, measured.canvas, first=measured.first, chunk=self.batch_tiles, device=self.device, gray=gray
+        )

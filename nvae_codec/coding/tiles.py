@@ -28,40 +28,56 @@ STEP = 64
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of a picture, in pixels; ``picture`` counts the pictures of a segment."""
+    """A rectangle of a picture, in pixels; ``picture`` counts the pictures of a segment, ``gray`` says what it is."""
 
     top: int
     left: int
     height: int
     width: int
     picture: int = 0
+    gray: bool = False
+
+    def is_like(self, other: Tile) -> bool:
+        """Whether both can be in one batch."""
+        return (self.height, self.width, self.gray) == (other.height, other.width, other.gray)
 
 
 def plan_segment(
-    sizes: Sequence[tuple[int, int]], growth: int, corner: int, side: int = 0, *, short: bool = True
+    sizes: Sequence[tuple[int, int]],
+    growth: int,
+    corner: int,
+    side: int = 0,
+    *,
+    short: bool = True,
+    gray: Sequence[bool] = (),
 ) -> list[Tile]:
     """The tiles of pictures of (height, width) that share a stack, in the order of encoding: small pictures first.
 
     So the first batch, for which nothing comes back, is small, and pictures of one size are walked together. With
     ``side``, that of a network made for pictures of one size, tiles are that size as far as they can be.
-    ``short``: bands lie along the shorter side, as in plan_tiles.
+    ``short``: bands lie along the shorter side, as in plan_tiles. ``gray``: which pictures are, none where it is empty.
     """
     tiles: list[Tile] = []
     done = 0
-    for picture in segment_order(sizes):
+    for picture in segment_order(sizes, gray):
         height, width = sizes[picture]
         if side:
             planned = plan_squares(height, width, side, corner)
         else:
             planned = plan_tiles(height, width, growth, corner, done, short=short)
-        tiles += [replace(tile, picture=picture) for tile in planned]
+        tiles += [replace(tile, picture=picture, gray=bool(gray and gray[picture])) for tile in planned]
         done += height * width
     return tiles
 
 
-def segment_order(sizes: Sequence[tuple[int, int]]) -> list[int]:
-    """The order in which pictures of (height, width) are coded: by area, then by height, then as they come."""
-    return sorted(range(len(sizes)), key=lambda index: (sizes[index][0] * sizes[index][1], sizes[index][0]))
+def segment_order(sizes: Sequence[tuple[int, int]], gray: Sequence[bool] = ()) -> list[int]:
+    """The order in which pictures of (height, width) are coded: by area, height, gray last, then as they come."""
+
+    def rank(index: int) -> tuple[int, int, bool]:
+        height, width = sizes[index]
+        return height * width, height, bool(gray and gray[index])
+
+    return sorted(range(len(sizes)), key=rank)
 
 
 def plan_tiles(

@@ -86,7 +86,7 @@ def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord
         for at in reversed(slices):
             values[at] = stack.pop(at.stop - at.start, partial(distribution.find, at=at), model.pixel_bits)
         likelihood.observe(colour, values)
-        if colour == model.channels - 1:
+        if colour == batch.coded - 1:
             batch.write_values(index, likelihood.values)
     if shorten(stack.bits) != record.before_code:
         raise DamagedFileError("damaged: its batches do not leave what they found")
@@ -129,6 +129,6 @@ def pixel_cuts(stack: Stack, batch: Batch, record: BatchRecord) -> Iterator[tupl
     """(phase, colour, slices) in the order of pushing: the last phase and colour first."""
     fill, rate = record.before, record.rate(batch.values)
     for index, count in reversed(list(enumerate(batch.pixel_counts))):
-        for colour in reversed(range(batch.model.channels)):
+        for colour in reversed(range(batch.coded)):
             yield index, colour, stack.cut(count, fill, rate)
             fill += count * rate >> 4

@@ -37,13 +37,14 @@ def _read_model_payload(parts: Parts, codecs: CodecFinder) -> Picture:
     header = parts.header
     codec = codecs.made_by(header.model_id)
     check_input(codec.input, header.kind, header.colour)
-    levels = codec.decode(header.height, header.width, header.plan, parts.payload)
+    gray = header.colour.channels == 1
+    levels = codec.decode(header.height, header.width, header.plan, parts.payload, gray=gray)
     return _picture(parts, codec.input.show(levels, MODEL_KINDS[header.kind]))
 
 
 def check_input(model: ModelInput, kind: Kind, colour: Colour) -> None:
     """Raise DamagedFileError for a picture of a kind that the model cannot have made."""
-    if colour.channels != model.channels or colour.bits < model.bits or (model.bits == 8 and kind is not Kind.MODEL):
+    if colour not in model.colours or (model.bits == 8 and kind is not Kind.MODEL):
         raise DamagedFileError("damaged: its model does not make such pictures")
 
 

@@ -125,7 +125,8 @@ def unpack_segment(data: bytes, entries: Sequence[Entry], identity: bytes, codec
         codec = codecs.made_by(identity)
         for entry in modelled:
             check_input(codec.input, entry.kind, entry.colour)
-        levels = codec.decode_segment(sizes, plan, _take_sized(reader))
+        gray = [entry.colour.channels == 1 for entry in modelled]
+        levels = codec.decode_segment(sizes, plan, _take_sized(reader), gray)
         pixels = (codec.input.show(part, MODEL_KINDS[entry.kind]) for part, entry in zip(levels, modelled, strict=True))
     pictures = []
     for entry in entries:

@@ -40,11 +40,15 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PictureElbo:
-    """A negative ELBO in bits, by part. kl: an entry a group from the top; pixels: an entry a phase; dims: H·W·C."""
+    """A negative ELBO in bits, by part. kl: an entry a group from the top; pixels: an entry a phase; dims: H·W·C.
+
+    luck: of a single draw, what its noise alone added to each group's KL; its mean is zero.
+    """
 
     kl: tuple[float, ...]
     pixels: tuple[float, ...]
     dims: int
+    luck: tuple[float, ...] = ()
 
     @property
     def bits(self) -> float:
@@ -63,7 +67,7 @@ class PictureElbo:
 def exact_elbo(
     pixels: NDArray[np.uint8], model: FrozenModel | ModelCodec, *, seed: int = 0, samples: int = 4
 ) -> PictureElbo:
-    """The exact network's negative ELBO of a picture, uint8 (H, W, 3), or (H, W) of one channel.
+    """The exact network's negative ELBO of a picture, uint8 (H, W, 3), or (H, W) gray: of RGB, of one colour of three.
 
     Latents are drawn on the fine grid with numpy's PCG64(seed); Φ and the logistic function are real-valued, float64.
     """
@@ -71,10 +75,10 @@ def exact_elbo(
 
 
 def mean_of(draws: Sequence[PictureElbo]) -> PictureElbo:
-    """The mean of draws of one picture, part by part. Raises ValueError where there are none."""
+    """The mean of draws of one picture, part by part, less their luck. Raises ValueError where there are none."""
     if not draws:
         raise ValueError("a mean needs one sample at least")
-    kl = np.sum([np.array(draw.kl) / len(draws) for draw in draws], axis=0)
+    kl = np.sum([(np.array(draw.kl) - (draw.luck or 0.0)) / len(draws) for draw in draws], axis=0)
     pixels = np.sum([np.array(draw.pixels) / len(draws) for draw in draws], axis=0)
     return PictureElbo(tuple(kl.tolist()), tuple(pixels.tolist()), draws[0].dims)
 
@@ -89,9 +93,15 @@ def exact_draws(
     draws = []
     with exact_inference(device):
         for _ in range(samples):
-            batch = _whole_picture(pixels, model, device)
-            costs = measure_costs(batch, lambda _, latents: draw_latents(latents, rng))
-            draws.append(PictureElbo(costs.kl, costs.phases, pixels.size))
+            batch, luck = _whole_picture(pixels, model, device), list[float]()
+
+            def choose(_: int, latents: GroupLatents, luck: list[float] = luck) -> NDArray[np.int32]:
+                symbols, chance = draw_latents(latents, rng)
+                luck.append(chance)
+                return symbols
+
+            costs = measure_costs(batch, choose)
+            draws.append(PictureElbo(costs.kl, costs.phases, pixels.size, tuple(luck)))
     return draws
 
 
@@ -143,10 +153,12 @@ def measure_costs(batch: Batch, choose: Callable[[int, GroupLatents], NDArray[np
 
 
 def _whole_picture(pixels: NDArray[np.uint8], model: FrozenModel, device: torch.device) -> Batch:
+    gray = pixels.ndim == 2
+    shown = np.repeat(pixels[:, :, None], 3, axis=2) if gray and model.channels == 3 else pixels
     canvas = fill_canvas(
-        pixels, model.colour_order, model.stride, model.phases, value_bits=model.value_bits, edge=model.padding
+        shown, model.colour_order, model.stride, model.phases, value_bits=model.value_bits, edge=model.padding
     )
-    return Batch(model, canvas, first=False, chunk=None, device=device)
+    return Batch(model, canvas, first=False, chunk=None, device=device, gray=gray)
 
 
 def fill_canvas(
@@ -174,12 +186,21 @@ def fill_canvas(
     return canvas
 
 
-def draw_latents(latents: GroupLatents, rng: np.random.Generator) -> NDArray[np.int32]:
-    """Symbols drawn from the posterior."""
+def draw_latents(latents: GroupLatents, rng: np.random.Generator) -> tuple[NDArray[np.int32], float]:
+    """Symbols drawn from the posterior, and the luck of the draw: bits of log2 q / p beyond their mean.
+
+    The noise is for all channels, coded or not: that of the float bound's draws. The luck's own mean is zero, as the
+    mean of log q / p under continuous Normals is known; of flows, where it is not, it is 0.
+    """
     mean, sigma = _posterior(latents)
-    drawn = np.rint((mean + sigma * rng.standard_normal(latents.count)) / (latents.step / 2**FIXED))
+    images, _, rows, columns = latents.shape
+    noise = rng.standard_normal((images, latents.group.channels, rows, columns))[:, list(latents.group.kept)]
+    noise = noise.ravel()
+    u = mean + sigma * noise
+    drawn = np.rint(u / (latents.step / 2**FIXED))
     symbols: NDArray[np.int32] = (np.clip(drawn, -latents.half, latents.half) + latents.half).astype(np.int32)
-    return symbols
+    nats = 0.0 if latents.group.flow_bounds else float((1 - noise**2 + u**2 - mean**2 - sigma**2).sum()) / 2
+    return symbols, nats / math.log(2)
 
 
 def _posterior(latents: GroupLatents) -> tuple[Float64, Float64]:
@@ -218,7 +239,8 @@ def normal_mass(low: Float64, high: Float64) -> Float64:
 def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, samples: int = 4) -> PictureElbo:
     """The float network's negative ELBO of a picture, uint8 (H, W, 3), or (H, W) of one channel.
 
-    z is continuous, drawn from a torch seed; with flows the KL is that of the draws.
+    z is continuous, with noise of numpy's PCG64(seed): the noise of :func:`exact_elbo`, so that what tells the bounds
+    apart is not the luck of their draws. With flows the KL is that of the draws.
     """
     from nvae_codec.network.likelihood import pixel_nats
 
@@ -229,12 +251,12 @@ def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, sampl
     )
     x = torch.from_numpy(canvas.pixels).float() * (2 / (2**bits - 1)) - 1
     x = x.contiguous(memory_format=torch.channels_last)
-    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.Generator(np.random.PCG64(seed))
     kl, nats = np.zeros(len(network.latents)), np.zeros(len(phases))
 
     def draw(group: int, raw_prior: Tensor | None, raw: Tensor) -> Tensor:
         shape = (len(raw), raw.shape[1] // 2, *raw.shape[2:])
-        drawn = network.draw(group, raw_prior, raw, torch.randn(shape, generator=generator))
+        drawn = network.draw(group, raw_prior, raw, torch.from_numpy(rng.standard_normal(shape)).float())
         kl[group] += float(drawn.kl.double().sum()) / samples / math.log(2)
         return drawn.z
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import UnsupportedImageError
-from nvae_codec.images.picture import GRAY1, GRAY8, RGB8, Picture
+from nvae_codec.images.picture import GRAY1, GRAY8, RGB8, Colour, Picture
 
 Pixels = NDArray[np.uint8]
 
@@ -50,14 +50,20 @@ class ModelInput:
     channels: int = 3
     bits: int = 8
 
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        """Those of the pictures that it takes; one of RGB takes gray, too, as three equal colours."""
+        if self.channels == 3:
+            return RGB8, GRAY8
+        return (GRAY8, GRAY1) if self.bits == 1 else (GRAY8,)
+
     def take(self, picture: Picture) -> tuple[Shown, Pixels]:
         """The levels of a picture, (H, W) or (H, W, 3), and how they are shown.
 
         Raises UnsupportedImageError for a picture that the model does not take.
         """
-        kinds = (GRAY8, GRAY1) if self.channels == 1 and self.bits == 1 else (GRAY8,) if self.channels == 1 else (RGB8,)
-        if picture.colour not in kinds or picture.pixels is None:
-            why = "" if picture.colour not in kinds else f" that {picture.why_file_only}"
+        if picture.colour not in self.colours or picture.pixels is None:
+            why = "" if picture.colour not in self.colours else f" that {picture.why_file_only}"
             mode = f"{picture.colour.bits}-bit {picture.colour.mode}{why}"
             raise UnsupportedImageError(f"the model takes {self}, not {mode}; --method auto takes it")
         if self.bits == 8:
@@ -80,7 +86,7 @@ class ModelInput:
         return show_levels(levels, self.bits, shown)
 
     def __str__(self) -> str:
-        mode = "gray" if self.channels == 1 else "RGB"
+        mode = "gray" if self.channels == 1 else "RGB and gray"
         if self.bits == 8:
             return f"8-bit {mode}"
         top = 2**self.bits - 1

@@ -186,12 +186,12 @@ def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
 
 
 def test_what_no_model_takes_says_so(run: Run, tmp_path: Path) -> None:
-    gray = tmp_path / "gray.png"
-    Image.fromarray(ramp()[:, :, 0]).save(gray)
-    result = run("compress", gray, "--method", "model")
-    assert (result.code, "the model takes 8-bit RGB, not 8-bit gray" in result.err) == (1, True)
-    assert run("compress", gray).code == 0
-    again = run("compress", gray.with_suffix(".nvae"))
+    palette = tmp_path / "palette.png"
+    Image.fromarray(ramp()).quantize(256).save(palette)
+    result = run("compress", palette, "--method", "model")
+    assert (result.code, "the model takes 8-bit RGB and gray, not 8-bit palette" in result.err) == (1, True)
+    assert run("compress", palette).code == 0
+    again = run("compress", palette.with_suffix(".nvae"))
     assert (again.code, "compressed already" in again.err) == (1, True)
 
 

@@ -42,6 +42,32 @@ def test_any_pictures_come_back(sizes: list[tuple[int, int]], flat: bool) -> Non
     assert_round_trip("phases of two levels", pictures)
 
 
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.tuples(st.integers(1, 24), st.integers(1, 24), st.booleans()), min_size=1, max_size=6))
+def test_gray_pictures_come_back_among_others(shapes: list[tuple[int, int, bool]]) -> None:
+    pictures = [make_picture(h, w)[:, :, 1] if gray else make_picture(h, w) for h, w, gray in shapes]
+    codec = ModelCodec(frozen_model())
+    plan, payload = codec.encode_segment(pictures)
+    sizes, gray = [(h, w) for h, w, _ in shapes], [gray for _, _, gray in shapes]
+    restored = codec.decode_segment(sizes, plan, payload, gray)
+    assert all(np.array_equal(one, other) for one, other in zip(pictures, restored, strict=True))
+
+
+@pytest.mark.parametrize("which", ["phases of two levels", "joint", "joint, 5 bits"])
+def test_gray_is_as_long_as_its_bound(which: str) -> None:
+    """Of the three equal colours that the network sees, one is paid for."""
+    model = frozen_model(which)
+    gray = make_picture(96, 96)[:, :, 1] & np.uint8(model.top_value)
+    codec = ModelCodec(model)
+    plan, payload = codec.encode(gray)
+    bound = exact_elbo(gray, model, samples=2).bits
+    assert 0.97 < 8 * len(payload) / bound < 1.04
+    assert 8 * len(codec.encode(np.stack([gray] * 3, 2))[1]) > 1.2 * bound
+    assert np.array_equal(codec.decode(96, 96, plan, payload, gray=True), gray)
+    with pytest.raises(DamagedFileError):
+        codec.decode(96, 96, plan, payload)
+
+
 def test_a_lone_picture_is_a_segment_of_one() -> None:
     codec, picture = ModelCodec(frozen_model()), make_picture(100, 130)
     assert codec.encode(picture) == codec.encode_segment([picture])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from nvae_codec.container.index import HEADER_BYTES, Entry, Index, Segment, pack
 from nvae_codec.container.pack import group_pictures, write_archive
 from nvae_codec.container.segment import Named, pack_segment, unpack_segment
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
-from nvae_codec.images.picture import RGB8, Chunk, Picture, same_picture
+from nvae_codec.images.picture import COLOURS, RGB8, Chunk, Picture, same_picture
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.read import read_picture
 from nvae_codec.model_library import Models
@@ -133,10 +134,11 @@ def test_auto_takes_the_smallest_for_each_picture() -> None:
 
 
 def test_what_a_method_does_not_take_is_left_out_and_named() -> None:
-    named = [("gray.png", Picture.from_pixels(np.zeros((4, 4), np.uint8))), *named_pictures(1)]
+    palette = replace(Picture.from_pixels(np.zeros((4, 4), np.uint8)), colour=COLOURS[10], pixels=None)
+    named = [("palette.png", palette), *named_pictures(1)]
     packed = pack_segment(named, "model", OneCodec(FAKE))
     assert [entry.name for entry in packed.entries] == ["00000.png"]
-    assert [name for name, _ in packed.problems] == ["gray.png"]
+    assert [name for name, _ in packed.problems] == ["palette.png"]
     assert "the model takes" in packed.problems[0][1]
 
 

@@ -79,7 +79,7 @@ def test_arrays_of_five_bits_come_back(tmp_path: Path, shown: Shown) -> None:
     pixels = show_levels(make_levels("joint, 5 bits"), 5, shown)
     data = nvae_codec.compress(pixels, model=path, method="model")
     assert np.array_equal(nvae_codec.decompress(data, model=path), pixels)
-    with pytest.raises(UnsupportedImageError, match="takes RGB of the values 0 to 31"):
+    with pytest.raises(UnsupportedImageError, match="takes RGB and gray of the values 0 to 31"):
         nvae_codec.compress(pixels + 1, model=path, method="model")
 
 

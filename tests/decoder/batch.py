@@ -19,11 +19,14 @@ from tests.decoder.tiles import Plane
 class BatchDecoder:
     """Tiles of one size."""
 
-    def __init__(self, model: Model, ans: Ans, tiles: int, size: tuple[int, int], *, first: bool, ramp: bool) -> None:
+    def __init__(
+        self, model: Model, ans: Ans, tiles: int, size: tuple[int, int], *, first: bool, ramp: bool, gray: bool
+    ) -> None:
         self.model, self.ans, self.tiles, self.size = model, ans, tiles, size
         self.first, self.ramp = first, ramp
         stride, self.edge = model.description["stride"], model.description.get("padding", 0)
         self.channels, self.top = model.description.get("channels", 3), 2 ** model.description.get("value_bits", 8) - 1
+        self.coded = 1 if gray else self.channels
         self.padded = [-(-(side + 2 * self.edge) // stride) * stride for side in size]
         self.pixels = np.zeros((tiles, self.channels, *self.padded), np.int64)
         self.walk: Evaluation = model.graph.evaluate()
@@ -93,23 +96,21 @@ class BatchDecoder:
 
     def pop_pixels(self, before: int, after: int) -> None:
         counts = [self.tiles * rows * columns for rows, columns in (self.own(p) for p, _, _ in self.model.phases)]
-        rate = max(0, 8 * (after - before) // (self.tiles * self.channels * self.size[0] * self.size[1]))
+        rate = max(0, 8 * (after - before) // (self.tiles * self.coded * self.size[0] * self.size[1]))
         fills, fill = {}, before
         for index in reversed(range(len(counts))):
-            for colour in reversed(range(self.channels)):
+            for colour in reversed(range(self.coded)):
                 fills[index, colour] = fill
                 fill += counts[index] * rate // 16
         for index, count in enumerate(counts):
-            self.pop_phase(
-                index, [cut(count, fills[index, colour], rate, self.ramp) for colour in range(self.channels)]
-            )
+            self.pop_phase(index, [cut(count, fills[index, colour], rate, self.ramp) for colour in range(self.coded)])
 
     def pop_official(self, cuts: list[list[slice]]) -> None:
         """All pixels of a likelihood that has no phases."""
         raw = self.inside(self.take("pixels.0")).transpose(1, 0, 2, 3)
         kinds: dict[str, type[Bernoulli] | type[Joint]] = {"bernoulli": Bernoulli, "joint": Joint}
         likelihood = kinds[self.model.description["likelihood"]](self.model, raw.reshape(len(raw), -1))
-        for colour in range(self.channels):
+        for colour in range(self.coded):
             quantiles = likelihood.quantiles(colour)
             x = np.empty(self.tiles * self.size[0] * self.size[1], np.int64)
             for at in reversed(cuts[colour]):
@@ -119,7 +120,7 @@ class BatchDecoder:
 
                 x[at] = self.ans.pop(at.stop - at.start, find, self.model.description["pixel_bits"])
             likelihood.observe(colour, x)
-            self.inside(self.pixels)[:, colour] = x.reshape(self.tiles, *self.size)
+            self.inside(self.pixels)[:, colour:] = x.reshape(self.tiles, 1, *self.size)
         if not self.edge:
             more = [(0, full - own) for full, own in zip(self.padded, self.size, strict=True)]
             self.pixels[:] = np.pad(self.inside(self.pixels), [(0, 0), (0, 0), *more], mode="edge")
@@ -145,7 +146,7 @@ class BatchDecoder:
         guess = self.guess(known, neighbours, rows, columns)
         residuals: list[Ints] = []
         values = []
-        for colour in range(3):
+        for colour in range(self.coded):
             used = [c[:0], c[:1], c[1:]][colour]
             told = sum((a * b for a, b in zip(used, residuals, strict=True)), np.zeros_like(guess[0]))
             centre = 16 * guess[colour] + (16 * told + 512 >> 10)
@@ -161,6 +162,7 @@ class BatchDecoder:
             values.append(x.reshape(self.tiles, rows, columns))
         view = self.see(plane)
         more = [(0, full - own) for full, own in zip(view.shape[2:], (rows, columns), strict=True)]
+        values *= 3 // self.coded
         view[:] = np.pad(np.stack(values, 1), [(0, 0), (0, 0), *more], mode="edge")
 
     def guess(self, known: list[Plane], neighbours: list[tuple[int, int, int]], rows: int, columns: int) -> list[Ints]:

@@ -55,10 +55,14 @@ def content_checksum(pixels: Pixels, colour: int) -> bytes:
     return xxh3(width.to_bytes(4, "little") + height.to_bytes(4, "little") + bytes([colour]) + pixels.tobytes())
 
 
-def decode_stack(sizes: list[tuple[int, int]], plan: list[int], payload: bytes, model: Model) -> list[Pixels]:
-    """The pictures of (height, width) that share a stack."""
+def decode_stack(
+    sizes: list[tuple[int, int]], plan: list[int], payload: bytes, model: Model, gray: list[bool] | None = None
+) -> list[Pixels]:
+    """The pictures of (height, width) that share a stack: (H, W, C), C 1 for gray."""
+    channels = model.description.get("channels", 3)
+    gray = [channels == 1 or bool(gray and gray[index]) for index in range(len(sizes))]
     tiles, done = [], 0
-    for index in sorted(range(len(sizes)), key=lambda index: (sizes[index][0] * sizes[index][1], sizes[index][0])):
+    for _, _, _, index in sorted((h * w, h, gray[index], index) for index, (h, w) in enumerate(sizes)):
         side = model.description.get("side", 0)
         parts = read_squares(*sizes[index], side, plan[0]) if side else read_tiles(*sizes[index], plan[0], done)
         tiles += [(index, tile) for tile in parts]
@@ -70,10 +74,13 @@ def decode_stack(sizes: list[tuple[int, int]], plan: list[int], payload: bytes, 
         batches.append((chosen, codes, fill))
         fill = codes[1]
     assert not tiles
-    planes = [np.zeros((*size, model.description.get("channels", 3)), np.uint8) for size in sizes]
+    planes = [np.zeros((*size, channels), np.uint8) for size in sizes]
     with exact_inference(torch.device("cpu")):
         for number, (chosen, codes, fill) in reversed(list(enumerate(batches))):
-            decoder = BatchDecoder(model, ans, len(chosen), chosen[0][1][2:], first=number == 0, ramp=plan[0] >= 16)
+            (colours,) = {gray[index] for index, _ in chosen}
+            decoder = BatchDecoder(
+                model, ans, len(chosen), chosen[0][1][2:], first=number == 0, ramp=plan[0] >= 16, gray=colours
+            )
             decoded = decoder.decode(codes[0], codes[1], fill)
             for (index, (top, left, rows, columns)), pixels in zip(chosen, decoded, strict=True):
                 planes[index][top : top + rows, left : left + columns] = pixels.transpose(1, 2, 0)
@@ -81,21 +88,23 @@ def decode_stack(sizes: list[tuple[int, int]], plan: list[int], payload: bytes, 
     pictures = [np.empty_like(picture) for picture in planes]
     for picture, coded in zip(pictures, planes, strict=True):
         picture[:, :, model.description["colour_order"]] = coded
-    return pictures
+    return [picture[:, :, :1] if one else picture for picture, one in zip(pictures, gray, strict=True)]
 
 
 def decode_file(data: bytes, model: Model) -> Pixels:
-    """*One picture* of kind 1 without metadata."""
-    assert data[:4] == b"\xd6\x4e\x01" + bytes([1 | 5 << 3])
+    """*One picture* of kind 1 without metadata: (H, W, 3), or (H, W) of gray."""
+    colour = data[3] >> 3
+    assert data[:4] == b"\xd6\x4e\x01" + bytes([1 | colour << 3])
+    assert colour in (3, 5)
     assert data[-4:] == xxh3(data[:-4], 4)
     assert data[4:8] == bytes.fromhex(model.metadata["identity"])[:4]
     fields = Bytes(data[8:-4])
     width, height = fields.varint(), fields.varint()
     plan = [fields.varint() for _ in range(fields.varint())]
     checksum = fields.take(8)
-    picture = decode_stack([(height, width)], plan, fields.rest(), model)[0]
-    assert content_checksum(picture, 5) == checksum
-    return picture
+    picture = decode_stack([(height, width)], plan, fields.rest(), model, [colour == 3])[0]
+    assert content_checksum(picture, colour) == checksum
+    return picture[:, :, 0] if colour == 3 else picture
 
 
 def decode_archive(data: bytes, model: Model) -> dict[str, Decoded]:
@@ -145,12 +154,13 @@ def decode_segment(fields: Bytes, kinds: bytes, sizes: list[tuple[int, int]], mo
     if any(kind & 7 == 1 for kind in kinds):
         plan = [fields.varint() for _ in range(fields.varint())]
         modelled = [size for kind, size in zip(kinds, sizes, strict=True) if kind & 7 == 1]
-        coded = iter(decode_stack(modelled, plan, fields.take(fields.varint()), model))
+        gray = [kind >> 3 & 15 == 3 for kind in kinds if kind & 7 == 1]
+        coded = iter(decode_stack(modelled, plan, fields.take(fields.varint()), model, gray))
     pictures: list[Pixels] = []
     for kind, (height, width) in zip(kinds, sizes, strict=True):
         assert kind & 7 in (1, 3)
         if kind & 7 == 1:
-            pictures.append(next(coded))
+            pictures.append(next(coded).squeeze(2) if kind >> 3 & 15 == 3 else next(coded))
         else:
             shape = (height, width, 3) if kind >> 3 & 15 == 5 else (height, width)
             pictures.append(np.frombuffer(fields.take(fields.varint()), np.uint8).reshape(shape))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from nvae_codec.errors import UnsupportedImageError
 from nvae_codec.images.levels import ModelInput, Shown, find_levels, show_levels
-from nvae_codec.images.picture import Picture
+from nvae_codec.images.picture import COLOURS, Picture
 
 
 @given(st.integers(1, 8), st.sampled_from(Shown), st.data())
@@ -42,7 +44,9 @@ def test_pictures_of_other_colours_are_refused() -> None:
     rgb, gray = (Picture.from_pixels(np.zeros(shape, np.uint8)) for shape in ((2, 2, 3), (2, 2)))
     with pytest.raises(UnsupportedImageError, match="takes gray of the values 0 and 1, or 0 and 255, not 8-bit RGB"):
         ModelInput(1, 1).take(rgb)
-    with pytest.raises(UnsupportedImageError, match="takes 8-bit RGB, not 8-bit gray; --method auto takes it"):
-        ModelInput().take(gray)
-    with pytest.raises(UnsupportedImageError, match="takes RGB of the values 0 to 31, or those spread to 255"):
-        ModelInput(3, 5).take(gray)
+    palette = replace(gray, colour=COLOURS[10], pixels=None)
+    with pytest.raises(UnsupportedImageError, match="takes 8-bit RGB and gray, not 8-bit palette; --method auto"):
+        ModelInput().take(palette)
+    with pytest.raises(UnsupportedImageError, match="takes RGB and gray of the values 0 to 31, or those spread to 255"):
+        ModelInput(3, 5).take(palette)
+    assert ModelInput().take(gray) == (Shown.PLAIN, gray.pixels)
