@@ -61,7 +61,7 @@ class Options:
 
 
 AUTOCAST = {"float32": None, "no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""By the names of --precision and of accelerate's launcher."""
+"""By the names of Options.precision and those of accelerate's launcher."""
 FIRST_LOSS_SCALE = 1024.0
 """Of fp16, as officially; it follows the gradients from there."""
 
