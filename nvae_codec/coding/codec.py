@@ -6,6 +6,7 @@ A lone picture is a segment of one.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -204,7 +205,11 @@ class ModelCodec:
     def _bits_in_flight(self, tile: Tile) -> float:
         """What popping the latents of a tile takes from the stack, about."""
         seen = (tile.height + 2 * self.model.padding) * (tile.width + 2 * self.model.padding)
-        bits = [FLOWN_IN_FLIGHT if group.flow_bounds else BITS_IN_FLIGHT for group in self.model.groups]
+        fine = [math.log2(group.coarse / 4) for group in self.model.groups]
+        bits = [
+            FLOWN_IN_FLIGHT if group.flow_bounds else BITS_IN_FLIGHT + max(more, 0)
+            for more, group in zip(fine, self.model.groups, strict=True)
+        ]
         return sum(
             each * len(group.kept) * seen / group.stride**2 for each, group in zip(bits, self.model.groups, strict=True)
         )

@@ -16,9 +16,6 @@ from nvae_codec.exact.model import FrozenModel, LatentGroup
 from nvae_codec.exact.tables import FIXED, NORMAL_REACH, NORMAL_UNIT, RAW_BOUND, SIGMA_FIXED
 
 Int64 = NDArray[np.int64]
-COARSE, COARSE_FLOWS = 4, 16
-"""The first batch of a segment has a grid so many times coarser: no bits come back there. Grids of groups with flows
-are finer to begin with."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Grid:
     def __init__(self, model: FrozenModel, group: LatentGroup, coarse: bool) -> None:
         """``coarse`` for the first batch of a segment."""
         self.bits, self.normal = model.latent_bits, model.tables.normal
-        steps = np.array(group.steps, np.int64) * ((COARSE_FLOWS if group.flow_bounds else COARSE) if coarse else 1)
+        steps = np.array(group.steps, np.int64) * (group.coarse if coarse else 1)
         self.step = steps
         self.half = NORMAL_REACH * 2**FIXED // steps
         self.bins = 2 * self.half + 1

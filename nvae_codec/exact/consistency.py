@@ -79,6 +79,8 @@ def _check_group(group: LatentGroup, model: FrozenModel, where: str) -> None:
     # every bin has a quantile: 2 * half + 1 of them
     least = NORMAL_REACH * 2 ** (FIXED + 2) >> model.latent_bits
     _require(all(least < step <= NORMAL_REACH * 2**FIXED for step in group.steps), f"{where}steps")
+    _require(1 <= group.coarse <= 64, f"{where}coarse")
+    _require(all(step * group.coarse <= NORMAL_REACH * 2**FIXED for step in group.steps), f"{where}coarse")
     _require(group.multiplier.shape == (group.channels,), f"{where}multiplier")
     _require(bool(np.isfinite(group.multiplier).all()), f"{where}multiplier")
     halves = len(group.flow_bounds)

@@ -20,6 +20,7 @@ class LatentGroup:
     stride: pixels a step of its map. channels: all that the network knows. kept: those that are coded, the others sit
     at the prior's mean. steps: the grid of each kept channel in 2^-12. multiplier (channels,) float64 takes z from
     2^-12 to the network's integers, within bound. has_prior: the top group's prior is N(0, 1.01), without a head.
+    coarse: how many times wider the grid is in the first batch of a segment, where no bits come back.
     flow_bounds and flow_multipliers (halves, channels) float64: the same of z before each half of its flows, of which
     the first, third, ... read what is before a place, the others what is behind it.
     """
@@ -31,6 +32,7 @@ class LatentGroup:
     multiplier: NDArray[np.float64] = field(repr=False)
     bound: int
     has_prior: bool
+    coarse: int
     flow_bounds: tuple[int, ...] = ()
     flow_multipliers: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
 

@@ -108,6 +108,8 @@ def _describe(model: FrozenModel) -> tuple[Arrays, str]:
             arrays[f"group.{index}.flow_multipliers"] = flow_multipliers
         else:  # as in models from before there were flows
             del fields["flow_bounds"]
+        if group.coarse == usual_coarse(fields):
+            del fields["coarse"]
         groups.append(fields)
     later = {name: getattr(model, name) for name, usual in LATER_SCALARS.items() if getattr(model, name) != usual}
     description = {
@@ -152,4 +154,10 @@ def _rebuild(arrays: Arrays, description: dict[str, Any], metadata: dict[str, st
 def _rebuild_group(arrays: Arrays, index: int, fields: dict[str, Any]) -> LatentGroup:
     lists: dict[str, Any] = {name: tuple(fields[name]) for name in ("kept", "steps", "flow_bounds") if name in fields}
     names = ["multiplier", "flow_multipliers"] if "flow_bounds" in fields else ["multiplier"]
-    return LatentGroup(**{**fields, **lists, **{name: arrays[f"group.{index}.{name}"] for name in names}})
+    later = {"coarse": usual_coarse(fields)}
+    return LatentGroup(**{**later, **fields, **lists, **{name: arrays[f"group.{index}.{name}"] for name in names}})
+
+
+def usual_coarse(group: dict[str, Any]) -> int:
+    """The ``coarse`` of a group whose description has none, as the first models."""
+    return 16 if "flow_bounds" in group else 4

@@ -80,7 +80,7 @@ def random_latents(seed: int, shift: Shift, halves: int, wide: int, *, coarse: b
     rng = np.random.default_rng(seed)
     steps = tuple(int(step) for step in rng.choice([65, 100, 1000, 4096], 2))
     multipliers = rng.uniform(0.01, 0.5, (halves, 3))
-    group = LatentGroup(8, 3, (0, 2), steps, np.full(3, 0.1), BOUND, True, (BOUND,) * halves, multipliers)
+    group = LatentGroup(8, 3, (0, 2), steps, np.full(3, 0.1), BOUND, True, 16, (BOUND,) * halves, multipliers)
     shape = (2, 3, 3, 3)
     latents = FlowLatents(group, Grid(frozen_model(), group, coarse), random_normals(rng, shape, wide), shift)
     latents.set_posterior(random_normals(rng, shape, wide))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvae_codec.coding.latents import COARSE, Grid, GroupLatents, Normals, decode_raw
+from nvae_codec.coding.latents import Grid, GroupLatents, Normals, decode_raw
 from nvae_codec.exact.model import LatentGroup
 from nvae_codec.exact.tables import RAW_BOUND
 from tests.models import frozen_model
@@ -19,7 +19,7 @@ MODEL = "phases of two levels"
 
 
 def make_group(steps: tuple[int, ...], kept: tuple[int, ...], channels: int) -> LatentGroup:
-    return LatentGroup(8, channels, kept, steps, np.full(channels, 1 / 8), 4000, has_prior=True)
+    return LatentGroup(8, channels, kept, steps, np.full(channels, 1 / 8), 4000, has_prior=True, coarse=4)
 
 
 def random_normals(rng: np.random.Generator, shape: tuple[int, ...], wide: int) -> Normals:
@@ -94,7 +94,7 @@ def test_the_prior_is_a_normal_with_a_quantile_for_every_bin(step: int, coarse: 
     assert grid.prior[0] == 0
     assert grid.prior[-1] == 2**16
     assert (np.diff(grid.prior) >= 1).all()
-    bins, wide = int(grid.bins[0]), step * (COARSE if coarse else 1) / 4096
+    bins, wide = int(grid.bins[0]), step * (4 if coarse else 1) / 4096
     assert len(grid.prior) == bins + 1 == 2 * int(8 / wide) + 2
     for k in range(1, bins, max(1, bins // 40)):
         real = 0.5 * math.erfc(-(k - bins / 2) * wide / math.sqrt(2))
