@@ -72,8 +72,8 @@ def evaluate_command(
 ) -> int:
     """Compare the files of pictures with the model's bounds, in bits/dim, and split what lies between by cause.
 
-    INPUT is a picture file, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or (N,H,W). Gray pictures
-    are evaluated as RGB.
+    INPUT is a picture file, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or (N,H,W). A model of
+    RGB sees gray pictures as RGB.
     """
     import json
     from typing import cast
@@ -83,7 +83,7 @@ def evaluate_command(
     from nvae_codec import load_model
     from nvae_codec.coding.codec import ModelCodec
     from nvae_codec.evaluation.html import Shown, write_report
-    from nvae_codec.evaluation.inputs import find_inputs
+    from nvae_codec.evaluation.inputs import Input, find_inputs
     from nvae_codec.evaluation.peers import peer_bits
     from nvae_codec.evaluation.pictures import Evaluator
     from nvae_codec.evaluation.thumbnails import thumbnail_side
@@ -95,7 +95,8 @@ def evaluate_command(
 
         network = load_average(run)[1]
     evaluator = Evaluator(codec, network, samples, seed)
-    reader = Reader(list_inputs(inputs, []) if archive else [(i.name, i, "") for i in find_inputs(inputs)], rgb=True)
+    found = list_inputs(inputs, []) if archive else [(item.name, item, "") for item in find_inputs(inputs)]
+    reader = Reader(found, Input.read_gray if codec.model.channels == 1 else Input.read_rgb)
     rows: list[dict[str, Any]] = []
     shown: list[Shown] = []
     side = thumbnail_side(len(reader.found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from .report import explain, print_error, print_line, show_progress
 if TYPE_CHECKING:
     from nvae_codec.container.segment import Named
     from nvae_codec.evaluation.inputs import Input
+    from nvae_codec.images.picture import Picture
 
 
 @click.command("pack")
@@ -109,9 +110,11 @@ def list_inputs(paths: tuple[Path, ...], there: list[str]) -> list[tuple[str, In
 class Reader:
     """Reads pictures one after another, names those that cannot be read, and goes on."""
 
-    def __init__(self, found: list[tuple[str, Input, str]], *, rgb: bool = False) -> None:
-        """``rgb``: as 8-bit RGB, where that is exact."""
-        self.found, self.rgb, self.failed = found, rgb, False
+    def __init__(
+        self, found: list[tuple[str, Input, str]], read: Callable[[Input], Picture] = lambda item: item.read()
+    ) -> None:
+        """``read``: how, as for a model that takes only some pictures."""
+        self.found, self._read, self.failed = found, read, False
 
     def fail(self, name: str, error: Exception) -> None:
         """Say what is wrong with a picture."""
@@ -124,7 +127,7 @@ class Reader:
             try:
                 if problem:
                     raise NvaeCodecError(f"the name {problem}")
-                picture = item.read_rgb() if self.rgb else item.read()
+                picture = self._read(item)
             except Exception as error:
                 self.fail(name, error)
             else:

@@ -212,5 +212,6 @@ def _paint(
     for group, bits in zip(codec.model.groups, latents, strict=True):
         cells = bits.reshape(len(group.kept), rows // group.stride, columns // group.stride).sum(0)
         spread = cells.repeat(group.stride, 0).repeat(group.stride, 1) / group.stride**2
-        area += spread[: tile.height, : tile.width]
+        edge = codec.model.padding
+        area += spread[edge : edge + tile.height, edge : edge + tile.width]
     heat[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = area

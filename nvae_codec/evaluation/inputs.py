@@ -36,14 +36,12 @@ class Input:
         gray = picture.require_pixels("the model").reshape(picture.height, picture.width)
         return Picture.from_pixels(np.repeat(gray[:, :, None], 3, axis=2))
 
-    def read_gray(self) -> NDArray[np.uint8]:
-        """The pixels of a gray picture, (H, W), 0 to 255 whatever its bits; raises UnsupportedImageError for others."""
+    def read_gray(self) -> Picture:
+        """A gray picture as one of 8 bits, without its metadata; raises UnsupportedImageError for others."""
         picture = self.read()
-        if picture.colour == GRAY8:
-            return picture.require_pixels("the model").reshape(picture.height, picture.width)
-        if picture.colour == GRAY1 and picture.pixels is not None:
-            return 255 * picture.pixels
-        raise UnsupportedImageError(f"the model takes gray, not {picture.colour.bits}-bit {picture.colour.mode}")
+        if picture.pixels is None or picture.colour not in (GRAY8, GRAY1):
+            raise UnsupportedImageError(f"the model takes gray, not {picture.colour.bits}-bit {picture.colour.mode}")
+        return Picture.from_pixels(255 * picture.pixels) if picture.colour == GRAY1 else picture
 
 
 def find_inputs(paths: Sequence[str | Path]) -> list[Input]:

@@ -107,3 +107,18 @@ def test_a_report_is_written(run: Run, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert f'data-key="bpd_file">{found["total"]["bpd_file"]:.4f}<' in text
     assert text.count("<img") == 4
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_model_of_digits_is_evaluated(run: Run, tmp_path: Path, archive: bool) -> None:
+    digits = np.where(np.stack([make_picture(28, 28, seed)[..., 0] for seed in range(3)]) > 150, 255, 0)
+    source, out = tmp_path / "digits.npz", tmp_path / "out.json"
+    np.savez(source, images=digits.astype(np.uint8))
+    how = ("--model", MODEL.with_name("digits.safetensors"), "--samples", "1", "--json", out, "--html", f"{out}.html")
+    result = run("evaluate", source, *how, *(["--archive"] if archive else []))
+    assert (result.code, result.err) == (0, "")
+    total = json.loads(out.read_text())["total"]
+    assert total["dims"] == 3 * 28 * 28
+    assert sum(total["bits"].values()) == total["file_bits"]
+    np.savez(source, images=np.zeros((1, 28, 28, 3), np.uint8))
+    assert run("evaluate", source, *how).error_lines[0].endswith("the model takes gray, not 8-bit RGB")
