@@ -56,8 +56,10 @@ def make_targets(folder: Path) -> list[Target]:
     models = Models(ModelCodec(read_model(TINY)))
     picture = Picture.from_pixels(make_picture(40, 56))
     tagged = read_picture((PNGSUITE / "ccwn2c08.png").read_bytes())
+    deep = read_picture((PNGSUITE / "basn6a16.png").read_bytes())
     lone = {
         "model": write_model_file(picture, models.chosen()), "tagged": write_model_file(tagged, models.chosen()),
+        "deep": write_model_file(deep, models.chosen()),
         "webp": write_webp_file(picture), "pixels": write_pixels_file(picture), "png": write_png_file(tagged),
     }  # fmt: skip
     targets = [Target(name, data, lambda data: read_file(data, models), _mend_file) for name, data in lone.items()]
@@ -81,7 +83,7 @@ def make_targets(folder: Path) -> list[Target]:
 
     targets.append(Target("archive", archive.read_bytes(), read_archive, _mend_archive))
     targets.append(Target("model file", TINY.read_bytes(), read_model_bytes, lambda data, _: data))
-    for name in ("basn6a08", "basi3p04", "ctzn0g04"):
+    for name in ("basn6a08", "basi3p04", "basi2c16", "ctzn0g04"):
         targets.append(Target(f"{name}.png", (PNGSUITE / f"{name}.png").read_bytes(), read_picture, _mend_png))
     return targets
 

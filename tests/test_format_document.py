@@ -10,10 +10,12 @@ import pytest
 
 import nvae_codec
 from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.container.choice import write_file
+from nvae_codec.container.image import read_file
 from nvae_codec.container.pack import group_pictures, write_archive
 from nvae_codec.exact.freeze import freeze
 from nvae_codec.exact.model_file import save_model
-from nvae_codec.images.picture import Chunk, Picture, same_picture
+from nvae_codec.images.picture import COLOURS, WHOLE_BYTES, Chunk, Colour, Picture, same_picture
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.model_library import Models
 from tests.coding.test_rate import golden_picture
@@ -96,6 +98,26 @@ def test_the_page_is_enough_for_gray(tmp_path: Path) -> None:
     found = decode_archive(path.read_bytes(), Model(MODEL))
     for name, picture in named:
         assert np.array_equal(found[name][0], picture.require_pixels("a test"))
+
+
+@pytest.mark.parametrize("colour", WHOLE_BYTES, ids=str)
+def test_the_page_is_enough_for_alpha_and_16_bits(colour: Colour) -> None:
+    """Every kind of pixel that goes through the model; golden is the one that has all of it."""
+    rng, picture = np.random.default_rng(5), golden_picture()[:24, :31]
+    colours = picture[:, :, 1] if colour.is_gray else picture
+    alpha = np.add.outer(np.arange(24), 8 * np.arange(31)).astype(np.uint8)
+    high = np.dstack([colours, alpha]) if colour.has_alpha else colours
+    low = rng.integers(0, 256, high.shape, np.uint8) if colour.bits == 16 else None
+    whole = Picture(31, 24, colour, np.ascontiguousarray(high), low=low)
+    data, file = write_file(whole, "model", Models(MODEL)), GOLDEN / "deep.nvae"
+    decoded = decode_file(data, Model(MODEL))
+    assert np.array_equal(decoded, high if low is None else 256 * high.astype(np.int64) + low)
+    assert same_picture(read_file(data, Models(MODEL)), whole)
+    if colour == COLOURS[-1]:
+        if os.environ.get(REFRESH):
+            file.write_bytes(data)
+        assert same_picture(read_file(file.read_bytes(), Models(MODEL)), whole)
+        assert np.array_equal(decode_file(file.read_bytes(), Model(MODEL)), decoded)
 
 
 @pytest.mark.parametrize("which", ["digits", "five"])

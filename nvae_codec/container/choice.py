@@ -11,6 +11,7 @@ from nvae_codec.container.image import write_model_file, write_pixels_file, writ
 from nvae_codec.errors import UnsupportedImageError
 from nvae_codec.images.levels import ModelInput
 from nvae_codec.images.picture import Picture
+from nvae_codec.images.webp import MEDIUM, SMALL_PICTURE
 from nvae_codec.model_library import ImageCodec
 
 METHODS = ("auto", "model", "webp", "stored")
@@ -18,8 +19,7 @@ METHODS = ("auto", "model", "webp", "stored")
 # WebP's best effort takes about 20 seconds a megapixel. Below this many pixels it is always tried; above, quick efforts
 # go first, at 0.3 and 0.9 seconds a megapixel. Photographs end there: the second was within 1.1 % of the best on four
 # of five, within 1.7 % on all. On graphics the best follows where it may still win.
-SMALL_PICTURE = 100_000
-FAST, MEDIUM = (2, 60), (6, 99)
+FAST = (2, 60)
 
 # How much smaller than a quick effort a greater one may be, less the 1 % that a file may be larger than the smallest.
 # Measured: photographs, fast at most 1.089 times the best; graphics, fast 1.47 and medium 1.15.

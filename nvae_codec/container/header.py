@@ -15,7 +15,7 @@ from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
 from nvae_codec.container.varints import LARGEST, ByteReader, pack_varint
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.levels import Shown
-from nvae_codec.images.picture import COLOURS, GRAY1, GRAY8, PIXEL_COLOURS, RGB8, Colour
+from nvae_codec.images.picture import COLOURS, GRAY1, GRAY8, PIXEL_COLOURS, RGB8, WHOLE_BYTES, Colour
 
 MAGIC = b"\xd6N"  # the first byte is no ASCII (and no UTF-8 before an N), so that text tools keep away
 VERSION = 1
@@ -45,7 +45,7 @@ METHOD_NAMES = {**dict.fromkeys(MODEL_KINDS, "model"), Kind.WEBP: "webp", Kind.P
 
 
 COLOURS_OF = {
-    Kind.MODEL: (GRAY1, GRAY8, RGB8),
+    Kind.MODEL: (GRAY1, *WHOLE_BYTES),
     Kind.MODEL_SPREAD: (GRAY8, RGB8),
     Kind.MODEL_SHIFTED: (GRAY8, RGB8),
     Kind.WEBP: tuple(PIXEL_COLOURS.values()),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nvae_codec.container.checksums import content_checksum
 from nvae_codec.container.header import ID_BYTES, MODEL_KINDS, Header, Kind, Parts, join_parts, model_kind, split_parts
 from nvae_codec.container.metadata import pack_metadata, unpack_metadata
+from nvae_codec.container.planes import add_planes, pack_planes, take_planes
+from nvae_codec.container.varints import ByteReader
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.levels import ModelInput
 from nvae_codec.images.limits import check_size
@@ -30,16 +33,19 @@ def write_model_file(picture: Picture, codec: ImageCodec) -> bytes:
     """A picture through a model; raises UnsupportedImageError for one that it does not take."""
     shown, levels = codec.input.take(picture)
     plan, payload = codec.encode(levels)
-    return _write(picture, model_kind(shown), payload, codec.identity[:ID_BYTES], tuple(plan))
+    return _write(picture, model_kind(shown), pack_planes(picture) + payload, codec.identity[:ID_BYTES], tuple(plan))
 
 
 def _read_model_payload(parts: Parts, codecs: CodecFinder) -> Picture:
     header = parts.header
     codec = codecs.made_by(header.model_id)
     check_input(codec.input, header.kind, header.colour)
-    gray = header.colour.channels == 1
-    levels = codec.decode(header.height, header.width, header.plan, parts.payload, gray=gray)
-    return _picture(parts, codec.input.show(levels, MODEL_KINDS[header.kind]))
+    reader = ByteReader(parts.payload, 0, len(parts.payload))
+    blocks = take_planes(reader, header.colour)
+    stack = reader.take(reader.left)
+    levels = codec.decode(header.height, header.width, header.plan, stack, gray=header.colour.is_gray)
+    pixels, low = add_planes(codec.input.show(levels, MODEL_KINDS[header.kind]), header.colour, blocks)
+    return _picture(parts, pixels, low)
 
 
 def check_input(model: ModelInput, kind: Kind, colour: Colour) -> None:
@@ -121,6 +127,6 @@ def _write(picture: Picture, kind: Kind, payload: bytes, model_id: bytes = b"", 
     return join_parts(Parts(header, pack_metadata(picture.chunks) if picture.chunks else b"", payload))
 
 
-def _picture(parts: Parts, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Picture:
+def _picture(parts: Parts, pixels: NDArray[np.uint8], low: NDArray[np.uint8] | None = None) -> Picture:
     chunks: tuple[Chunk, ...] = unpack_metadata(parts.metadata) if parts.metadata else ()
-    return Picture(parts.header.width, parts.header.height, parts.header.colour, pixels, chunks)
+    return Picture(parts.header.width, parts.header.height, parts.header.colour, pixels, chunks, low=low)

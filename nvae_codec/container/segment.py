@@ -1,6 +1,6 @@
 """A segment of an archive: pictures that decode together. Those that the model takes share one stack.
 
-    content checksum, 8 ┬ [metadata] ┬ [plan ┬ stack] ┬ payload of each picture that the model does not code ...
+    content checksum, 8 ┬ [metadata] ┬ [plan ┬ stack] ┬ of each picture what the model does not code ...
 
 Each part in brackets is there if a picture of the index needs it; each but the checksum stands behind its length.
 """
@@ -20,6 +20,7 @@ from nvae_codec.container.header import MODEL_KINDS, Header, Kind, Parts, model_
 from nvae_codec.container.image import CodecFinder, check_input, read_classical_payload
 from nvae_codec.container.index import Entry
 from nvae_codec.container.metadata import pack_shared_metadata, unpack_shared_metadata
+from nvae_codec.container.planes import add_planes, pack_planes, take_planes
 from nvae_codec.container.varints import LARGEST, ByteReader, pack_varint
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.limits import check_pixel_count
@@ -57,8 +58,9 @@ def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> Pa
         except UnsupportedImageError as error:
             problems[index] = str(error)
     shared = b""
+    beside = {index: pack_planes(named[index][1]) for index in modelled}
     if modelled:
-        shared, cheaper = _pack_stack({index: named[index][1] for index in modelled}, method, codecs)
+        shared, cheaper = _pack_stack({index: named[index][1] for index in modelled}, beside, method, codecs)
         classical |= cheaper
     chosen = [(name, picture, classical.get(at)) for at, (name, picture) in enumerate(named) if at not in problems]
     entries = tuple(_describe(name, picture, parts, codecs) for name, picture, parts in chosen)
@@ -67,12 +69,18 @@ def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> Pa
     if with_metadata:
         out += _behind_length(pack_shared_metadata(with_metadata))
     out += shared
-    out += b"".join(_behind_length(parts.payload) for _, _, parts in chosen if parts)
+    parts_of = (at for at in range(len(named)) if at not in problems)
+    out += b"".join(_behind_length(classical[at].payload) if at in classical else beside[at] for at in parts_of)
     return PackedSegment(bytes(out), entries, tuple((named[at][0], reason) for at, reason in problems.items()))
 
 
-def _pack_stack(pictures: dict[int, Picture], method: str, codecs: ChosenCodec) -> tuple[bytes, dict[int, Parts]]:
-    """Plan and stack of the pictures that are best coded by the model, and the others by what is smaller."""
+def _pack_stack(
+    pictures: dict[int, Picture], beside: dict[int, bytes], method: str, codecs: ChosenCodec
+) -> tuple[bytes, dict[int, Parts]]:
+    """Plan and stack of the pictures that are best coded by the model, and the others by what is smaller.
+
+    ``beside``: what of each picture the model does not code.
+    """
     codec = codecs.chosen()
     pixels = {index: codec.input.take(picture)[1] for index, picture in pictures.items()}
     cheaper: dict[int, Parts] = {}
@@ -81,8 +89,9 @@ def _pack_stack(pictures: dict[int, Picture], method: str, codecs: ChosenCodec) 
     else:
         plan, stack, prices = codec.encode_priced(list(pixels.values()))
         for (index, picture), bits in zip(pictures.items(), prices, strict=True):
-            parts = split_parts(write_without_model(picture, bits / 8))
-            if 8 * len(parts.payload) < bits:
+            price = bits / 8 + len(beside[index])
+            parts = split_parts(write_without_model(picture, price))
+            if len(parts.payload) < price:
                 cheaper[index] = parts
         if cheaper:
             left = [pixels[index] for index in pixels if index not in cheaper]
@@ -125,13 +134,14 @@ def unpack_segment(data: bytes, entries: Sequence[Entry], identity: bytes, codec
         codec = codecs.made_by(identity)
         for entry in modelled:
             check_input(codec.input, entry.kind, entry.colour)
-        gray = [entry.colour.channels == 1 for entry in modelled]
+        gray = [entry.colour.is_gray for entry in modelled]
         levels = codec.decode_segment(sizes, plan, _take_sized(reader), gray)
         pixels = (codec.input.show(part, MODEL_KINDS[entry.kind]) for part, entry in zip(levels, modelled, strict=True))
     pictures = []
     for entry in entries:
         if entry.kind in MODEL_KINDS:
-            picture = Picture(entry.width, entry.height, entry.colour, next(pixels))
+            whole, low = add_planes(next(pixels), entry.colour, take_planes(reader, entry.colour))
+            picture = Picture(entry.width, entry.height, entry.colour, whole, low=low)
         else:
             header = Header(entry.kind, entry.colour, entry.width, entry.height, b"")
             picture = read_classical_payload(Parts(header, b"", _take_sized(reader)))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import UnsupportedImageError
-from nvae_codec.images.picture import GRAY1, GRAY8, RGB8, Colour, Picture
+from nvae_codec.images.picture import GRAY1, GRAY8, RGB8, WHOLE_BYTES, Colour, Picture
 
 Pixels = NDArray[np.uint8]
 
@@ -52,13 +52,18 @@ class ModelInput:
 
     @property
     def colours(self) -> tuple[Colour, ...]:
-        """Those of the pictures that it takes; one of RGB takes gray, too, as three equal colours."""
+        """Those of the pictures that it takes; one of RGB takes gray, too, as three equal colours.
+
+        Of 8 bits: also those with alpha and of 16 bits, whose colours' high bytes it codes.
+        """
+        if self.bits == 8:
+            return tuple(colour for colour in WHOLE_BYTES if colour.is_gray or self.channels == 3)
         if self.channels == 3:
             return RGB8, GRAY8
         return (GRAY8, GRAY1) if self.bits == 1 else (GRAY8,)
 
     def take(self, picture: Picture) -> tuple[Shown, Pixels]:
-        """The levels of a picture, (H, W) or (H, W, 3), and how they are shown.
+        """The levels of a picture's colours, (H, W) or (H, W, 3), and how they are shown.
 
         Raises UnsupportedImageError for a picture that the model does not take.
         """
@@ -67,7 +72,7 @@ class ModelInput:
             mode = f"{picture.colour.bits}-bit {picture.colour.mode}{why}"
             raise UnsupportedImageError(f"the model takes {self}, not {mode}; --method auto takes it")
         if self.bits == 8:
-            return Shown.PLAIN, picture.pixels
+            return Shown.PLAIN, picture.colours
         found = find_levels(picture.pixels, self.bits)
         if found is None:
             raise UnsupportedImageError(f"the model takes {self}, and this picture has others; --method auto takes it")
@@ -88,7 +93,7 @@ class ModelInput:
     def __str__(self) -> str:
         mode = "gray" if self.channels == 1 else "RGB and gray"
         if self.bits == 8:
-            return f"8-bit {mode}"
+            return f"8- and 16-bit {mode}, with or without alpha"
         top = 2**self.bits - 1
         return f"{mode} of the values {'0 and 1, or 0 and 255' if top == 1 else f'0 to {top}, or those spread to 255'}"
 

@@ -19,6 +19,16 @@ class Colour(NamedTuple):
     png_type: int  # the colour type of PNG's IHDR
     channels: int  # samples a pixel
 
+    @property
+    def is_gray(self) -> bool:
+        """Whether a pixel has one colour, with alpha or without."""
+        return self.mode.startswith("gray")
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether its last sample is alpha."""
+        return self.mode in ("gray+alpha", "RGBA")
+
 
 # Every combination that PNG allows. A colour's place in this row is its number in .nvae files: append, never reorder.
 COLOURS = (
@@ -39,6 +49,7 @@ COLOURS = (
     Colour("RGBA", 16, 6, 4),
 )
 GRAY1, GRAY8, RGB8, GRAY_ALPHA8, RGBA8 = COLOURS[0], COLOURS[3], COLOURS[5], COLOURS[11], COLOURS[13]
+WHOLE_BYTES = tuple(colour for colour in COLOURS if colour.bits >= 8 and colour.mode != "palette")
 PIXEL_COLOURS = {1: GRAY8, 2: GRAY_ALPHA8, 3: RGB8, 4: RGBA8}  # by channels: those that are kept as pixels
 
 
@@ -54,7 +65,8 @@ class Picture:
     """What was read from a picture's file, or is to be written to one.
 
     ``pixels`` is uint8, (H, W) for gray (of 1 bit: 0 and 1) and (H, W, C) else, or None where the picture is kept as a
-    file only, and then ``why_file_only`` says why in words that follow "it". ``chunks`` are the ancillary chunks of a
+    file only, and then ``why_file_only`` says why in words that follow "it". Of 16 bits it has the high bytes, and
+    ``low``, of the same shape, the low ones. ``chunks`` are the ancillary chunks of a
     PNG in their order, with one empty IDAT that says where the pixels stand; they are empty where there is nothing to
     keep.
     ``png`` is the PNG file itself, byte for byte, where the picture came as one.
@@ -67,6 +79,7 @@ class Picture:
     chunks: tuple[Chunk, ...] = ()
     png: bytes | None = None
     why_file_only: str = ""
+    low: NDArray[np.uint8] | None = None
 
     @property
     def dims(self) -> int:
@@ -80,6 +93,15 @@ class Picture:
         return cls(width, height, colour_of(pixels), pixels, chunks)
 
     @property
+    def colours(self) -> NDArray[np.uint8]:
+        """The pixels without their alpha, (H, W) or (H, W, 3). Raises ValueError where there are no pixels."""
+        if self.pixels is None:
+            raise ValueError("a picture without pixels")
+        if not self.colour.has_alpha:
+            return self.pixels
+        return np.ascontiguousarray(self.pixels[:, :, 0] if self.colour.is_gray else self.pixels[:, :, :3])
+
+    @property
     def has_bytes(self) -> bool:
         """Whether there are pixels of 8 bits a sample."""
         return self.pixels is not None and self.colour.bits == 8
@@ -87,7 +109,8 @@ class Picture:
     def require_pixels(self, for_what: str) -> NDArray[np.uint8]:
         """The pixels of 8 bits; raises UnsupportedImageError where there are none."""
         if self.pixels is None or self.colour.bits != 8:
-            why = self.why_file_only or "has 1 bit a sample"
+            bits = self.colour.bits
+            why = self.why_file_only or f"has {bits} bit{'s' if bits > 1 else ''} a sample"
             raise UnsupportedImageError(f"{for_what} takes 8-bit pixels, but this picture {why}")
         return self.pixels
 
@@ -103,4 +126,5 @@ def same_picture(one: Picture, other: Picture) -> bool:
         return False
     if one.pixels is None or other.pixels is None:
         return one.png is not None and one.png == other.png
-    return one.chunks == other.chunks and np.array_equal(one.pixels, other.pixels)
+    low, other_low = (np.zeros(0, np.uint8) if each.low is None else each.low for each in (one, other))
+    return one.chunks == other.chunks and np.array_equal(one.pixels, other.pixels) and np.array_equal(low, other_low)

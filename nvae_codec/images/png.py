@@ -6,16 +6,21 @@ its pixels are, is decided here; Pillow only undoes the filters of files that pa
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.limits import check_size
 from nvae_codec.images.picture import COLOURS, Chunk, Colour
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PAETH = 4  # the row filter's number
 IDAT_PLACE = Chunk(b"IDAT", b"")
 
 # x and y of the first pixel, and the steps between pixels, of the seven passes of Adam7
@@ -113,6 +118,40 @@ def pixels_only(png: PngFile) -> bytes:
     """The same picture as a PNG without any metadata."""
     header = pack_header(png.width, png.height, png.colour, interlaced=png.interlaced)
     return join_chunks([header, Chunk(b"IDAT", png.pixel_stream), Chunk(b"IEND", b"")])
+
+
+def split_bytes(png: PngFile) -> tuple[PngFile, PngFile]:
+    """A PNG of 16 bits as two of 8, of its samples' high bytes and of their low ones.
+
+    A row's filter looks at the same byte of other samples, so it is undone for each of the two alone.
+    """
+    rows_of_bytes = np.frombuffer(zlib.decompress(png.pixel_stream), np.uint8)
+    parts: tuple[list[bytes], list[bytes]] = ([], [])
+    start = 0
+    for rows, stride in _passes(png):
+        end = start + rows * stride
+        lines = rows_of_bytes[start:end].reshape(rows, stride)
+        for part, first in zip(parts, (1, 2), strict=True):
+            part.append(np.hstack([lines[:, :1], lines[:, first::2]]).tobytes())
+        start = end
+    colour = next(c for c in COLOURS if (c.mode, c.bits) == (png.colour.mode, 8))
+    high, low = (
+        dataclasses.replace(png, colour=colour, pixel_stream=zlib.compress(b"".join(part), 0)) for part in parts
+    )
+    return high, low
+
+
+def pack_pixels(samples: NDArray[np.uint8]) -> Chunk:
+    """The IDAT chunk of bytes (H, W, bytes of a pixel), rows filtered with Paeth's predictor."""
+    step, left = samples.shape[2], np.zeros_like(samples)
+    above, corner = left.copy(), left.copy()
+    left[:, 1:], above[1:], corner[1:, 1:] = samples[:, :-1], samples[:-1], samples[:-1, :-1]
+    a, b, c = (neighbour.astype(np.int16) for neighbour in (left, above, corner))
+    to_left, to_above, to_corner = abs(b - c), abs(a - c), abs(a + b - 2 * c)
+    nearest = np.where(to_above <= to_corner, above, corner)
+    predicted = np.where((to_left <= to_above) & (to_left <= to_corner), left, nearest)
+    rows = (samples - predicted).reshape(len(samples), samples.shape[1] * step)
+    return Chunk(b"IDAT", zlib.compress(np.insert(rows, 0, PAETH, axis=1).tobytes(), 3))
 
 
 def pack_header(width: int, height: int, colour: Colour, *, interlaced: bool = False) -> Chunk:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import warnings
 import zlib
 
@@ -14,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
 from nvae_codec.images.limits import check_size
 from nvae_codec.images.picture import GRAY1, PIXEL_COLOURS, Chunk, Picture
-from nvae_codec.images.png import IDAT_PLACE, SIGNATURE, PngFile, parse_png, pixels_only
+from nvae_codec.images.png import IDAT_PLACE, SIGNATURE, PngFile, parse_png, pixels_only, split_bytes
 
 SUFFIXES = frozenset([".png", ".ppm", ".pgm", ".pnm", ".bmp", ".webp", ".tif", ".tiff", ".jpg", ".jpeg"])
 
@@ -26,9 +27,9 @@ _METADATA_LIMIT = 1 << 26  # bytes of PNG chunks beyond which a picture is kept 
 def read_picture(data: bytes) -> Picture:
     """Read the bytes of a PNG, PPM, BMP, WebP, TIFF or JPEG file.
 
-    8-bit gray, RGB and their alpha variants come as pixels, and so does gray of 1 bit (0 and 1); a PNG of any other
-    kind is kept as the file that it is. Of other formats the decoded pixels count, and their colour profile and EXIF
-    data are kept as PNG chunks.
+    Gray and RGB, with alpha or without, of 8 and 16 bits come as pixels, and so does gray of 1 bit (0 and 1); a PNG of
+    any other kind is kept as the file that it is. Of other formats, which have 8 bits, the decoded pixels count, and
+    their colour profile, EXIF data, XMP and dots an inch are kept as PNG chunks.
 
     Raises DamagedFileError for files that are not sound pictures, UnsupportedImageError for pictures whose every bit
     could not be kept, and for those beyond Pillow's pixel limit.
@@ -46,22 +47,28 @@ def read_pixels(picture: Picture, for_what: str) -> NDArray[np.uint8]:
     """A picture's pixels, out of its PNG where it is kept as one; raises UnsupportedImageError where it has none."""
     if picture.pixels is None and picture.png is not None:
         picture = read_picture(picture.png)
-    return picture.require_pixels(for_what) if picture.pixels is None else picture.pixels
+    if picture.pixels is None or picture.low is not None:
+        return picture.require_pixels(for_what)
+    return picture.pixels
 
 
 def _read_png(data: bytes) -> Picture:
     png = parse_png(data)
     chunks = png.chunks if len(png.chunks) > 1 else ()
     why = _why_file_only(png)
-    pixels = None if why else _decode_png(png)
-    return Picture(png.width, png.height, png.colour, pixels, chunks if not why else (), data, why)
+    if why:
+        return Picture(png.width, png.height, png.colour, None, (), data, why)
+    if png.colour.bits == 16:
+        high, low = map(_decode_png, split_bytes(png))
+        return Picture(png.width, png.height, png.colour, high, chunks, data, low=low)
+    return Picture(png.width, png.height, png.colour, _decode_png(png), chunks, data)
 
 
 def _why_file_only(png: PngFile) -> str:
-    if png.colour.bits != 8 and png.colour != GRAY1:
-        return f"has {png.colour.bits} bit{'s' if png.colour.bits > 1 else ''} a sample"
     if png.colour.mode == "palette":
         return "has a palette"
+    if png.colour.bits in (2, 4):
+        return f"has {png.colour.bits} bits a sample"
     if png.trailing:
         return "has data after its end"
     if sum(len(chunk.data) + 16 for chunk in png.chunks) > _METADATA_LIMIT:
@@ -134,12 +141,20 @@ def _check_tiff(image: Image.Image) -> None:
 
 
 def _metadata_chunks(image: Image.Image) -> tuple[Chunk, ...]:
-    """The colour profile and EXIF data of a file that is not a PNG, as the PNG chunks that hold the same."""
+    """Colour profile, dots an inch, EXIF data and XMP of a file that is not a PNG, as PNG chunks that hold the same."""
     chunks = []
     profile = image.info.get("icc_profile")
     if profile:
         chunks.append(Chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile, 9)))
+    # without a density of its own a file has Pillow's guess, or what its EXIF data say
+    stated = {"JPEG": image.info.get("jfif_unit") in (1, 2), "MPO": False, "TIFF": 282 in getattr(image, "tag_v2", {})}
+    per_metre = [float(dots) / 0.0254 for dots in image.info.get("dpi", ()) if stated.get(image.format or "", True)]
+    if len(per_metre) == 2 and all(1 <= dots < 1 << 31 for dots in per_metre):
+        chunks.append(Chunk(b"pHYs", struct.pack(">IIB", *map(round, per_metre), 1)))
     exif = image.info.get("exif")
     if exif:
         chunks.append(Chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")))
+    xmp = image.info.get("xmp")
+    if isinstance(xmp, bytes):
+        chunks.append(Chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + xmp))
     return (*chunks, IDAT_PLACE) if chunks else ()

@@ -13,6 +13,8 @@ from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.picture import Colour, colour_of
 
 LARGEST_SIDE = 16383  # what VP8L's 14 bits hold
+SMALL_PICTURE = 100_000  # pixels up to which the best effort costs little
+MEDIUM = (6, 99)  # within 2 % of the best on photographs, at 1.1 megapixels a second
 BEST = (6, 100)  # method and quality (effort): the smallest files that libwebp makes, at 0.06 megapixels a second
 
 

@@ -2,10 +2,11 @@
 
 import io
 
+import numpy as np
 from PIL import Image
 
 from nvae_codec.images.picture import Chunk, Picture
-from nvae_codec.images.png import IDAT_PLACE, join_chunks, split_chunks
+from nvae_codec.images.png import IDAT_PLACE, join_chunks, pack_header, pack_pixels, split_chunks
 
 _COMPRESS_LEVEL = 3  # on photographs smaller than 6, and twice as fast
 
@@ -16,10 +17,16 @@ def write_png(picture: Picture) -> bytes:
         if picture.png is None:
             raise ValueError("a picture without pixels and without its file")
         return picture.png
-    buffer = io.BytesIO()
-    shown = picture.pixels.astype(bool) if picture.colour.bits == 1 else picture.pixels
-    Image.fromarray(shown).save(buffer, "PNG", compress_level=_COMPRESS_LEVEL)
-    header, *pixels, end = split_chunks(buffer.getvalue())
+    if picture.low is not None:
+        size = picture.height, picture.width
+        samples = np.stack([picture.pixels.reshape(*size, -1), picture.low.reshape(*size, -1)], -1)
+        header = pack_header(picture.width, picture.height, picture.colour)
+        pixels, end = [pack_pixels(samples.reshape(*size, -1))], Chunk(b"IEND", b"")
+    else:
+        buffer = io.BytesIO()
+        shown = picture.pixels.astype(bool) if picture.colour.bits == 1 else picture.pixels
+        Image.fromarray(shown).save(buffer, "PNG", compress_level=_COMPRESS_LEVEL)
+        header, *pixels, end = split_chunks(buffer.getvalue())
     if not picture.chunks:
         return join_chunks([header, *pixels, end])
     chunks: list[Chunk] = [header]

@@ -91,7 +91,7 @@ def test_the_model_codes_pictures_of_many_sizes(tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([0, 2, 3, 4]), st.booleans()), min_size=1),
-    st.sampled_from(["auto", "webp", "stored"]),
+    st.sampled_from(["auto", "model", "webp", "stored"]),
 )
 def test_every_segment_comes_back(shapes: list[tuple[int, int, int, bool]], method: str) -> None:
     rng = np.random.default_rng(len(shapes))

@@ -10,7 +10,7 @@ from nvae_codec.container.checksums import bytes_checksum
 from nvae_codec.container.header import MODEL_KINDS, VERSION, Header, Kind, Parts, join_parts, split_parts
 from nvae_codec.container.metadata import pack_metadata, unpack_metadata
 from nvae_codec.errors import DamagedFileError
-from nvae_codec.images.picture import COLOURS, GRAY1, GRAY8, PIXEL_COLOURS, RGB8, Chunk
+from nvae_codec.images.picture import COLOURS, GRAY1, GRAY8, PIXEL_COLOURS, RGB8, WHOLE_BYTES, Chunk
 from nvae_codec.images.png import IDAT_PLACE
 
 
@@ -18,7 +18,7 @@ from nvae_codec.images.png import IDAT_PLACE
 def parts(draw: st.DrawFn) -> Parts:
     kind = draw(st.sampled_from(list(Kind)))
     modelled = kind in MODEL_KINDS
-    colours = {Kind.PNG: list(COLOURS), Kind.MODEL: [GRAY1, GRAY8, RGB8]}.get(kind, list(PIXEL_COLOURS.values()))
+    colours = {Kind.PNG: list(COLOURS), Kind.MODEL: [GRAY1, *WHOLE_BYTES]}.get(kind, list(PIXEL_COLOURS.values()))
     colours = [GRAY8, RGB8] if modelled and kind is not Kind.MODEL else colours
     sides = st.integers(1, (1 << 31) - 1)
     header = Header(

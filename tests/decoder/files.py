@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 import xxhash
 from numpy.typing import NDArray
+from PIL import Image
 
 from nvae_codec.exact.inference import exact_inference
 from tests.decoder.batch import BatchDecoder
@@ -50,9 +52,10 @@ def xxh3(data: bytes, count: int = 8) -> bytes:
     return (whole & (1 << 8 * count) - 1).to_bytes(count, "little")
 
 
-def content_checksum(pixels: Pixels, colour: int) -> bytes:
+def content_checksum(pixels: Pixels, colour: int, low: Pixels | None = None) -> bytes:
     height, width = pixels.shape[:2]
-    return xxh3(width.to_bytes(4, "little") + height.to_bytes(4, "little") + bytes([colour]) + pixels.tobytes())
+    size = width.to_bytes(4, "little") + height.to_bytes(4, "little")
+    return xxh3(size + bytes([colour]) + pixels.tobytes() + (b"" if low is None else low.tobytes()))
 
 
 def decode_stack(
@@ -91,20 +94,50 @@ def decode_stack(
     return [picture[:, :, :1] if one else picture for picture, one in zip(pictures, gray, strict=True)]
 
 
-def decode_file(data: bytes, model: Model) -> Pixels:
-    """*One picture* of kind 1 without metadata: (H, W, 3), or (H, W) of gray."""
+def decode_file(data: bytes, model: Model) -> NDArray[np.integer]:
+    """*One picture* of kind 1 without metadata: (H, W), or (H, W, C)."""
     colour = data[3] >> 3
     assert data[:4] == b"\xd6\x4e\x01" + bytes([1 | colour << 3])
-    assert colour in (3, 5)
     assert data[-4:] == xxh3(data[:-4], 4)
     assert data[4:8] == bytes.fromhex(model.metadata["identity"])[:4]
     fields = Bytes(data[8:-4])
     width, height = fields.varint(), fields.varint()
     plan = [fields.varint() for _ in range(fields.varint())]
     checksum = fields.take(8)
-    picture = decode_stack([(height, width)], plan, fields.rest(), model, [colour == 3])[0]
-    assert content_checksum(picture, colour) == checksum
-    return picture[:, :, 0] if colour == 3 else picture
+    blocks = take_blocks(fields, colour)
+    coded = decode_stack([(height, width)], plan, fields.rest(), model, [colour in GRAY])[0]
+    high, low = add_blocks(coded, colour, blocks)
+    assert content_checksum(high, colour, low) == checksum
+    whole: NDArray[np.integer] = high if low is None else 256 * high.astype(np.int64) + low
+    return whole[:, :, 0] if whole.shape[2] == 1 else whole
+
+
+GRAY, ALPHA, DEEP = (0, 3, 4, 11, 12), (11, 12, 13, 14), (4, 6, 12, 14)
+"""Numbers of *Colours*."""
+
+
+def take_blocks(fields: Bytes, colour: int) -> list[bytes]:
+    """*Beside the model*."""
+    return [fields.take(fields.varint()) for _ in range((colour in ALPHA) + (colour in DEEP))]
+
+
+def add_blocks(coded: Pixels, colour: int, blocks: list[bytes]) -> tuple[Pixels, Pixels | None]:
+    """High bytes, or all there are, and low ones, (H, W, C); ``coded``: without alpha."""
+    high = coded
+    if colour in ALPHA:
+        high = np.dstack([coded, read_block(blocks[0], np.full_like(coded[:, :, :1], 255))])
+    return high, read_block(blocks[-1], high) if colour in DEEP else None
+
+
+def read_block(block: bytes, usual: Pixels) -> Pixels:
+    if not block or block[0] == 3:
+        return np.frombuffer(block, np.uint8, offset=1).reshape(usual.shape) if block else usual
+    assert block[0] == 2
+    stream = block[1:]
+    size, padded = len(stream).to_bytes(4, "little"), stream + bytes(len(stream) % 2)
+    riff = b"RIFF" + (12 + len(padded)).to_bytes(4, "little") + b"WEBPVP8L" + size + padded
+    rgba = np.asarray(Image.open(io.BytesIO(riff)).convert("RGBA"))
+    return rgba[:, :, {1: [0], 2: [0, 3], 3: [0, 1, 2], 4: [0, 1, 2, 3]}[usual.shape[2]]]
 
 
 def decode_archive(data: bytes, model: Model) -> dict[str, Decoded]:
@@ -154,13 +187,16 @@ def decode_segment(fields: Bytes, kinds: bytes, sizes: list[tuple[int, int]], mo
     if any(kind & 7 == 1 for kind in kinds):
         plan = [fields.varint() for _ in range(fields.varint())]
         modelled = [size for kind, size in zip(kinds, sizes, strict=True) if kind & 7 == 1]
-        gray = [kind >> 3 & 15 == 3 for kind in kinds if kind & 7 == 1]
+        gray = [kind >> 3 & 15 in GRAY for kind in kinds if kind & 7 == 1]
         coded = iter(decode_stack(modelled, plan, fields.take(fields.varint()), model, gray))
     pictures: list[Pixels] = []
     for kind, (height, width) in zip(kinds, sizes, strict=True):
         assert kind & 7 in (1, 3)
         if kind & 7 == 1:
-            pictures.append(next(coded).squeeze(2) if kind >> 3 & 15 == 3 else next(coded))
+            colour = kind >> 3 & 15
+            high, low = add_blocks(next(coded), colour, take_blocks(fields, colour))
+            assert low is None, "no archive of the tests has 16 bits"
+            pictures.append(high.squeeze(2) if high.shape[2] == 1 else high)
         else:
             shape = (height, width, 3) if kind >> 3 & 15 == 5 else (height, width)
             pictures.append(np.frombuffer(fields.take(fields.varint()), np.uint8).reshape(shape))

@@ -45,7 +45,10 @@ def test_pictures_of_other_colours_are_refused() -> None:
     with pytest.raises(UnsupportedImageError, match="takes gray of the values 0 and 1, or 0 and 255, not 8-bit RGB"):
         ModelInput(1, 1).take(rgb)
     palette = replace(gray, colour=COLOURS[10], pixels=None)
-    with pytest.raises(UnsupportedImageError, match="takes 8-bit RGB and gray, not 8-bit palette; --method auto"):
+    with pytest.raises(
+        UnsupportedImageError,
+        match="with or without alpha, not 8-bit palette; --method",
+    ):
         ModelInput().take(palette)
     with pytest.raises(UnsupportedImageError, match="takes RGB and gray of the values 0 to 31, or those spread to 255"):
         ModelInput(3, 5).take(palette)

@@ -1,0 +1,75 @@
+"""What of a picture that a model codes is beside the model: alpha, and the low bytes of 16 bits.
+
+    [alpha] ┬ [low bytes]      each behind its length; nothing where all is opaque, or each low byte as its high one
+    WebP or stored, 1 ┬ data
+
+Alpha is graphics, low bytes are mostly noise: the classical methods are the best for both (docs/other-pixels.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.container.header import Kind
+from nvae_codec.container.varints import ByteReader, pack_varint
+from nvae_codec.errors import DamagedFileError, UnsupportedImageError
+from nvae_codec.images.picture import Colour, Picture, colour_of
+from nvae_codec.images.webp import BEST, MEDIUM, SMALL_PICTURE, decode_webp, encode_webp
+
+Pixels = NDArray[np.uint8]
+OPAQUE = 255
+
+
+def pack_planes(picture: Picture) -> bytes:
+    """What the model does not code of a picture that it takes; empty for RGB and gray of 8 bits."""
+    return b"".join(pack_varint(len(block)) + block for block in _blocks(picture))
+
+
+def _blocks(picture: Picture) -> Iterator[bytes]:
+    pixels = picture.pixels
+    assert pixels is not None
+    if picture.colour.has_alpha:
+        alpha = np.ascontiguousarray(pixels[:, :, -1])
+        yield _pack_block(alpha) if (alpha != OPAQUE).any() else b""
+    if picture.low is not None:
+        yield _pack_block(picture.low) if not np.array_equal(picture.low, pixels) else b""
+
+
+def _pack_block(samples: Pixels) -> bytes:
+    stored = bytes((Kind.PIXELS,)) + samples.tobytes()
+    effort = BEST if samples.shape[0] * samples.shape[1] <= SMALL_PICTURE else MEDIUM
+    with contextlib.suppress(UnsupportedImageError):  # too wide for WebP, or too much for its memory
+        return min(bytes((Kind.WEBP,)) + encode_webp(samples, effort), stored, key=len)
+    return stored
+
+
+def take_planes(reader: ByteReader, colour: Colour) -> list[bytes]:
+    """The blocks that ``pack_planes`` wrote of a picture of this colour; raises DamagedFileError."""
+    count = colour.has_alpha + (colour.bits == 16)
+    return [reader.take(reader.varint(0, reader.left)) for _ in range(count)]
+
+
+def add_planes(coded: Pixels, colour: Colour, blocks: Sequence[bytes]) -> tuple[Pixels, Pixels | None]:
+    """Pixels and low bytes of a picture, whose colours (H, W) or (H, W, 3) the model gave; raises DamagedFileError."""
+    pixels = coded
+    if colour.has_alpha:
+        alpha = np.full(coded.shape[:2], OPAQUE, np.uint8)
+        pixels = np.dstack([coded, _unpack_block(blocks[0], alpha)])
+    return pixels, _unpack_block(blocks[-1], pixels) if colour.bits == 16 else None
+
+
+def _unpack_block(block: bytes, usual: Pixels) -> Pixels:
+    """Samples of the shape of those that they usually are."""
+    if not block:
+        return usual
+    match block[0]:
+        case Kind.PIXELS if len(block) == 1 + usual.size:
+            return np.frombuffer(block, np.uint8, offset=1).reshape(usual.shape)
+        case Kind.WEBP:
+            height, width = usual.shape[:2]
+            return decode_webp(block[1:], width, height, colour_of(usual))
+    raise DamagedFileError("damaged: its alpha or its low bytes are not such")
