@@ -28,7 +28,14 @@ SUFFIX = ".nvae"
     type=click.Choice(["auto", "model", "webp", "stored"]),
     default="auto",
     show_default=True,
-    help="auto: the smallest. model: 8-bit RGB and gray. webp: 8 bits without a palette. stored: a PNG's own bytes.",
+    help="auto: the smallest. model: RGB and gray. webp: 8 bits without a palette. stored: a PNG's own bytes.",
+)
+@click.option(
+    "--metadata",
+    type=click.Choice(["all", "meaning", "none"]),
+    default="all",
+    show_default=True,
+    help="Kept beside the pixels. meaning: what their colours, size and way up follow from.",
 )
 @how_to_evaluate
 @how_many_pixels
@@ -40,6 +47,7 @@ def compress_command(
     output: str | None,
     model: str | None,
     method: str,
+    metadata: str,
     device: str,
     threads: int | None,
     batch_tiles: int | None,
@@ -58,6 +66,7 @@ def compress_command(
     from nvae_codec.container.header import MAGIC
     from nvae_codec.container.image import read_file
     from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
+    from nvae_codec.images.metadata import keep_metadata
     from nvae_codec.images.picture import same_picture
     from nvae_codec.images.read import SUFFIXES, read_picture
     from nvae_codec.model_library import Models
@@ -72,7 +81,7 @@ def compress_command(
         data = read_source(job)
         if data.startswith(MAGIC):
             raise UnsupportedImageError("it is compressed already")
-        picture = read_picture(data)
+        picture = keep_metadata(read_picture(data), metadata)
         result = write_file(picture, method, models)
         if (verify or remove) and not same_picture(picture, read_file(result, models)):
             raise NvaeCodecError("the result does not decode to the same picture; nothing was written")

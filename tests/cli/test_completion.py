@@ -27,7 +27,7 @@ def test_every_shell_has_a_script(run: Run, monkeypatch: pytest.MonkeyPatch, she
     ("words", "expected"),
     [
         ("nvae-codec dec", ["plain,decompress"]),
-        ("nvae-codec compress --met", ["plain,--method"]),
+        ("nvae-codec compress --meth", ["plain,--method"]),
         ("nvae-codec compress --method st", ["plain,stored"]),
         ("nvae-codec compress pho", ["file,pho"]),
         ("nvae-codec compress a.png -o pho", ["file,pho"]),
