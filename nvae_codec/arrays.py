@@ -38,7 +38,7 @@ def nvae_encode(data: ArrayLike, /, *, model: Model = None, method: str = "auto"
     """The bytes of an .nvae file of pixels, uint8: (H, W) gray, or (H, W, C) with C of 1 to 4.
 
     One channel is gray, two are gray and alpha, three RGB, four RGBA. ``model`` is a name, a path, or what
-    ``load_model`` gave (None: photo); ``method`` is auto, model (RGB alone), webp or stored.
+    ``load_model`` gave (None: photo); ``method`` is auto, model, webp or stored.
 
     Raises ValueError for other arrays and methods, and what ``nvae_codec.compress`` raises.
     """

@@ -118,6 +118,15 @@ def test_every_kind_of_png_is_kept(pngsuite: Path, tmp_path: Path) -> None:
         archive.read("basn2c16.png")
 
 
+def test_16_bits_and_alpha_share_a_stack(pngsuite: Path) -> None:
+    names = ["basn0g16", "basn2c08", "basi2c16", "basn4a16", "basn6a08", "basi6a16"]
+    named = [(name, read_picture((pngsuite / f"{name}.png").read_bytes())) for name in names]
+    packed = pack_segment(named, "model", OneCodec(FAKE))
+    assert {entry.kind for entry in packed.entries} == {Kind.MODEL}
+    restored = unpack_segment(packed.data, packed.entries, FAKE.identity, OneCodec(FAKE))
+    assert all(same_picture(one, other) for (_, one), other in zip(named, restored, strict=True))
+
+
 def test_auto_takes_the_smallest_for_each_picture() -> None:
     flat, noise = np.zeros((40, 40, 3), np.uint8), np.random.default_rng(1).integers(0, 256, (20, 20, 3), np.uint8)
     pictures = [flat, noise, make_picture(60, 60, noise=0)]
