@@ -147,7 +147,7 @@ class ModelCodec:
     def _decode(
         self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes, gray: Sequence[bool]
     ) -> list[NDArray[np.uint8]]:
-        parts = read_plan(sizes, plan, self.model.side, gray)
+        parts = read_plan(sizes, plan, self.model.side, gray, self._largest_batch)
         stack = Stack(payload, ramp=plan[0] >= RAMPED)
         planes = [np.empty((self.model.channels, height, width), np.uint8) for height, width in sizes]
         with exact_inference(self.device):
@@ -186,7 +186,7 @@ class ModelCodec:
         Small pictures that cost few bits starve one another: better that a few have coarse latents.
         """
         count, needed = 1, self._bits_in_flight(tiles[0])
-        most = count_alike(tiles, LARGEST_BATCH // (tiles[0].height * tiles[0].width))
+        most = count_alike(tiles, self._largest_batch // (tiles[0].height * tiles[0].width))
         while count < most:
             stack = Stack()
             push_batch(stack, self._fill_batch(planes, tiles[:count], first=True), None)
@@ -200,7 +200,12 @@ class ModelCodec:
         """Tiles of one size as many as the stack's bits feed and memory allows, at least one."""
         first = tiles[0]
         fed = int(FILL * bits / max(self._bits_in_flight(first), 1))
-        return count_alike(tiles, min(fed, LARGEST_BATCH // (first.height * first.width)))
+        return count_alike(tiles, min(fed, self._largest_batch // (first.height * first.width)))
+
+    @property
+    def _largest_batch(self) -> int:
+        """Pixels of a batch of several tiles at most: thrice as many where they have one colour."""
+        return LARGEST_BATCH * 3 // self.model.channels
 
     def _bits_in_flight(self, tile: Tile) -> float:
         """What popping the latents of a tile takes from the stack, about."""
@@ -233,11 +238,15 @@ BITS_IN_FLIGHT, FLOWN_IN_FLIGHT = 3.0, 6.0
 
 
 def read_plan(
-    sizes: Sequence[tuple[int, int]], plan: Sequence[int], side: int = 0, gray: Sequence[bool] = ()
+    sizes: Sequence[tuple[int, int]],
+    plan: Sequence[int],
+    side: int = 0,
+    gray: Sequence[bool] = (),
+    largest: int = LARGEST_BATCH,
 ) -> list[tuple[list[Tile], BatchRecord]]:
     """The batches of a plan with their tiles, those of a model made for pictures of ``side`` where it is not 0.
 
-    ``gray``: which pictures are, as in plan_segment.
+    ``gray``: which pictures are, as in plan_segment. ``largest``: pixels that a batch of several tiles may have.
     Raises DamagedFileError where it does not fit the pictures' sizes.
     """
     if len(plan) % 3 != 1 or min(plan) < 0 or plan[0] >= 2 * RAMPED:
@@ -251,7 +260,7 @@ def read_plan(
         if not chosen or len(chosen) != record.tiles or not all(tile.is_like(chosen[0]) for tile in chosen):
             raise DamagedFileError("damaged: its batches do not fit the picture")
         if max(record.before_code, record.after_code) > LARGEST_CODE or (
-            len(chosen) > 1 and batch_pixels(chosen) > LARGEST_BATCH
+            len(chosen) > 1 and batch_pixels(chosen) > largest
         ):
             raise DamagedFileError("damaged: a batch of impossible size")
         parts.append((chosen, record))
