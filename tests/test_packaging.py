@@ -1,0 +1,19 @@
+"""What setuptools installs: pyproject.toml names every package by hand, so a new folder is easily forgotten."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_folder_with_code_is_installed() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {package: ROOT / folder for package, folder in setuptools["package-dir"].items()}
+    with_code = {
+        ".".join((package, *module.parent.relative_to(folder).parts))
+        for package, folder in folders.items()
+        for module in folder.rglob("*.py")
+    }
+    assert sorted(with_code) == sorted(setuptools["packages"])
