@@ -13,7 +13,7 @@ from PIL import Image
 
 import nvae_codec
 from nvae_codec.evaluation import exact_elbo
-from nvae_codec.model_library import MODELS_FOLDER, ModelInfo, installed_models
+from nvae_codec.model_library import MODELS_FOLDER, ModelInfo, installed_models, older_models
 from nvae_codec.recipe import read_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -73,3 +73,19 @@ def test_the_readme_names_commands_that_exist() -> None:
 
 def test_models_folder_holds_photo() -> None:
     assert (MODELS_FOLDER / "photo" / "model.safetensors").is_file()
+
+
+GOLDEN = ROOT / "tests" / "golden" / "models"
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.nvae")), ids=lambda path: path.stem)
+def test_files_of_every_model_that_was_shipped_are_read(path: Path) -> None:
+    digit = np.zeros((28, 28), np.uint8)
+    digit[5:8, 8:20] = digit[8:23, 15:18] = 255
+    restored = nvae_codec.decompress(path.read_bytes())
+    assert np.array_equal(restored, digit if path.stem.startswith("mnist") else crop(100, 200, 40, 48))
+
+
+def test_every_model_has_such_a_file() -> None:
+    identities = {info.identity.hex()[:8] for info in (*installed_models(), *older_models())}
+    assert {path.stem.partition("-")[2] for path in GOLDEN.glob("*.nvae")} == identities
