@@ -56,7 +56,8 @@ class Latents:
         raw = np.zeros([shape[0], 2 * shape[1], *shape[2:]], np.int64) if raw is None else raw
         self.mean, self.sigma = self.normals(raw)
         kept = self.mean[:, group["kept"]]
-        step = np.array(group["steps"], np.int64) * (group.get("coarse", 16 if "flow_bounds" in group else 4) if first else 1)
+        coarse = group.get("coarse", 16 if "flow_bounds" in group else 4)
+        step = np.array(group["steps"], np.int64) * (coarse if first else 1)
         self.step = np.broadcast_to(step[:, None, None], kept.shape).ravel()
         self.half = 8 * 4096 // self.step
         self.bins = 2 * self.half + 1
