@@ -10,6 +10,7 @@ import pytest
 
 import nvae_codec
 from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.coding.stack import Int32, Stack
 from nvae_codec.container.choice import write_file
 from nvae_codec.container.image import read_file
 from nvae_codec.container.pack import group_pictures, write_archive
@@ -21,6 +22,7 @@ from nvae_codec.model_library import Models
 from tests.coding.test_rate import golden_picture
 from tests.decoder.files import decode_archive, decode_file, decode_stack
 from tests.decoder.model import Model
+from tests.decoder.stack import Ans
 from tests.exact.test_same_everywhere import REFRESH
 from tests.models import OF_LIKELIHOODS, frozen_model, make_network, make_recipe, random_crops
 
@@ -47,6 +49,28 @@ def test_files_of_before_slices_grew_from_one_symbol_are_read(tmp_path: Path) ->
     for name, expected in golden_archive(tmp_path / "archive.nvae"):
         assert np.array_equal(found[name][0], expected.require_pixels("a test"))
         assert same_picture(opened.read_picture(name), expected)
+
+
+@pytest.mark.parametrize("bits", [16, 18, 20])
+def test_remainders_of_wide_and_narrow_intervals_are_as_the_page_says(bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    width = np.concatenate([[1, 2**14 - 1, 2**14, 2**14 + 1, 2**bits], 2 ** rng.uniform(0, bits, 200)]).astype(np.int32)
+    left: Int32 = rng.integers(0, 2**bits - width + 1).astype(np.int32)
+    payload = rng.bytes(400) + b"\1"
+    ours, its = Stack(payload), Ans(payload)
+    symbols = np.arange(len(left))
+    wide = symbols, left.astype(np.int64), width.astype(np.int64)
+    ours.push(left, width, bits)
+    its.push(*wide[1:], np.zeros(len(left), np.int64), bits)
+    assert ours.to_bytes() == ans_bytes(its)
+    assert np.array_equal(ours.pop(len(left), lambda quantile: (symbols.astype(np.int32), left, width), bits), symbols)
+    assert np.array_equal(its.pop(len(left), lambda quantile: wide, bits), symbols)
+    assert ours.to_bytes() == payload == ans_bytes(its)
+
+
+def ans_bytes(ans: Ans) -> bytes:
+    state = ans.state.to_bytes(8, "little")
+    return (b"".join(word.to_bytes(4, "little") for word in ans.words) + state).rstrip(b"\0")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (18, 70), (66, 135)], ids=str)

@@ -27,6 +27,9 @@ SMALLEST_ARRAY = 8
 """However little lies on the stack, slices grow to so many symbols: a flat picture would else be coded one by one."""
 BORROWED_BITS = 20
 """What a symbol of an array borrows: at most its quantile's bits, with room."""
+WHOLE_BITS, WIDE, FINE_BITS = 16, 1 << 14, 4
+"""Of tables of more than 2^16, remainders in wide intervals go in two parts, see :meth:`Stack.push`."""
+NONE = np.zeros(0, np.intp)
 
 
 class Stack:
@@ -59,9 +62,13 @@ class Stack:
     def push(self, left: Int32, width: Int32, bits: int, turn: NDArray[np.integer] | int = 0) -> None:
         """Push symbols by their intervals, the last of the array deepest; the inverse of :meth:`pop`.
 
+        Each remainder, where in its interval a symbol lies, is popped as a uniform number. The coder's uniform numbers
+        have 24 bits: of many, the last is too likely by up to their square / 2^24. With more than 16 bits, wide
+        intervals would lose by that; their remainders are popped in two parts, each of few.
+
         Raises DamagedFileError where a width is not positive: only bytes that no encoder wrote lead there.
         """
-        rest = self._pop_uniform(width)
+        rest = self._pop_rest(width, bits)
         quantile = (left + rest - turn) & ((1 << bits) - 1)
         self._coder.encode_reverse(np.ascontiguousarray(quantile, np.int32), Uniform(1 << bits))
 
@@ -69,8 +76,28 @@ class Stack:
         """Pop symbols; ``turn`` (0 to 2^bits) is added to the quantiles before ``find``."""
         quantile = (self._coder.decode(Uniform(1 << bits), count) + turn) & ((1 << bits) - 1)
         symbol, left, width = find(quantile.astype(np.int32))
-        self._push_uniform(quantile - left, width)
+        self._push_rest(quantile - left, width, bits)
         return symbol
+
+    def _pop_rest(self, width: Int32, bits: int) -> Int32:
+        """Uniform numbers below the widths of intervals of 2^bits."""
+        wide = np.flatnonzero(width >= WIDE) if bits > WHOLE_BITS else NONE
+        if not wide.size:
+            return self._pop_uniform(width)
+        rest = self._pop_uniform(coarse_sizes(width, wide))
+        fine = self._pop_uniform(fine_sizes(rest[wide], width[wide]))
+        rest[wide] = (rest[wide] << FINE_BITS) + fine
+        return rest
+
+    def _push_rest(self, rest: Int32, width: Int32, bits: int) -> None:
+        wide = np.flatnonzero(width >= WIDE) if bits > WHOLE_BITS else NONE
+        if not wide.size:
+            self._push_uniform(rest, width)
+            return
+        coarse = rest[wide] >> FINE_BITS
+        self._push_uniform(rest[wide] - (coarse << FINE_BITS), fine_sizes(coarse, width[wide]))
+        rest[wide] = coarse
+        self._push_uniform(rest, coarse_sizes(width, wide))
 
     def _pop_uniform(self, sizes: Int32) -> Int32:
         if sizes.size and int(sizes.min()) < 1:
@@ -89,6 +116,18 @@ class Stack:
             self._coder.encode_reverse(
                 np.ascontiguousarray(values[some], np.int32), Uniform(), np.ascontiguousarray(sizes[some], np.int32)
             )
+
+
+def coarse_sizes(width: Int32, wide: NDArray[np.intp]) -> Int32:
+    """How many coarse parts a wide interval has, the last of which may be smaller; of others their width."""
+    sizes = width.copy()
+    sizes[wide] = (sizes[wide] - 1 >> FINE_BITS) + 1
+    return sizes
+
+
+def fine_sizes(coarse: Int32, width: Int32) -> Int32:
+    """How much of wide intervals lies in a coarse part of each."""
+    return np.minimum(width - (coarse << FINE_BITS), 1 << FINE_BITS)
 
 
 def cut(count: int, fill: int, rate: int = 0, *, ramp: bool = True) -> list[slice]:

@@ -40,7 +40,8 @@ class FlowLatents(Latents):
                 moved = (k + self.steps(self.shift(half, before, rest[half])))[place]
                 before[place] = low + (moved - low) % self.bins[place]
             k = before
-        return k - c[0] + self.half
+        symbols: Ints = k - c[0] + self.half
+        return symbols
 
     def places(self, *, mirror: bool) -> list[Ints]:
         """The symbols of each place, one of every tile, in the order of the flow."""
