@@ -103,7 +103,7 @@ def evaluate_command(
     described = None
     measured: Iterable[tuple[Picture, Row, Heat]]
     if archive:
-        measured, described = _measure_archive(evaluator, list(reader.read()), segment)
+        measured, described = _measure_archive(evaluator, list(reader.read_all()), segment)
     else:
         measured = _measure_files(evaluator, reader, verbose=verbose)
     for picture, row, heat in measured:
@@ -130,7 +130,7 @@ def evaluate_command(
 
 def _measure_files(evaluator: Evaluator, reader: Reader, *, verbose: bool) -> Iterator[tuple[Picture, Row, Heat]]:
     """Each picture as a file of its own; what cannot be measured is named."""
-    for name, picture in reader.read():
+    for name, picture in reader.read_all():
         try:
             row, heat = evaluator.measure(name, picture)
         except Exception as error:

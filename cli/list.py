@@ -56,6 +56,7 @@ def describe_archive(archive: Archive) -> dict[str, Any]:
             "id": archive.identity[:4].hex(),
             "identity": archive.identity.hex(),
         },
+        "shard": None if archive.shard is None else str(archive.shard),
         "segments": [{"pictures": len(s.entries), "bytes": s.length} for s in archive.segments],
         "methods": {method: sum(row["method"] == method for row in rows) for method in ("model", "webp", "stored")},
         "file_bytes": archive.file_bytes,

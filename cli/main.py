@@ -19,6 +19,7 @@ COMMANDS = {
     "test": ("test:test_command", "Decode .nvae files and check them, writing nothing."),
     "info": ("info:info_command", "Say what is in an .nvae file."),
     "pack": ("pack:pack_command", "Keep many pictures in one archive."),
+    "merge": ("merge:merge_command", "Make one archive of its shards."),
     "unpack": ("unpack:unpack_command", "Restore the pictures of an archive."),
     "list": ("list:list_command", "List the pictures of an archive."),
     "models": ("models:models_command", "List the models that are here."),

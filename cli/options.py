@@ -59,6 +59,19 @@ def how_large_segments(command: Command) -> Command:
     return click.option("--segment", type=SegmentSize(), metavar="N|all", help=more)(command)
 
 
+class ShardNumber(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """Which part of how many: I/N."""
+
+    name = "shard"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """``2/8`` to (2, 8); fails for anything else."""
+        number, _, count = str(value).partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) < 1 << 31):
+            self.fail(f"{value} is not I/N with I from 1 to N", param, ctx)
+        return int(number), int(count)
+
+
 def how_many_workers(command: Command) -> Command:
     """--workers."""
     more = "Processes that work on segments at once, on one CPU thread each unless --threads says else."

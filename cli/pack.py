@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +13,19 @@ import click
 from nvae_codec.errors import NvaeCodecError
 
 from .files import hold, open_beside
-from .options import ModelName, how_large_segments, how_many_pixels, how_many_workers, how_to_evaluate, how_to_report
+from .options import (
+    ModelName,
+    ShardNumber,
+    how_large_segments,
+    how_many_pixels,
+    how_many_workers,
+    how_to_evaluate,
+    how_to_report,
+)
 from .report import explain, print_error, print_line, show_progress
 
 if TYPE_CHECKING:
+    from nvae_codec.container.parallel import Workers
     from nvae_codec.container.segment import Named
     from nvae_codec.evaluation.inputs import Input
     from nvae_codec.images.picture import Picture
@@ -36,6 +47,17 @@ if TYPE_CHECKING:
 @how_to_evaluate
 @how_many_pixels
 @how_many_workers
+@click.option(
+    "--ray",
+    metavar="ADDRESS|local",
+    help="Work on segments as tasks of the Ray cluster there; local: of one with --workers on this machine.",
+)
+@click.option(
+    "--shard",
+    type=ShardNumber(),
+    metavar="I/N",
+    help="Only the I-th of N parts, as an archive of its own: see nvae-codec merge.",
+)
 @click.option("-f", "--force", is_flag=True, help="Overwrite FILE.")
 @how_to_report
 def pack_command(
@@ -49,6 +71,8 @@ def pack_command(
     threads: int | None,
     batch_tiles: int | None,
     workers: int,
+    ray: str | None,
+    shard: tuple[int, int] | None,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -57,43 +81,81 @@ def pack_command(
 
     INPUT is a picture file as compress takes it, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or
     (N,H,W). Files keep their names, those of a folder their paths in it; arrays are named by their place: 00000.png.
+    The archive has the same bytes whatever works on it: --workers, --ray, or several machines with --shard.
     """
     from nvae_codec import open_archive
     from nvae_codec.container.pack import group_pictures, segment_limits, write_archive
+    from nvae_codec.container.shards import take_shard
     from nvae_codec.model_library import Models, find_by_identity
 
+    if append and shard:
+        raise click.UsageError("--shard makes an archive of its own, so it cannot stand beside --append")
+    if ray not in (None, "local") and workers > 1:
+        raise click.UsageError("how many workers there are is for the cluster to say, not for --workers")
     if output.is_dir() or (output.exists() and not force and not append):
         reason = "it is a folder" if output.is_dir() else "it exists already (-f overwrites it, --append adds to it)"
         raise NvaeCodecError(f"{output}: {reason}")
     if append and output.exists():
         click.get_current_context().with_resource(hold(output))  # until the command ends
     base = open_archive(output) if append and output.exists() else None
+    if base is not None and base.shard is not None:
+        raise NvaeCodecError(f"{output}: it is shard {base.shard} of an archive; nvae-codec merge makes that")
     if base is not None and model is None:
         model = str(find_by_identity(base.identity).path)
-    models = Models(model, device=device, threads=threads or (1 if workers > 1 else None), batch_tiles=batch_tiles)
+    if ray is not None and device == "auto":
+        device = "cpu"  # Ray gives GPUs to those that ask for them
+    one_thread = 1 if workers > 1 or ray is not None else None
+    models = Models(model, device=device, threads=threads or one_thread, batch_tiles=batch_tiles)
     if base is not None and models.identity() != base.identity:
         there, here = base.identity[:4].hex(), models.identity()[:4].hex()
         raise NvaeCodecError(f"{output}: its pictures are coded with model {there}, not {here}")
-    found = list_inputs(inputs, [] if base is None else base.names)
-    reader = Reader(found)
-    groups = group_pictures(reader.read(), *segment_limits(segment))
-    done = 0
-    with show_progress(f"{len(found)} pictures", len(found), quiet=quiet) as advance, open_beside(output) as out:
-        for packed in write_archive(out, groups, method=method, models=models, workers=workers, base=base):
+    reader = Reader(list_inputs(inputs, [] if base is None else base.names))
+    groups = list(group_pictures(reader.measure(), *segment_limits(segment)))
+    part = None
+    if shard is not None:
+        groups, part = take_shard(groups, *shard, f"{method} {segment_limits(segment)}")
+    if shard is None or shard[0] == 1:
+        reader.refuse_names()
+    total, done, pixels, start = sum(map(len, groups)), 0, 0, time.monotonic()
+    bar = show_progress(f"{total} pictures", total, quiet=quiet, unit="pictures")
+    with bar as advance, open_beside(output) as out:
+        segments = write_archive(
+            out,
+            (list(reader.read(group)) for group in groups),
+            method=method,
+            models=models,
+            workers=choose_workers(workers, ray, threads or 1, device),
+            base=base,
+            shard=part,
+        )
+        for packed, group in zip(segments, groups, strict=True):
             for name, reason in packed.problems:
                 reader.fail(name, NvaeCodecError(reason))
             done += len(packed.entries)
-            advance(len(packed.entries) + len(packed.problems))
+            pixels += sum(entry.width * entry.height for entry in packed.entries)
+            advance(len(group))
+            if verbose:
+                rate = pixels / 1e6 / (time.monotonic() - start)
+                print_line(f"{output}: {done} of {total} pictures, {rate:.3g} MP/s")
         size = out.tell()
-        if not done:
+        if not done and part is None:
             raise NvaeCodecError(f"{output}: no picture to write")
     if verbose:
         print_line(f"{output}: {done} pictures, {size:,} bytes")
     return int(reader.failed)
 
 
+def choose_workers(count: int, ray: str | None, threads: int, device: str) -> Workers:
+    """Who works on segments: ``count`` processes, or what runs at an address of Ray."""
+    from nvae_codec.container.cluster import Ray
+    from nvae_codec.container.parallel import Processes
+
+    return Processes(count) if ray is None else Ray(ray, count, cpus=threads, gpus=int(device == "cuda"))
+
+
 def list_inputs(paths: tuple[Path, ...], there: list[str]) -> list[tuple[str, Input, str]]:
     """The names and pictures of all inputs, and why a name cannot stand beside the others and those that are there."""
+    from nvae_codec.container.index import check_count
     from nvae_codec.container.names import Names
     from nvae_codec.evaluation.inputs import find_inputs
 
@@ -104,7 +166,17 @@ def list_inputs(paths: tuple[Path, ...], there: list[str]) -> list[tuple[str, In
             place = f"{len(there) + len(found):05d}.png"
             name = place if path.suffix.lower() == ".npz" else item.name
             found.append((name, item, names.add(name)))
+    check_count(len(there) + len(found))
     return found
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A picture that is read later; its segment is known by its size, in pixels: 0 where that is unknown."""
+
+    item: Input
+    width: int
+    height: int
 
 
 class Reader:
@@ -121,13 +193,28 @@ class Reader:
         self.failed = True
         print_error(explain(error), name)
 
-    def read(self) -> Iterator[Named]:
-        """Names and pictures."""
+    def refuse_names(self) -> None:
+        """Say which names cannot stand beside the others."""
+        for name, _, problem in self.found:
+            if problem:
+                self.fail(name, NvaeCodecError(f"the name {problem}"))
+
+    def measure(self) -> Iterator[tuple[str, Sized]]:
+        """All pictures with good names, by their headers alone."""
         for name, item, problem in self.found:
+            if not problem:
+                yield name, Sized(item, *item.size())
+
+    def read_all(self) -> Iterator[Named]:
+        """Names and pictures of all."""
+        self.refuse_names()
+        return self.read(self.measure())
+
+    def read(self, measured: Iterable[tuple[str, Sized]]) -> Iterator[Named]:
+        """Names and pictures."""
+        for name, sized in measured:
             try:
-                if problem:
-                    raise NvaeCodecError(f"the name {problem}")
-                picture = self._read(item)
+                picture = self._read(sized.item)
             except Exception as error:
                 self.fail(name, error)
             else:

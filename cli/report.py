@@ -61,8 +61,11 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], str], *, quiet: bool, ve
 
 
 @contextlib.contextmanager
-def show_progress(label: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar up to ``total``, which the caller advances, on a terminal; elsewhere nothing."""
+def show_progress(label: str, total: int, *, quiet: bool, unit: str = "") -> Iterator[Callable[[int], None]]:
+    """A bar up to ``total``, which the caller advances, on a terminal; elsewhere nothing.
+
+    With a ``unit`` it says how many of them a second.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda amount: None
         return
@@ -72,4 +75,11 @@ def show_progress(label: str, total: int, *, quiet: bool) -> Iterator[Callable[[
     console = Console(stderr=True)
     with Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda amount: bar.advance(task, amount)
+
+        def advance(amount: int) -> None:
+            bar.advance(task, amount)
+            done = bar.tasks[task]
+            if unit and done.elapsed:
+                bar.update(task, description=f"{label}, {done.completed / done.elapsed:.1f} {unit}/s")
+
+        yield advance

@@ -169,7 +169,7 @@ def _run(
     quiet: bool,
 ) -> Iterator[Done]:
     """Do the work of all segments that have targets, and say what goes wrong."""
-    from nvae_codec.container.parallel import map_in_order
+    from nvae_codec.container.parallel import Processes, map_in_order
 
     tasks = []
     for number, segment in enumerate(archive.segments):
@@ -177,7 +177,7 @@ def _run(
         if any(places):
             tasks.append(Task(archive.path, archive.identity, segment, archive.name_segment(number), places, force))
     with show_progress(archive.path.name, len(targets), quiet=quiet) as advance:
-        for done in map_in_order(work, tasks, models, workers):
+        for done in map_in_order(work, tasks, models, Processes(workers)):
             for name, reason in done.problems:
                 print_error(reason, f"{archive.path}: {name}")
             advance(done.count)

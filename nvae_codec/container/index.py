@@ -20,7 +20,7 @@ from nvae_codec.container.deflated import inflate
 from nvae_codec.container.header import ARCHIVE, LARGEST_SIDE, MAGIC, VERSION, Kind, pack_kind, read_kind
 from nvae_codec.container.names import Names, next_name
 from nvae_codec.container.varints import LARGEST, ByteReader, pack_varint
-from nvae_codec.errors import DamagedFileError
+from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from nvae_codec.images.picture import Colour
 
 ARCHIVE_MAGIC = MAGIC + bytes((VERSION, ARCHIVE))
@@ -58,11 +58,27 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """Which part of a whole archive this one is: ``number`` from 1 to ``count``.
+
+    ``whole``, 8 bytes, is the same in all parts of one whole, and else another (container/shards.py).
+    """
+
+    number: int
+    count: int
+    whole: bytes
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+@dataclass(frozen=True)
 class Index:
     """What an archive holds: its model's identity, 32 bytes, and its segments in their order."""
 
     identity: bytes
     segments: tuple[Segment, ...]
+    shard: Shard | None = None
 
 
 def segment_checksum(data: bytes) -> bytes:
@@ -75,9 +91,16 @@ def archive_header(identity: bytes) -> bytes:
     return ARCHIVE_MAGIC + identity
 
 
+def check_count(pictures: int) -> None:
+    """Raise NvaeCodecError for more pictures than an archive has."""
+    if pictures > MOST_PICTURES:
+        raise NvaeCodecError(f"{pictures:,} pictures: an archive has at most {MOST_PICTURES:,}")
+
+
 def pack_index(index: Index) -> bytes:
-    """The index and what follows it, to the end of the file."""
+    """The index and what follows it, to the end of the file. Raises NvaeCodecError for too many pictures."""
     entries = [entry for segment in index.segments for entry in segment.entries]
+    check_count(len(entries))
     plain = bytearray(pack_varint(len(index.segments)))
     for segment in index.segments:
         plain += pack_varint(segment.length) + pack_varint(len(segment.entries)) + segment.checksum
@@ -89,6 +112,8 @@ def pack_index(index: Index) -> bytes:
     plain += bytes(pack_kind(entry.kind, entry.colour, entry.metadata) for entry in entries)
     for sides in ([entry.width for entry in entries], [entry.height for entry in entries]):
         plain += b"".join(map(pack_varint, sides))
+    if index.shard is not None:
+        plain += pack_varint(index.shard.number) + pack_varint(index.shard.count) + index.shard.whole
     stream = zlib.compress(bytes(plain), 9)
     length = len(stream).to_bytes(8, "little")
     return stream + length + segment_checksum(archive_header(index.identity) + stream + length)
@@ -121,11 +146,12 @@ def read_index(file: BinaryIO) -> Index:
     stream = file.read(length)
     if segment_checksum(header + stream + trailer[:8]) != trailer[8:]:
         raise DamagedFileError("damaged or truncated: the checksum of its index is wrong")
-    return Index(header[len(ARCHIVE_MAGIC) :], _unpack_segments(inflate(stream, LARGEST_INDEX, "index"), start))
+    segments, shard = _unpack_plain(inflate(stream, LARGEST_INDEX, "index"), start)
+    return Index(header[len(ARCHIVE_MAGIC) :], segments, shard)
 
 
-def _unpack_segments(plain: bytes, end: int) -> tuple[Segment, ...]:
-    """The segments, which lie one behind another from the header to ``end``."""
+def _unpack_plain(plain: bytes, end: int) -> tuple[tuple[Segment, ...], Shard | None]:
+    """The segments, which lie one behind another from the header to ``end``, and what they are a part of."""
     reader = ByteReader(plain, 0, len(plain))
     rows = [
         (reader.varint(1, LARGEST), reader.varint(1, reader.left), reader.take(8))
@@ -138,6 +164,7 @@ def _unpack_segments(plain: bytes, end: int) -> tuple[Segment, ...]:
     kinds = [known[byte] for byte in bytes_of_kinds]
     widths = [reader.varint(1, LARGEST_SIDE) for _ in range(count)]
     heights = [reader.varint(1, LARGEST_SIDE) for _ in range(count)]
+    shard = _read_shard(reader) if reader.left else None
     if reader.left:
         raise DamagedFileError("damaged: its index is too long")
     entries = [
@@ -150,7 +177,12 @@ def _unpack_segments(plain: bytes, end: int) -> tuple[Segment, ...]:
         start, first = start + length, first + pictures
     if start != end:
         raise DamagedFileError("damaged: its segments do not fill it")
-    return tuple(segments)
+    return tuple(segments), shard
+
+
+def _read_shard(reader: ByteReader) -> Shard:
+    number = reader.varint(1, LARGEST)
+    return Shard(number, reader.varint(number, LARGEST), reader.take(8))
 
 
 def _read_names(reader: ByteReader, count: int) -> Sequence[str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
 from nvae_codec.images.picture import GRAY1, GRAY8, RGB8, Picture
-from nvae_codec.images.read import SUFFIXES, read_picture
+from nvae_codec.images.read import SUFFIXES, read_picture, read_size
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Input:
 
     name: str
     read: Callable[[], Picture]
+    size: Callable[[], tuple[int, int]]
+    """Width and height by the header alone; of what is no picture 0 and 0."""
 
     def read_rgb(self) -> Picture:
         """The picture as 8-bit RGB: gray with three equal colours, without its metadata.
@@ -56,16 +58,16 @@ def _find(path: Path) -> Iterator[Input]:
     if path.suffix.lower() == ".npz":
         images = read_arrays(path)
         for index in range(len(images)):
-            yield Input(f"{path.name}#{index}", partial(_picture_of, images, index))
+            yield Input(f"{path.name}#{index}", partial(_picture_of, images, index), partial(_sides_of, images))
         return
     if not path.is_dir():
-        yield Input(path.name, partial(_read, path))
+        yield Input(path.name, partial(_read, path), partial(_size_of, path))
         return
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not files:
         raise NvaeCodecError(f"{path}: no pictures here")
     for file in files:
-        yield Input(file.relative_to(path).as_posix(), partial(_read, file))
+        yield Input(file.relative_to(path).as_posix(), partial(_read, file), partial(_size_of, file))
 
 
 def read_arrays(path: Path) -> NDArray[np.uint8]:
@@ -86,6 +88,17 @@ def read_arrays(path: Path) -> NDArray[np.uint8]:
 
 def _picture_of(images: NDArray[np.uint8], index: int) -> Picture:
     return Picture.from_pixels(np.ascontiguousarray(images[index]))
+
+
+def _sides_of(images: NDArray[np.uint8]) -> tuple[int, int]:
+    return images.shape[2], images.shape[1]
+
+
+def _size_of(path: Path) -> tuple[int, int]:
+    try:
+        return read_size(path)
+    except Exception:  # what is wrong is said when it is read
+        return 0, 0
 
 
 def _read(path: Path) -> Picture:

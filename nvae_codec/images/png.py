@@ -20,6 +20,7 @@ from nvae_codec.images.limits import check_size
 from nvae_codec.images.picture import COLOURS, Chunk, Colour
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HEADER_BYTES = len(SIGNATURE) + 12 + 13  # a file's beginning, with the whole IHDR chunk
 PAETH = 4  # the row filter's number
 IDAT_PLACE = Chunk(b"IDAT", b"")
 
@@ -51,7 +52,7 @@ def parse_png(data: bytes) -> PngFile:
         raise DamagedFileError("damaged PNG: its signature is wrong")
     chunks = split_chunks(data)
     first = next(chunks)
-    width, height, colour, interlaced = _read_header(first)
+    width, height, colour, interlaced = read_header(first)
     kept: list[Chunk] = []
     stream: list[bytes] = []
     size = 8 + 12 + len(first.data)
@@ -160,7 +161,8 @@ def pack_header(width: int, height: int, colour: Colour, *, interlaced: bool = F
     return Chunk(b"IHDR", struct.pack(">IIBBBBB", *kinds))
 
 
-def _read_header(chunk: Chunk) -> tuple[int, int, Colour, bool]:
+def read_header(chunk: Chunk) -> tuple[int, int, Colour, bool]:
+    """Width, height, colour, and whether it is interlaced, of an IHDR chunk; raises as ``parse_png``."""
     if chunk.type != b"IHDR" or len(chunk.data) != 13:
         raise DamagedFileError("damaged PNG: it does not begin with a header (IHDR)")
     width, height, bits, png_type, compression, filtering, interlace = struct.unpack(">IIBBBBB", chunk.data)

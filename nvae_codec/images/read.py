@@ -7,6 +7,7 @@ import re
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,17 @@ from PIL import Image, UnidentifiedImageError
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
 from nvae_codec.images.limits import check_size
 from nvae_codec.images.picture import GRAY1, PIXEL_COLOURS, Chunk, Picture
-from nvae_codec.images.png import IDAT_PLACE, SIGNATURE, PngFile, parse_png, pixels_only, split_bytes
+from nvae_codec.images.png import (
+    HEADER_BYTES,
+    IDAT_PLACE,
+    SIGNATURE,
+    PngFile,
+    parse_png,
+    pixels_only,
+    read_header,
+    split_bytes,
+    split_chunks,
+)
 
 SUFFIXES = frozenset([".png", ".ppm", ".pgm", ".pnm", ".bmp", ".webp", ".tif", ".tiff", ".jpg", ".jpeg"])
 
@@ -41,6 +52,21 @@ def read_picture(data: bytes) -> Picture:
     if b"IHDR" in data[8:20]:
         raise DamagedFileError("damaged PNG: its signature is wrong")
     return _read_pixels(data)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height as a picture's file says them at its beginning; nothing is decoded.
+
+    Raises OSError, and what comes where it is no picture.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    if head[:8] == SIGNATURE:
+        return read_header(next(split_chunks(head)))[:2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path) as image:
+            return image.size
 
 
 def read_pixels(picture: Picture, for_what: str) -> NDArray[np.uint8]:

@@ -263,13 +263,17 @@ def test_unsafe_names_in_an_archive_are_refused(names: list[str]) -> None:
 
 
 def test_an_index_that_promises_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(read_index(make_file([str(i) for i in range(100)])).segments[0].entries) == 100
+    many = [str(i) for i in range(100)]
+    file = make_file(many)
+    assert len(read_index(file).segments[0].entries) == 100
     monkeypatch.setattr(index_module, "MOST_PICTURES", 99)
     with pytest.raises(DamagedFileError, match="so many pictures"):
-        read_index(make_file([str(i) for i in range(100)]))
+        read_index(file)
+    with pytest.raises(NvaeCodecError, match="at most 99"):
+        make_file(many)
     monkeypatch.setattr(index_module, "LARGEST_INDEX", 20)
     with pytest.raises(DamagedFileError, match="too long"):
-        read_index(make_file([str(i) for i in range(100)]))
+        read_index(file)
     huge = Entry("huge", Kind.PIXELS, RGB8, 1 << 20, 1 << 20, False)
     with pytest.raises(UnsupportedImageError, match="more than the limit"):
         unpack_segment(bytes(20), [huge], bytes(32), OneCodec(FAKE))
