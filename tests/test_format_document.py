@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.stack import Int32, Stack
 from nvae_codec.container.choice import write_file
 from nvae_codec.container.image import read_file
+from nvae_codec.container.index import Shard
 from nvae_codec.container.pack import group_pictures, write_archive
 from nvae_codec.exact.freeze import freeze
 from nvae_codec.exact.model_file import save_model
@@ -200,4 +202,21 @@ def test_the_page_is_enough_to_decode_an_archive(tmp_path: Path) -> None:
         pixels, chunks = found[name]
         assert np.array_equal(pixels, picture.require_pixels("a test"))
         assert chunks == list(picture.chunks)
+        assert same_picture(archive.read_picture(name), picture)
+
+
+def test_the_page_is_enough_to_decode_a_shard(tmp_path: Path) -> None:
+    """Two stored pictures: the encoder still writes the same bytes, and both decoders read them."""
+    named, file = golden_archive(tmp_path / "archive.nvae")[-2:], GOLDEN / "shard.nvae"
+    shard, out = Shard(2, 300, b"together"), io.BytesIO()
+    list(write_archive(out, [named], method="stored", models=Models(MODEL), shard=shard))
+    if os.environ.get(REFRESH):
+        file.write_bytes(out.getvalue())
+    assert out.getvalue() == file.read_bytes()
+    found = decode_archive(file.read_bytes(), Model(MODEL), (2, 300, b"together"))
+    archive = nvae_codec.open_archive(file, model=MODEL)
+    assert archive.shard == shard
+    assert list(found) == archive.names == [name for name, _ in named]
+    for name, picture in named:
+        assert np.array_equal(found[name][0], picture.require_pixels("a test"))
         assert same_picture(archive.read_picture(name), picture)

@@ -140,8 +140,8 @@ def read_block(block: bytes, usual: Pixels) -> Pixels:
     return rgba[:, :, {1: [0], 2: [0, 3], 3: [0, 1, 2], 4: [0, 1, 2, 3]}[usual.shape[2]]]
 
 
-def decode_archive(data: bytes, model: Model) -> dict[str, Decoded]:
-    """*Archives* of pictures of kinds 1 and 3: pixels and chunks by name."""
+def decode_archive(data: bytes, model: Model, shard: tuple[int, int, bytes] | None = None) -> dict[str, Decoded]:
+    """*Archives* of pictures of kinds 1 and 3: pixels and chunks by name. ``shard``: what it must say that it is."""
     assert data[:4] == b"\xd6\x4e\x01\x07"
     assert data[4:36] == bytes.fromhex(model.metadata["identity"])
     length = int.from_bytes(data[-16:-8], "little")
@@ -156,6 +156,7 @@ def decode_archive(data: bytes, model: Model) -> dict[str, Decoded]:
         names.append(name or next_name(names[-1]))
     kinds = index.take(count)
     widths, heights = ([index.varint() for _ in range(count)] for _ in range(2))
+    assert shard is None or (index.varint(), index.varint(), index.take(8)) == shard
     assert index.rest() == b""
     sizes = list(zip(heights, widths, strict=True))
     found: dict[str, Decoded] = {}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
 from nvae_codec.images.picture import PIXEL_COLOURS
 from nvae_codec.images.png import IDAT_PLACE
-from nvae_codec.images.read import read_picture
+from nvae_codec.images.read import read_picture, read_size
 from nvae_codec.images.webp import decode_webp, encode_webp
 from nvae_codec.images.write import write_png
 
@@ -35,6 +36,13 @@ def test_lossless_formats_are_read_as_their_pixels(kind: str, shape: tuple[int, 
     assert picture.pixels is not None
     assert np.array_equal(picture.pixels, noise(*shape))
     assert read_picture(write_png(picture)).colour == picture.colour
+
+
+@pytest.mark.parametrize("kind", ["PNG", "PPM", "BMP", "TIFF", "WEBP", "JPEG"])
+def test_sizes_are_read_without_the_pixels(tmp_path: Path, kind: str) -> None:
+    path, data = tmp_path / "picture", save(noise(5, 7, 3), kind)
+    path.write_bytes(data if kind in ("TIFF", "WEBP") else data[:-9])  # Pillow looks at the ends of these
+    assert read_size(path) == (7, 5)
 
 
 def test_lossless_webp_and_jpeg_are_read_as_their_pixels() -> None:
