@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
 from nvae_codec.recipe import format_recipe, parse_recipe
@@ -54,18 +53,6 @@ def test_each_variant_differs_in_what_its_table_says(tables: ModuleType) -> None
     assert variants["without SR"].training.spectral_weight == 0
     assert not variants["without SE"].network.postprocess_cell.squeeze_excitation
     assert variants["separable, regular"].network.encoder_cell.kind == "separable"
-
-
-def test_a_variant_is_trained_and_measured(tables: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "TIMED_STEPS", 2)
-    pictures = np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32), dtype=np.uint8)
-    recipe = tables.with_network(groups=[1])(tables.with_training(batch=2)(tables.base_recipe(1, 1)))
-    found = tables.train_variant(
-        recipe, tables.Crops([lambda: pictures[0].transpose(1, 2, 0)], recipe.training), pictures[:2], 1e-3
-    )
-    assert found["steps"] == 2
-    assert 2 < found["held_out"] < 100
-    assert found["parameters"] > 0
 
 
 def test_the_page_says_whether_the_order_holds(tables: ModuleType) -> None:

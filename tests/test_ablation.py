@@ -1,0 +1,70 @@
+"""The example that asks what the parts of photo are worth: its variants, one of them trained for a moment, its page."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nvae_codec.network.nvae import Nvae
+from nvae_codec.recipe import format_recipe
+from nvae_codec.training.data import Crops
+from tests.models import make_network, make_recipe
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def ablation() -> ModuleType:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+        return importlib.import_module("ablation")
+
+
+def test_variants_are_built_and_differ(ablation: ModuleType) -> None:
+    variants = ablation.list_variants()
+    for variant in variants.values():
+        with torch.device("meta"):
+            Nvae(variant.recipe)
+    told = {
+        (format_recipe(v.recipe), v.recipe.training.seed, v.change is ablation.without_latents)
+        for v in variants.values()
+    }
+    assert len(told) == len(variants)
+
+
+def test_without_latents_no_picture_reaches_the_decoder(ablation: ModuleType) -> None:
+    network = make_network(make_recipe()).eval()
+    ablation.without_latents(network)
+    pictures = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    seen: list[torch.Tensor] = []
+    network.likelihood.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    with torch.no_grad():
+        kls = [network(pictures[at : at + 1]).kl for at in (0, 1)]
+    assert torch.equal(seen[0], seen[1])
+    assert all((kl == 0).all() for group in kls for kl in group)
+
+
+def test_a_variant_is_trained_and_measured(ablation: ModuleType) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 3, 64, 64), dtype=np.uint8)
+    variant = ablation.list_variants()["without latents"]
+    data = Crops([lambda: pictures[0].transpose(1, 2, 0)], variant.recipe.training)
+    found = ablation.train_within(1e-3, variant.recipe, data, pictures[:2], variant.change)
+    assert found["steps"] == 5
+    assert 2 < found["held_out"] < 100
+    assert found["active_latents"] == 0
+    one: dict[str, Any] = {
+        "machine": {"processor": "P", "torch": "T"},
+        "minutes_each": 1.0,
+        "pictures": {"trained_on": 9, "held_out": 1},
+    }
+    worse = found | {"held_out": found["held_out"] + 0.5}
+    page = ablation.format_page(one | {"variants": {"photo": found, "without latents": worse}})
+    assert "| +0.500 |" in page
+    assert "three levels of phases |" not in page
