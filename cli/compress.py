@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 
 from .files import Job, check_target, plan_jobs, read_source, write_target
-from .options import ANY_PATH, ModelName, how_many_pixels, how_to_evaluate, how_to_report, how_to_write
+from .options import (
+    ANY_PATH,
+    ModelName,
+    how_many_pixels,
+    how_much_metadata,
+    how_to_evaluate,
+    how_to_report,
+    how_to_write,
+)
 from .report import run_jobs
 
 SUFFIX = ".nvae"
@@ -30,13 +38,7 @@ SUFFIX = ".nvae"
     show_default=True,
     help="auto: the smallest. model: RGB and gray. webp: 8 bits without a palette. stored: a PNG's own bytes.",
 )
-@click.option(
-    "--metadata",
-    type=click.Choice(["all", "meaning", "none"]),
-    default="all",
-    show_default=True,
-    help="Kept beside the pixels. meaning: what their colours, size and way up follow from.",
-)
+@how_much_metadata
 @how_to_evaluate
 @how_many_pixels
 @click.option("--verify", is_flag=True, help="Decode each result and compare before it is written.")

@@ -80,6 +80,13 @@ def how_many_workers(command: Command) -> Command:
     )
 
 
+def how_much_metadata(command: Command) -> Command:
+    """--metadata."""
+    more = "Kept beside the pixels. meaning: what their colours, size and way up follow from."
+    kinds = click.Choice(["all", "meaning", "none"])
+    return click.option("--metadata", type=kinds, default="all", show_default=True, help=more)(command)
+
+
 def how_many_pixels(command: Command) -> Command:
     """--max-pixels."""
 

@@ -19,6 +19,7 @@ from .options import (
     how_large_segments,
     how_many_pixels,
     how_many_workers,
+    how_much_metadata,
     how_to_evaluate,
     how_to_report,
 )
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How each picture is kept: see nvae-codec compress.",
 )
+@how_much_metadata
 @how_to_evaluate
 @how_many_pixels
 @how_many_workers
@@ -67,6 +69,7 @@ def pack_command(
     append: bool,
     model: str | None,
     method: str,
+    metadata: str,
     device: str,
     threads: int | None,
     batch_tiles: int | None,
@@ -86,6 +89,7 @@ def pack_command(
     from nvae_codec import open_archive
     from nvae_codec.container.pack import group_pictures, segment_limits, write_archive
     from nvae_codec.container.shards import take_shard
+    from nvae_codec.images.metadata import keep_metadata
     from nvae_codec.model_library import Models, find_by_identity
 
     if append and shard:
@@ -109,11 +113,12 @@ def pack_command(
     if base is not None and models.identity() != base.identity:
         there, here = base.identity[:4].hex(), models.identity()[:4].hex()
         raise NvaeCodecError(f"{output}: its pictures are coded with model {there}, not {here}")
-    reader = Reader(list_inputs(inputs, [] if base is None else base.names))
+    found = list_inputs(inputs, [] if base is None else base.names)
+    reader = Reader(found, lambda item: keep_metadata(item.read(), metadata))
     groups = list(group_pictures(reader.measure(), *segment_limits(segment)))
     part = None
     if shard is not None:
-        groups, part = take_shard(groups, *shard, f"{method} {segment_limits(segment)}")
+        groups, part = take_shard(groups, *shard, f"{method} {metadata} {segment_limits(segment)}")
     if shard is None or shard[0] == 1:
         reader.refuse_names()
     total, done, pixels, start = sum(map(len, groups)), 0, 0, time.monotonic()

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 import nvae_codec
 from nvae_codec.cli.unpack import name_pngs
-from nvae_codec.images.picture import same_picture
+from nvae_codec.images.picture import Chunk, same_picture
+from nvae_codec.images.png import SIGNATURE, join_chunks
 from nvae_codec.images.read import read_picture
 from tests.cli.conftest import Run
 from tests.conftest import PNGSUITE
@@ -48,6 +49,21 @@ def numbered(tmp_path: Path) -> Path:
     path = tmp_path / "some.npz"
     np.savez(path, images=np.stack([make_picture(16, 20, seed) for seed in range(9)]))
     return path
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_what_metadata_go_along(run: Run, tmp_path: Path) -> None:
+    source = (PNGSUITE / "ccwn2c08.png").read_bytes()
+    text = join_chunks([Chunk(b"tEXt", b"Title\0x")])[len(SIGNATURE) :]
+    (tmp_path / "a.png").write_bytes(source[:-12] + text + source[-12:])
+    expected = {"all": {b"cHRM", b"gAMA", b"tEXt"}, "meaning": {b"cHRM", b"gAMA"}, "none": set()}
+    for keep, kinds in expected.items():
+        archive, back = tmp_path / f"{keep}.nvae", tmp_path / keep
+        assert run("pack", tmp_path / "a.png", "-o", archive, "--metadata", keep).error_lines == []
+        assert run("unpack", archive, "-o", back).error_lines == []
+        restored = (back / "a.png").read_bytes()
+        assert {kind for kind in (b"cHRM", b"gAMA", b"tEXt") if kind in restored} == kinds
+        assert np.array_equal(pixels_of(back / "a.png"), pixels_of(tmp_path / "a.png"))
 
 
 @pytest.mark.usefixtures("fake_models")
