@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from nvae_codec.container.archive import Archive
     from nvae_codec.dataset import ArchiveDataset
+    from nvae_codec.images.samples import Samples
     from nvae_codec.model_library import ImageCodec, Models
 
 __all__ = ["ArchiveDataset", "__version__", "compress", "decompress", "load_model", "open_archive"]
@@ -44,7 +42,7 @@ def load_model(
 
 
 def compress(
-    pixels: NDArray[np.uint8],
+    pixels: Samples,
     *,
     model: str | Path | ImageCodec = "photo",
     method: str = "auto",
@@ -54,6 +52,7 @@ def compress(
 ) -> bytes:
     """Compress pixels, uint8 of shape (H, W, 3) in RGB order or (H, W) of gray, into the bytes of an .nvae file.
 
+    They may be uint16 too, of which a model of 8 bits codes the high bytes, and ``webp`` is no method.
     A model of gray takes gray alone, one of less than 8 bits the values from 0 or those spread over 0 to 255.
 
     ``method`` is ``"model"``, ``"webp"``, ``"stored"``, or ``"auto"`` for the smallest of the three. ``model`` is a
@@ -62,16 +61,11 @@ def compress(
     Raises TypeError and ValueError for other arrays or methods, UnsupportedImageError for more pixels than Pillow's
     limit or sides that the method cannot hold, and what ``load_model`` raises.
     """
-    import numpy as np
-
     from nvae_codec.container.choice import write_file
-    from nvae_codec.images.limits import check_pixels, check_size
-    from nvae_codec.images.picture import Picture
+    from nvae_codec.images.samples import picture_of
 
     codecs = _models(model, device=device, threads=threads, batch_tiles=batch_tiles)
-    check_pixels(pixels, 1 if np.ndim(pixels) == 2 else 3)
-    check_size(pixels.shape[1], pixels.shape[0])
-    return write_file(Picture.from_pixels(np.ascontiguousarray(pixels)), method, codecs)
+    return write_file(picture_of(pixels, (1, 3)), method, codecs)
 
 
 def decompress(
@@ -81,24 +75,24 @@ def decompress(
     device: str = "auto",
     threads: int | None = None,
     batch_tiles: int | None = None,
-) -> NDArray[np.uint8]:
-    """The pixels of an .nvae file, uint8: (H, W, 3) for RGB and so for all that ``compress`` makes.
+) -> Samples:
+    """The pixels of an .nvae file: (H, W, 3) for RGB, uint8, or uint16 of 16 bits.
 
-    Files that the command line made of gray (of 8 bits, or of 1: 0 and 1), gray with alpha and RGBA pictures give
-    (H, W), (H, W, 2) and (H, W, 4). The installed model that made the file is found by its identity; ``model`` adds one
+    Files of gray (of 8 or 16 bits, or of 1: 0 and 1), gray with alpha and RGBA pictures give (H, W), (H, W, 2) and
+    (H, W, 4). The installed model that made the file is found by its identity; ``model`` adds one
     that is not installed.
 
     Raises TypeError for what is not bytes, DamagedFileError for a file that is not whole and unaltered,
-    UnknownModelError where its model is missing, UnsupportedImageError for palettes and for 2, 4 and 16 bits, which
-    only ``nvae-codec decompress`` restores, and what ``load_model`` raises.
+    UnknownModelError where its model is missing, UnsupportedImageError for palettes and for 2 and 4 bits, which only
+    ``nvae-codec decompress`` restores, and what ``load_model`` raises.
     """
     from nvae_codec.container.image import read_file
-    from nvae_codec.images.read import read_pixels
+    from nvae_codec.images.samples import samples_of
 
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"data must be the bytes of an .nvae file, not {type(data).__name__}")
     codecs = _models(model, device=device, threads=threads, batch_tiles=batch_tiles)
-    return read_pixels(read_file(bytes(data), codecs), "decompress")
+    return samples_of(read_file(bytes(data), codecs), "decompress")
 
 
 def open_archive(

@@ -22,9 +22,7 @@ import nvae_codec
 from nvae_codec.container.choice import write_file
 from nvae_codec.container.header import ARCHIVE, MAGIC, VERSION
 from nvae_codec.container.image import read_file
-from nvae_codec.images.limits import check_size
-from nvae_codec.images.picture import PIXEL_COLOURS, Picture
-from nvae_codec.images.read import read_pixels
+from nvae_codec.images.samples import picture_of, samples_of
 from nvae_codec.model_library import ImageCodec, Models
 
 __all__ = ["nvae_check", "nvae_decode", "nvae_encode", "nvae_version"]
@@ -35,31 +33,27 @@ _named_models = functools.lru_cache(maxsize=8)(Models)
 
 
 def nvae_encode(data: ArrayLike, /, *, model: Model = None, method: str = "auto") -> bytes:
-    """The bytes of an .nvae file of pixels, uint8: (H, W) gray, or (H, W, C) with C of 1 to 4.
+    """The bytes of an .nvae file of pixels, uint8 or uint16: (H, W) gray, or (H, W, C) with C of 1 to 4.
 
     One channel is gray, two are gray and alpha, three RGB, four RGBA. ``model`` is a name, a path, or what
     ``load_model`` gave (None: photo); ``method`` is auto, model, webp or stored.
 
-    Raises ValueError for other arrays and methods, and what ``nvae_codec.compress`` raises.
+    Raises TypeError and ValueError for other arrays and methods, and what ``nvae_codec.compress`` raises.
     """
-    pixels = np.asarray(data)
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[:, :, 0]
-    channels = pixels.shape[2] if pixels.ndim == 3 else 1
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or channels not in PIXEL_COLOURS or not pixels.size:
-        raise ValueError(f"pixels must be uint8 of shape (H, W) or (H, W, 1 to 4), not {pixels.dtype} {pixels.shape}")
-    check_size(pixels.shape[1], pixels.shape[0])
-    return write_file(Picture.from_pixels(np.ascontiguousarray(pixels)), method, _models_of(model))
+    samples = np.asarray(data)
+    if samples.ndim == 3 and samples.shape[2] == 1:
+        samples = samples[:, :, 0]
+    return write_file(picture_of(samples), method, _models_of(model))
 
 
 def nvae_decode(
     data: bytes | bytearray | memoryview, /, *, model: Model = None, out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
-    """The pixels of an .nvae file, uint8: (H, W), or (H, W, C) with C of 2 to 4; in ``out``, where that is given.
+    """The pixels of an .nvae file: (H, W), or (H, W, C) with C of 2 to 4; in ``out``, where that is given.
 
     Raises what ``nvae_codec.decompress`` raises, and ValueError where ``out`` has another shape or type.
     """
-    pixels = read_pixels(read_file(bytes(data), _models_of(model)), "an array")
+    pixels = samples_of(read_file(bytes(data), _models_of(model)), "an array")
     if out is None:
         return pixels
     if out.shape != pixels.shape or out.dtype != pixels.dtype:

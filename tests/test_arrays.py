@@ -58,10 +58,10 @@ def test_out_is_filled() -> None:
 
 @pytest.mark.parametrize(
     "pixels",
-    [PIXELS.astype(np.uint16), PIXELS / 255, PIXELS[None], PIXELS[:0], PIXELS[0, 0], np.zeros((4, 4, 5), np.uint8)],
+    [PIXELS.astype(np.int16), PIXELS / 255, PIXELS[None], PIXELS[:0], PIXELS[0, 0], np.zeros((4, 4, 5), np.uint8)],
 )
 def test_other_arrays_are_refused(pixels: Any) -> None:
-    with pytest.raises(ValueError, match="pixels must be uint8 of shape"):
+    with pytest.raises((TypeError, ValueError), match="pixels must "):
         nvae_encode(pixels)
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import nvae_codec
+from nvae_codec.arrays import nvae_decode, nvae_encode
 from nvae_codec.container.header import Kind, split_parts
 from nvae_codec.errors import ModelFileError, UnknownModelError, UnsupportedImageError
 from nvae_codec.model_library import find_model, installed_models, read_model_info
@@ -49,21 +50,36 @@ def test_gray_and_alpha_come_back_from_files(tmp_path: Path) -> None:
             assert np.array_equal(nvae_codec.decompress(file), pixels)
 
 
+@pytest.mark.parametrize("method", ["auto", "model", "stored"])
+@pytest.mark.parametrize("shape", [(7, 5), (7, 5, 2), (7, 5, 3), (7, 5, 4), (1, 1, 3)], ids=str)
 @pytest.mark.usefixtures("fake_models")
-def test_depths_that_are_no_uint8_array_are_refused(pngsuite: Path) -> None:
+def test_16_bits_come_back(shape: tuple[int, ...], method: str) -> None:
+    samples = np.random.default_rng(0).integers(0, 1 << 16, shape, np.uint16)
+    files = [nvae_encode(samples, method=method)]
+    if shape[2:] in ((), (3,)):
+        files.append(nvae_codec.compress(samples, method=method))
+    for data in files:
+        for restored in (nvae_codec.decompress(data), nvae_decode(data)):
+            assert restored.dtype == np.uint16
+            assert np.array_equal(restored, samples)
+
+
+@pytest.mark.usefixtures("fake_models")
+def test_what_is_no_array_of_samples_is_refused(pngsuite: Path) -> None:
     from nvae_codec.container.image import write_png_file
     from nvae_codec.images.read import read_picture
 
-    file = write_png_file(read_picture((pngsuite / "basn2c16.png").read_bytes()))
-    assert split_parts(file).header.kind is Kind.PNG
-    with pytest.raises(UnsupportedImageError, match="has 16 bits a sample"):
-        nvae_codec.decompress(file)
+    for name, why in (("basn3p08", "has a palette"), ("basn0g02", "has 2 bits a sample")):
+        file = write_png_file(read_picture((pngsuite / f"{name}.png").read_bytes()))
+        assert split_parts(file).header.kind is Kind.PNG
+        with pytest.raises(UnsupportedImageError, match=why):
+            nvae_codec.decompress(file)
 
 
 @pytest.mark.parametrize(
     ("pixels", "error"),
     [
-        (PIXELS.astype(np.uint16), TypeError),
+        (PIXELS.astype(np.int32), TypeError),
         (PIXELS.tolist(), TypeError),
         (PIXELS[:, :, 0].ravel(), ValueError),
         (PIXELS[:, :, :2], ValueError),

@@ -7,15 +7,12 @@ import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nvae_codec.container.image import CodecFinder
 from nvae_codec.container.index import Entry, Segment, is_archive, read_index, segment_checksum
 from nvae_codec.container.segment import unpack_segment
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.picture import Picture
-from nvae_codec.images.read import read_pixels
+from nvae_codec.images.samples import Samples, samples_of
 
 
 class Archive:
@@ -64,13 +61,13 @@ class Archive:
             return self._places[name_or_index]
         return range(len(self.entries))[name_or_index]
 
-    def read(self, name_or_index: str | int) -> NDArray[np.uint8]:
-        """A picture's pixels, uint8 (H, W) or (H, W, C), as ``nvae_codec.decompress`` gives them.
+    def read(self, name_or_index: str | int) -> Samples:
+        """A picture's pixels, (H, W) or (H, W, C), as ``nvae_codec.decompress`` gives them.
 
-        Raises KeyError or IndexError where it is not here, UnsupportedImageError for palettes and for 1, 2, 4 and 16
-        bits a sample, and what ``read_segment`` raises.
+        Raises KeyError or IndexError where it is not here, UnsupportedImageError for palettes and for 2 and 4 bits a
+        sample, and what ``read_segment`` raises.
         """
-        return read_pixels(self.read_picture(name_or_index), "read")
+        return samples_of(self.read_picture(name_or_index), "read")
 
     def read_picture(self, name_or_index: str | int) -> Picture:
         """A picture with its metadata; raises as ``read``."""

@@ -106,11 +106,12 @@ def read_idx(path: Path) -> Pixels:
 
 def _open_archive(path: Path, channels: int) -> list[Loader]:
     import nvae_codec
+    from nvae_codec.images.read import read_pixels
 
     archive = nvae_codec.open_archive(path)
 
     def read(index: int) -> Pixels:
-        pixels = archive.read(index)
+        pixels = read_pixels(archive.read_picture(index), "training")
         if pixels.ndim == 2:
             return np.broadcast_to(pixels[:, :, None], (*pixels.shape, channels))
         if pixels.shape[2] != channels:

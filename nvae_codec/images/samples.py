@@ -1,0 +1,54 @@
+"""Arrays of 8 or 16 bits a sample as pictures, and pictures as arrays: what Python gives and takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.images.limits import check_size
+from nvae_codec.images.picture import COLOURS, PIXEL_COLOURS, Picture
+from nvae_codec.images.read import read_picture, read_pixels
+from nvae_codec.images.write import write_png
+
+Samples = NDArray[Any]
+"""uint8 or uint16."""
+
+
+def picture_of(samples: Any, channels: tuple[int, ...] = (1, 2, 3, 4)) -> Picture:
+    """A picture of samples, uint8 or uint16: (H, W) of one channel, gray, or (H, W, C): gray and alpha, RGB, RGBA.
+
+    Raises TypeError and ValueError for other arrays, and for as many channels as are not in ``channels``;
+    UnsupportedImageError for more pixels than the limit.
+    """
+    if not isinstance(samples, np.ndarray) or samples.dtype not in (np.uint8, np.uint16):
+        kind = getattr(samples, "dtype", type(samples).__name__)
+        raise TypeError(f"pixels must be an array of uint8 or uint16, not {kind}")
+    count = samples.shape[2] if samples.ndim == 3 else 1
+    if samples.ndim not in (2, 3) or (samples.ndim == 3 and count == 1) or count not in channels or not samples.size:
+        more = " or ".join(f"(height, width, {each})" if each > 1 else "(height, width)" for each in channels)
+        raise ValueError(f"pixels must have the shape {more}, not {samples.shape}")
+    check_size(samples.shape[1], samples.shape[0])
+    if samples.dtype == np.uint8:
+        return Picture.from_pixels(np.ascontiguousarray(samples))
+    colour = next(each for each in COLOURS if (each.mode, each.bits) == (PIXEL_COLOURS[count].mode, 16))
+    height, width = samples.shape[:2]
+    high, low = (samples >> 8).astype(np.uint8), (samples & 255).astype(np.uint8)
+    picture = Picture(width, height, colour, high, low=low)
+    return replace(picture, png=write_png(picture))  # without a model, 16 bits are kept as a PNG
+
+
+def samples_of(picture: Picture, for_what: str) -> Samples:
+    """A picture's samples, as ``picture_of`` takes them; of 1 bit, uint8 0 and 1.
+
+    Raises UnsupportedImageError for palettes and for 2 and 4 bits.
+    """
+    if picture.colour.bits != 16:
+        return read_pixels(picture, for_what)
+    if picture.pixels is None and picture.png is not None:
+        picture = read_picture(picture.png)
+    if picture.pixels is None or picture.low is None:
+        return picture.require_pixels(for_what)  # which says why there are none
+    return picture.pixels.astype(np.uint16) << 8 | picture.low
