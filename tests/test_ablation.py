@@ -56,7 +56,7 @@ def test_a_variant_is_trained_and_measured(ablation: ModuleType) -> None:
     variant = ablation.list_variants()["without latents"]
     data = Crops([lambda: pictures[0].transpose(1, 2, 0)], variant.recipe.training)
     found = ablation.train_within(1e-3, variant.recipe, data, pictures[:2], variant.change)
-    assert found["steps"] == 5
+    assert found["steps"] == 10
     assert 2 < found["held_out"] < 100
     assert found["active_latents"] == 0
     one: dict[str, Any] = {
