@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import traceback
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import ModelName, how_large_segments, how_to_evaluate, how_to_report
-from .pack import Reader, list_inputs
+from nvae_codec.errors import NvaeCodecError
+
+from .options import ModelName, how_large_segments, how_on_many_machines, how_to_evaluate, how_to_report
+from .pack import Reader, choose_workers, list_inputs
+from .report import explain, print_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,6 +29,8 @@ if TYPE_CHECKING:
     from nvae_codec.container.segment import Named
     from nvae_codec.evaluation.pictures import Evaluator, Row
     from nvae_codec.images.picture import Picture
+    from nvae_codec.model_library import Models
+    from nvae_codec.network.nvae import Nvae
 
     Heat = NDArray[np.float32]
 
@@ -52,6 +62,7 @@ LARGEST_TABLE = 60
     help="Also make PNG, WebP and, with nvae-codec[bench], JPEG XL files.  [default: for --html]",
 )
 @how_to_evaluate
+@how_on_many_machines
 @how_to_report
 def evaluate_command(
     inputs: tuple[Path, ...],
@@ -67,60 +78,78 @@ def evaluate_command(
     device: str,
     threads: int | None,
     batch_tiles: int | None,
+    workers: int,
+    ray: str | None,
+    shard: tuple[int, int] | None,
     quiet: bool,
     verbose: bool,
 ) -> int:
     """Compare the files of pictures with the model's bounds, in bits/dim, and split what lies between by cause.
 
     INPUT is a picture file, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or (N,H,W). A model of
-    RGB sees gray pictures as RGB.
+    RGB sees gray pictures as RGB. The numbers are the same whatever works on them, but for the seconds.
     """
     import json
     from typing import cast
 
     from rich.console import Console
 
-    from nvae_codec import load_model
     from nvae_codec.coding.codec import ModelCodec
+    from nvae_codec.container.parallel import map_in_order
+    from nvae_codec.container.shards import take_shard
     from nvae_codec.evaluation.html import Shown, write_report
     from nvae_codec.evaluation.inputs import Input, find_inputs
     from nvae_codec.evaluation.peers import peer_bits
     from nvae_codec.evaluation.pictures import Evaluator
     from nvae_codec.evaluation.thumbnails import thumbnail_side
+    from nvae_codec.model_library import Models
 
-    codec = cast(ModelCodec, load_model(model, device=device, threads=threads, batch_tiles=batch_tiles))
-    network = None
-    if run is not None:
-        from nvae_codec.training.checkpoint import load_average
-
-        network = load_average(run)[1]
-    evaluator = Evaluator(codec, network, samples, seed)
+    if archive and (workers > 1 or ray is not None or shard is not None):
+        raise click.UsageError("--archive measures one file here, so no --workers, --ray or --shard")
+    if shard is not None and json_file is None:
+        raise click.UsageError("--shard needs --json OUT, for nvae-codec merge")
+    at_work, device, threads = choose_workers(workers, ray, threads, device)
+    models = Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
+    # this machine may lack the cluster's GPUs
+    codec = cast(ModelCodec, (models if ray is None else Models(model, device="cpu")).chosen())
+    evaluator = Evaluator(codec, None if run is None else load_network(run), samples, seed)
     found = list_inputs(inputs, []) if archive else [(item.name, item, "") for item in find_inputs(inputs)]
     reader = Reader(found, Input.read_gray if codec.model.channels == 1 else Input.read_rgb)
     rows: list[dict[str, Any]] = []
     shown: list[Shown] = []
-    side = thumbnail_side(len(reader.found))
-    described = None
+    part = described = None
+    with_peers = bool(peers or (peers is None and html_file is not None))
+    total = len(found)
     measured: Iterable[tuple[Picture, Row, Heat]]
     if archive:
         measured, described = _measure_archive(evaluator, list(reader.read_all()), segment)
     else:
-        measured = _measure_files(evaluator, reader, verbose=verbose)
+        alone = [[named] for named in reader.measure()]
+        if shard is not None:
+            alone, part = take_shard(
+                alone, *shard, f"evaluate {run and run.resolve().name} {samples} {seed} {with_peers}"
+            )
+        total = len(alone)
+        work = partial(measure_picture, run, samples, seed)
+        measured = _keep_sound(map_in_order(work, reader.read(chain(*alone)), models, at_work), reader, verbose=verbose)
+    side = thumbnail_side(total)
     for picture, row, heat in measured:
         pixels = picture.require_pixels("the model")
-        if peers or (peers is None and html_file is not None):
+        if with_peers:
             row["peers"] = peer_bits(pixels)
         if html_file is not None:
             shown.append(Shown.of(pixels, heat, side))
         rows.append(row)
         if verbose or (not quiet and sys.stderr.isatty()):
             rate = f"{row['bpd_file']:.4f} bits/dim, {row['file_over_exact']:.5f} of the exact ELBO"
-            click.echo(f"{len(rows)}/{len(reader.found)} {row['name']}: {rate}", err=True)
-    if not rows:
+            click.echo(f"{len(rows)}/{total} {row['name']}: {rate}", err=True)
+    if not rows and part is None:
         return 1
-    result = evaluator.describe(rows, None if run is None else run.resolve().name, described)
+    result = evaluator.describe(rows, None if run is None else run.resolve().name, described, part)
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if not rows:
+        return int(reader.failed)
     if html_file is not None:
         html_file.write_text(write_report(result, shown, side), encoding="utf-8")
     if not quiet:
@@ -128,17 +157,52 @@ def evaluate_command(
     return int(reader.failed)
 
 
-def _measure_files(evaluator: Evaluator, reader: Reader, *, verbose: bool) -> Iterator[tuple[Picture, Row, Heat]]:
-    """Each picture as a file of its own; what cannot be measured is named."""
-    for name, picture in reader.read_all():
-        try:
-            row, heat = evaluator.measure(name, picture)
-        except Exception as error:
-            reader.fail(name, error)
-            if verbose:
-                raise
-        else:
-            yield picture, row, heat
+@functools.cache
+def load_network(run: Path) -> Nvae:
+    """The float network of a training run."""
+    from nvae_codec.training.checkpoint import load_average
+
+    return load_average(run)[1]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a picture cannot be measured, and where that was found."""
+
+    name: str
+    reason: str
+    traceback: str
+
+
+def measure_picture(
+    run: Path | None, samples: int, seed: int, models: Models, named: Named
+) -> tuple[Picture, Row, Heat] | Problem:
+    """A picture as a file of its own."""
+    from typing import cast
+
+    from nvae_codec.coding.codec import ModelCodec
+    from nvae_codec.evaluation.pictures import Evaluator
+
+    name, picture = named
+    network = None if run is None else load_network(run)
+    evaluator = Evaluator(cast(ModelCodec, models.chosen()), network, samples, seed)
+    try:
+        return picture, *evaluator.measure(name, picture)
+    except Exception as error:
+        return Problem(name, explain(error), traceback.format_exc())
+
+
+def _keep_sound(
+    done: Iterable[tuple[Picture, Row, Heat] | Problem], reader: Reader, *, verbose: bool
+) -> Iterator[tuple[Picture, Row, Heat]]:
+    """What was measured; what could not be is named."""
+    for each in done:
+        if not isinstance(each, Problem):
+            yield each
+            continue
+        reader.fail(each.name, NvaeCodecError(each.reason))
+        if verbose:
+            print_line(each.traceback)
 
 
 def _measure_archive(

@@ -1,4 +1,4 @@
-"""nvae-codec merge: the shards that pack --shard made into one archive."""
+"""nvae-codec merge: the shards that pack or evaluate --shard made into one archive or report."""
 
 from __future__ import annotations
 
@@ -17,24 +17,47 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command("merge")
 @click.argument("shards", nargs=-1, required=True, metavar="SHARD...", type=FILE)
-@click.option("-o", "output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The archive.")
+@click.option(
+    "-o", "output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The archive or report."
+)
 @click.option("-f", "--force", is_flag=True, help="Overwrite FILE.")
 @how_to_report
 def merge_command(shards: tuple[Path, ...], output: Path, force: bool, quiet: bool, verbose: bool) -> int:
     """Make one archive of the shards of pack --shard, in any order: the bytes that pack alone would have made.
 
-    All of them must be there, each once. Nothing is decoded.
+    All of them must be there, each once. Nothing is decoded. Of the .json reports of evaluate --shard it makes one,
+    with the numbers that evaluate alone would have given.
     """
-    from nvae_codec.container.shards import merge_shards
-
     if output.is_dir() or (output.exists() and not force):
         reason = "it is a folder" if output.is_dir() else "it exists already (-f overwrites it)"
         raise NvaeCodecError(f"{output}: {reason}")
+    if all(shard.suffix == ".json" for shard in shards):
+        pictures, size = write_report(shards, output)
+    else:
+        pictures, size = write_archive(shards, output, quiet=quiet)
+    if verbose:
+        print_line(f"{output}: {pictures} pictures, {size:,} bytes")
+    return 0
+
+
+def write_archive(shards: tuple[Path, ...], output: Path, *, quiet: bool) -> tuple[int, int]:
+    """How many pictures the archive has, and bytes."""
+    from nvae_codec.container.shards import merge_shards
+
     size = sum(shard.stat().st_size for shard in shards)
     bar = show_progress(f"{len(shards)} shards", size, quiet=quiet)
     with bar as advance, open_beside(output) as out:
         pictures = merge_shards(shards, out, advance)
-        size = out.tell()
-    if verbose:
-        print_line(f"{output}: {pictures} pictures, {size:,} bytes")
-    return 0
+        return pictures, out.tell()
+
+
+def write_report(shards: tuple[Path, ...], output: Path) -> tuple[int, int]:
+    """How many pictures the report has, and bytes."""
+    import json
+
+    from nvae_codec.evaluation.reports import merge_reports
+
+    result = merge_reports(shards)
+    with open_beside(output) as out:
+        out.write((json.dumps(result, indent=1) + "\n").encode())
+        return len(result["images"]), out.tell()

@@ -74,7 +74,7 @@ class ShardNumber(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 def how_many_workers(command: Command) -> Command:
     """--workers."""
-    more = "Processes that work on segments at once, on one CPU thread each unless --threads says else."
+    more = "Processes that work at once, on one CPU thread each unless --threads says else."
     return click.option("--workers", type=click.IntRange(1), default=1, show_default=True, metavar="N", help=more)(
         command
     )
@@ -85,6 +85,15 @@ def how_much_metadata(command: Command) -> Command:
     more = "Kept beside the pixels. meaning: what their colours, size and way up follow from."
     kinds = click.Choice(["all", "meaning", "none"])
     return click.option("--metadata", type=kinds, default="all", show_default=True, help=more)(command)
+
+
+def how_on_many_machines(command: Command) -> Command:
+    """--workers, --ray, --shard."""
+    more = "Work as tasks of the Ray cluster there; local: of one with --workers on this machine."
+    command = click.option("--ray", metavar="ADDRESS|local", help=more)(command)
+    part = "Only the I-th of N parts, as a file of its own: see nvae-codec merge."
+    command = click.option("--shard", type=ShardNumber(), metavar="I/N", help=part)(command)
+    return how_many_workers(command)
 
 
 def how_many_pixels(command: Command) -> Command:

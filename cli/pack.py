@@ -15,11 +15,10 @@ from nvae_codec.errors import NvaeCodecError
 from .files import hold, open_beside
 from .options import (
     ModelName,
-    ShardNumber,
     how_large_segments,
     how_many_pixels,
-    how_many_workers,
     how_much_metadata,
+    how_on_many_machines,
     how_to_evaluate,
     how_to_report,
 )
@@ -48,18 +47,7 @@ if TYPE_CHECKING:
 @how_much_metadata
 @how_to_evaluate
 @how_many_pixels
-@how_many_workers
-@click.option(
-    "--ray",
-    metavar="ADDRESS|local",
-    help="Work on segments as tasks of the Ray cluster there; local: of one with --workers on this machine.",
-)
-@click.option(
-    "--shard",
-    type=ShardNumber(),
-    metavar="I/N",
-    help="Only the I-th of N parts, as an archive of its own: see nvae-codec merge.",
-)
+@how_on_many_machines
 @click.option("-f", "--force", is_flag=True, help="Overwrite FILE.")
 @how_to_report
 def pack_command(
@@ -94,8 +82,7 @@ def pack_command(
 
     if append and shard:
         raise click.UsageError("--shard makes an archive of its own, so it cannot stand beside --append")
-    if ray not in (None, "local") and workers > 1:
-        raise click.UsageError("how many workers there are is for the cluster to say, not for --workers")
+    at_work, device, threads = choose_workers(workers, ray, threads, device)
     if output.is_dir() or (output.exists() and not force and not append):
         reason = "it is a folder" if output.is_dir() else "it exists already (-f overwrites it, --append adds to it)"
         raise NvaeCodecError(f"{output}: {reason}")
@@ -106,10 +93,7 @@ def pack_command(
         raise NvaeCodecError(f"{output}: it is shard {base.shard} of an archive; nvae-codec merge makes that")
     if base is not None and model is None:
         model = str(find_by_identity(base.identity).path)
-    if ray is not None and device == "auto":
-        device = "cpu"  # Ray gives GPUs to those that ask for them
-    one_thread = 1 if workers > 1 or ray is not None else None
-    models = Models(model, device=device, threads=threads or one_thread, batch_tiles=batch_tiles)
+    models = Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
     if base is not None and models.identity() != base.identity:
         there, here = base.identity[:4].hex(), models.identity()[:4].hex()
         raise NvaeCodecError(f"{output}: its pictures are coded with model {there}, not {here}")
@@ -129,7 +113,7 @@ def pack_command(
             (list(reader.read(group)) for group in groups),
             method=method,
             models=models,
-            workers=choose_workers(workers, ray, threads or 1, device),
+            workers=at_work,
             base=base,
             shard=part,
         )
@@ -150,12 +134,21 @@ def pack_command(
     return int(reader.failed)
 
 
-def choose_workers(count: int, ray: str | None, threads: int, device: str) -> Workers:
-    """Who works on segments: ``count`` processes, or what runs at an address of Ray."""
+def choose_workers(count: int, ray: str | None, threads: int | None, device: str) -> tuple[Workers, str, int | None]:
+    """Who does the work: ``count`` processes, or what runs at an address of Ray; on which device; on how many threads.
+
+    Raises click.UsageError where that cannot be.
+    """
     from nvae_codec.container.cluster import Ray
     from nvae_codec.container.parallel import Processes
 
-    return Processes(count) if ray is None else Ray(ray, count, cpus=threads, gpus=int(device == "cuda"))
+    if ray is None:
+        return Processes(count), device, threads or (1 if count > 1 else None)
+    if ray != "local" and count > 1:
+        raise click.UsageError("how many workers there are is for the cluster to say, not for --workers")
+    # Ray gives GPUs to those that ask for them
+    device, threads = "cpu" if device == "auto" else device, threads or 1
+    return Ray(ray, count, cpus=threads, gpus=int(device == "cuda")), device, threads
 
 
 def list_inputs(paths: tuple[Path, ...], there: list[str]) -> list[tuple[str, Input, str]]:

@@ -76,3 +76,13 @@ def test_the_training_guide_runs(desk: Path) -> None:
 def test_the_page_on_pillow_and_arrays_runs() -> None:
     for block in blocks("python.md", "python"):
         exec(block, {})
+
+
+def test_the_page_on_many_machines_runs(desk: Path) -> None:
+    # as written, but by what takes no time
+    evaluated = f"evaluate --samples 1 --model {ROOT / 'tests/golden/tiny.safetensors'}"
+    for block in blocks("many-machines.md", "console"):
+        run_lines(block.replace("pack", "pack --method webp").replace("evaluate", evaluated))
+    alone = (desk / "alone.nvae").read_bytes()
+    assert (desk / "workers.nvae").read_bytes() == alone
+    assert (desk / "merged.nvae").read_bytes() == alone

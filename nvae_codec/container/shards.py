@@ -14,7 +14,7 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, TypeVar
 
 import xxhash
 
@@ -65,7 +65,7 @@ def merge_shards(paths: Sequence[Path], out: BinaryIO, advance: Callable[[int], 
     Nothing is decoded; ``advance`` is told of bytes copied. Raises NvaeCodecError where it is not all shards of one
     archive, each once, or where they have no picture; DamagedFileError; OSError.
     """
-    shards = _sort([(path, _read_index(path)) for path in paths])
+    shards = sort_shards([(path, _read_index(path)) for path in paths])
     identity = shards[0][1].identity
     entries = [entry for _, index in shards for segment in index.segments for entry in segment.entries]
     if not entries:
@@ -98,21 +98,38 @@ def _read_index(path: Path) -> Index:
         raise NvaeCodecError(f"{path}: {error.strerror or error}") from error
 
 
-def _sort(found: Sequence[tuple[Path, Index]]) -> list[tuple[Path, Index]]:
-    """Each shard of a whole once, in their order; raises NvaeCodecError for anything else."""
+class Part(Protocol):
+    """What may be a shard: an archive's index, or a report."""
+
+    @property
+    def identity(self) -> bytes:
+        """Of its model."""
+        ...
+
+    @property
+    def shard(self) -> Shard | None:
+        """Which part it is."""
+        ...
+
+
+SomePart = TypeVar("SomePart", bound=Part)
+
+
+def sort_shards(found: Sequence[tuple[Path, SomePart]]) -> list[tuple[Path, SomePart]]:
+    """All shards of a whole, each once, in their order; raises NvaeCodecError for anything else."""
     first, expected = found[0]
     other = _shard_of(first, expected)
-    by_number: dict[int, tuple[Path, Index]] = {}
-    for path, index in found:
-        shard = _shard_of(path, index)
-        if index.identity != expected.identity:
-            mine, its = index.identity[:4].hex(), expected.identity[:4].hex()
-            raise NvaeCodecError(f"{path}: its pictures are coded with model {mine}, those of {first} with {its}")
+    by_number: dict[int, tuple[Path, SomePart]] = {}
+    for path, part in found:
+        shard = _shard_of(path, part)
+        if part.identity != expected.identity:
+            mine, its = part.identity[:4].hex(), expected.identity[:4].hex()
+            raise NvaeCodecError(f"{path}: of model {mine}, but {first} of {its}")
         if (shard.count, shard.whole) != (other.count, other.whole):
             raise NvaeCodecError(f"{path}: shard {shard}, of other inputs or options than {first}, shard {other}")
         if shard.number in by_number:
             raise NvaeCodecError(f"{path}: shard {shard} is there twice, in {by_number[shard.number][0]} too")
-        by_number[shard.number] = path, index
+        by_number[shard.number] = path, part
     missing = other.count - len(by_number)
     if missing:
         number = next(number for number in itertools.count(1) if number not in by_number)
@@ -121,10 +138,10 @@ def _sort(found: Sequence[tuple[Path, Index]]) -> list[tuple[Path, Index]]:
     return [by_number[number] for number in sorted(by_number)]
 
 
-def _shard_of(path: Path, index: Index) -> Shard:
-    if index.shard is None:
-        raise NvaeCodecError(f"{path}: it is a whole archive, not a shard of one")
-    return index.shard
+def _shard_of(path: Path, part: Part) -> Shard:
+    if part.shard is None:
+        raise NvaeCodecError(f"{path}: it is a whole, not a shard of one")
+    return part.shard
 
 
 def _copy(file: BinaryIO, segment: Segment, out: BinaryIO, path: Path, advance: Callable[[int], None]) -> None:

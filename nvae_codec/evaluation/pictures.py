@@ -4,7 +4,9 @@ Rates are in bits/dim, where a picture has W·H·3 dims. Keys of the JSON:
 
     format, model {name, identity}, run, seed, samples, machine
     archive   null, or of --archive {segments, bytes}: then the bits of each picture are its share of that file
-    total     over all pictures; images[]    a picture each, with name, width, height, tiles, batches. Both have:
+    shard     null, or of --shard {number, count, whole}: evaluation/reports.py
+    total     over all pictures, null where a shard has none; images[]    a picture each, with name, width, height,
+        tiles, batches. Both have:
       dims, file_bits
       bpd_file, bpd_exact_elbo, bpd_importance, bpd_float_elbo (null without a run's weights)
       file_over_exact, file_over_float (null likewise)
@@ -40,6 +42,7 @@ from nvae_codec.images.picture import Picture
 from nvae_codec.model_library import Models
 
 if TYPE_CHECKING:
+    from nvae_codec.container.index import Shard
     from nvae_codec.network.nvae import Nvae
 
 FORMAT = "nvae-codec evaluation 1"
@@ -132,17 +135,20 @@ class Evaluator:
             raise NvaeCodecError("the file does not decode to the same picture")
         return file, middle - start, end - middle
 
-    def describe(self, rows: Sequence[Row], run: str | None, archive: Row | None = None) -> dict[str, Any]:
+    def describe(
+        self, rows: Sequence[Row], run: str | None, archive: Row | None = None, shard: Shard | None = None
+    ) -> dict[str, Any]:
         """The JSON of an evaluation. ``run``: the name of the run whose float weights were measured."""
         return {
             "format": FORMAT,
             "model": {"name": self.codec.name, "identity": self.codec.identity.hex()},
             "run": run,
             "archive": archive,
+            "shard": shard and {"number": shard.number, "count": shard.count, "whole": shard.whole.hex()},
             "seed": self.seed,
             "samples": self.samples,
             "machine": describe_machine(),
-            "total": sum_rows(rows),
+            "total": sum_rows(rows) if rows else None,
             "images": list(rows),
         }
 

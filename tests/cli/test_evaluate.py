@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from nvae_codec import load_model
+from nvae_codec.errors import NvaeCodecError
 from nvae_codec.evaluation import exact_elbo
 from nvae_codec.evaluation.inputs import find_inputs
+from nvae_codec.evaluation.pictures import Evaluator
+from nvae_codec.images.picture import Picture
 from tests.cli.conftest import Run
 from tests.models import make_picture, save_pictures
 
@@ -77,6 +81,73 @@ def test_what_cannot_be_evaluated_is_named_and_the_rest_done(run: Run, tmp_path:
     assert json.loads(out.read_text())["total"]["images"] == 1
     assert run("evaluate", folder / "alpha.png", "--model", MODEL).code == 1
     assert run("evaluate", tmp_path / "nothing.png").code == 2
+
+
+def without_times(report: Path) -> dict[str, object]:
+    """All of a report but what a second run has otherwise."""
+    found: dict[str, Any] = json.loads(report.read_text())
+    for row in (found["total"], *found["images"]):
+        del row["encode_seconds"], row["decode_seconds"]
+    return found
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_reports_of_shards_merge_to_the_numbers_of_one(run: Run, tmp_path: Path, count: int) -> None:
+    folder, alone, merged = save_pictures(tmp_path / "in", 3, 24), tmp_path / "alone.json", tmp_path / "merged.json"
+    (folder / "2.png").write_bytes(b"no picture")
+    how = (folder, "--model", MODEL, "--samples", "1", "--peers", "-q", "--json")
+    assert run("evaluate", *how, alone).code == 1
+    shards = [tmp_path / f"{number}.json" for number in range(1, count + 1)]
+    lines = [run("evaluate", *how, shard, "--shard", f"{shard.stem}/{count}").error_lines for shard in shards]
+    assert sum(map(len, lines)) == 1
+    assert run("merge", *reversed(shards), "-o", merged).error_lines == []
+    assert without_times(merged) == without_times(alone)
+    missing = run("merge", *shards[1:], "-o", merged, "-f")
+    assert (missing.code, missing.error_lines) == (1, [f"nvae-codec: shard 1/{count} is missing"])
+    assert run("evaluate", *how, shards[0], "--shard", f"1/{count}", "--seed", "1").code == 0
+    other = run("merge", *shards, "-o", merged, "-f")
+    assert (other.code, "of other inputs or options" in other.err) == (1, True)
+    whole = run("merge", alone, "-o", merged, "-f")
+    assert (whole.code, "not a shard of one" in whole.err) == (1, True)
+    shards[0].write_text("[1, 2]")
+    broken = run("merge", *shards, "-o", merged, "-f")
+    assert broken.error_lines == [f"nvae-codec: {shards[0]}: it is no report of nvae-codec evaluate"]
+    assert without_times(merged) == without_times(alone)
+
+
+def test_what_fails_while_it_is_measured_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = Evaluator.measure
+
+    def fail_once(self: Evaluator, name: str, picture: Picture) -> Any:
+        if name == "0.png":
+            raise NvaeCodecError("a second encoding gave another file")
+        return measure(self, name, picture)
+
+    monkeypatch.setattr(Evaluator, "measure", fail_once)
+    how = (save_pictures(tmp_path / "in", 2, 24), "--model", MODEL, "--samples", "1")
+    named = "nvae-codec: 0.png: a second encoding gave another file"
+    plain, verbose = run("evaluate", *how), run("evaluate", *how, "-v")
+    assert (plain.code, plain.error_lines) == (1, [named])
+    assert verbose.code == 1
+    assert named in verbose.error_lines
+    assert any("in fail_once" in line for line in verbose.error_lines), "-v says where"
+    assert verbose.error_lines[-1].startswith("1/2 1.png: "), "and goes on"
+
+
+def test_workers_measure_the_same(run: Run, tmp_path: Path) -> None:
+    folder, one, two = save_pictures(tmp_path / "in", 3, 24), tmp_path / "one.json", tmp_path / "two.json"
+    Image.new("RGBA", (8, 8)).save(folder / "alpha.png")
+    for report, workers in ((one, 1), (two, 2)):
+        how = ("--model", MODEL, "--device", "cpu", "--samples", "1", "--workers", workers, "-q", "--json", report)
+        assert [line.split(":")[1] for line in run("evaluate", folder, *how).error_lines] == [" alpha.png"]
+    assert without_times(one) == without_times(two)
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--shard", "1/2"), ("--archive", "--workers", "2"), ("--archive", "--ray", "local")]
+)
+def test_wrong_usage(run: Run, tmp_path: Path, wrong: tuple[str, ...]) -> None:
+    assert run("evaluate", save_pictures(tmp_path / "in", 1, 24), "--model", MODEL, *wrong).code == 2
 
 
 def test_other_arrays_are_refused(run: Run, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def merge(paths: list[Path]) -> bytes:
 SIZES = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=20)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(SIZES, st.sampled_from([1, 3, None]), st.integers(1, 6), st.sampled_from(["auto", "stored"]), st.randoms())
 def test_shards_merge_to_the_bytes_of_pack_alone(
     sizes: list[tuple[int, int]], most: int | None, count: int, method: str, rng: random.Random
@@ -70,6 +70,7 @@ def test_shards_merge_to_the_bytes_of_pack_alone(
         assert merge(paths) == write(groups, method=method)
 
 
+@settings(deadline=None, max_examples=25)
 @given(SIZES, st.integers(1, 6))
 def test_shards_are_neighbours_and_about_as_large_as_each_other(sizes: list[tuple[int, int]], count: int) -> None:
     groups = make_groups(sizes)
@@ -102,8 +103,8 @@ def test_all_shards_must_be_there_each_once(three: list[Path], tmp_path: Path) -
     refuse([*three, three[1]], r"2.nvae: shard 2/3 is there twice, in .*2.nvae too")
     whole = tmp_path / "whole.nvae"
     whole.write_bytes(merge(three))
-    refuse([*three, whole], "whole.nvae: it is a whole archive, not a shard of one")
-    refuse([whole], "it is a whole archive")
+    refuse([*three, whole], "whole.nvae: it is a whole, not a shard of one")
+    refuse([whole], "it is a whole")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_all_shards_must_be_there_each_once(three: list[Path], tmp_path: Path) -
         ({"most": 3}, "of other inputs or options"),
         ({"method": "stored"}, "of other inputs or options"),
         ({"count": 4}, "of other inputs or options"),
-        ({"model": "mnist"}, "its pictures are coded with model"),
+        ({"model": "mnist"}, "of model .*, but .*/1.nvae of "),
     ],
     ids=lambda case: next(iter(case)) if isinstance(case, dict) else "",
 )
