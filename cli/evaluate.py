@@ -114,7 +114,7 @@ def evaluate_command(
     codec = cast(ModelCodec, (models if ray is None else Models(model, device="cpu")).chosen())
     evaluator = Evaluator(codec, None if run is None else load_network(run), samples, seed)
     found = list_inputs(inputs, []) if archive else [(item.name, item, "") for item in find_inputs(inputs)]
-    reader = Reader(found, Input.read_gray if codec.model.channels == 1 else Input.read_rgb)
+    reader = Reader(found, Input.read_gray if codec.model.channels == 1 else Input.read_colours)
     rows: list[dict[str, Any]] = []
     shown: list[Shown] = []
     part = described = None

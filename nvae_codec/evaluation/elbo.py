@@ -106,10 +106,14 @@ def exact_draws(
 
 
 def importance_bound(draws: Sequence[PictureElbo]) -> float:
-    """-log2 of the mean of p(x, z) / q(z|x), in bits: the bound of Burda et al. 2016, at most the ELBO's."""
+    """-log2 of the mean of p(x, z) / q(z|x), in bits: the bound of Burda et al. 2016, at most ``mean_of`` the draws.
+
+    It is less the mean of their luck, as that is.
+    """
     bits = np.array([draw.bits for draw in draws])
     least = bits.min()
-    return float(least - np.log2(np.mean(np.exp2(least - bits))))
+    luck = math.fsum(math.fsum(draw.luck) for draw in draws) / len(draws)
+    return float(least - np.log2(np.mean(np.exp2(least - bits)))) - luck
 
 
 @dataclass(frozen=True)
@@ -153,12 +157,10 @@ def measure_costs(batch: Batch, choose: Callable[[int, GroupLatents], NDArray[np
 
 
 def _whole_picture(pixels: NDArray[np.uint8], model: FrozenModel, device: torch.device) -> Batch:
-    gray = pixels.ndim == 2
-    shown = np.repeat(pixels[:, :, None], 3, axis=2) if gray and model.channels == 3 else pixels
     canvas = fill_canvas(
-        shown, model.colour_order, model.stride, model.phases, value_bits=model.value_bits, edge=model.padding
+        pixels, model.colour_order, model.stride, model.phases, value_bits=model.value_bits, edge=model.padding
     )
-    return Batch(model, canvas, first=False, chunk=None, device=device, gray=gray)
+    return Batch(model, canvas, first=False, chunk=None, device=device, gray=pixels.ndim == 2)
 
 
 def fill_canvas(
@@ -170,10 +172,12 @@ def fill_canvas(
     value_bits: int = 8,
     edge: int = 0,
 ) -> Canvas:
-    """A whole picture as one tile, padded as the codec pads.
+    """A whole picture as one tile, padded as the codec pads; gray for three colours as three equal ones.
 
     Raises TypeError, ValueError and UnsupportedImageError as ``compress`` does.
     """
+    if np.ndim(pixels) == 2 and len(colour_order) == 3:
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     check_pixels(pixels, len(colour_order))
     height, width = pixels.shape[:2]
     canvas = Canvas(1, (height, width), stride, len(colour_order), edge)
@@ -237,14 +241,18 @@ def normal_mass(low: Float64, high: Float64) -> Float64:
 
 @torch.inference_mode()
 def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, samples: int = 4) -> PictureElbo:
-    """The float network's negative ELBO of a picture, uint8 (H, W, 3), or (H, W) of one channel.
+    """The float network's negative ELBO of a picture, uint8 (H, W, 3), or (H, W) gray: of RGB, of one colour of three.
 
     z is continuous, with noise of numpy's PCG64(seed): the noise of :func:`exact_elbo`, so that what tells the bounds
-    apart is not the luck of their draws. With flows the KL is that of the draws.
+    apart is not the luck of their draws. With flows the KL is that of the draws. Raises UnsupportedImageError for gray
+    where a network's colours share a component, whose first one alone has no density here.
     """
     from nvae_codec.network.likelihood import pixel_nats
 
     recipe: Recipe = network.recipe
+    one_of_three = pixels.ndim == 2 and recipe.image.channels == 3
+    if one_of_three and recipe.likelihood.kind != "colourwise":
+        raise UnsupportedImageError("gray has no float ELBO under a joint mixture of colours")
     phases, bits = list_phases(recipe.likelihood.levels), count_value_bits(recipe)
     canvas = fill_canvas(
         pixels, tuple(network.colour_order), recipe.stride, phases, value_bits=bits, edge=recipe.image.padding
@@ -267,6 +275,7 @@ def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, sampl
     def score(index: int, raw: Tensor) -> None:
         rows, columns = plane_size(canvas.size, phases[index].plane)
         own = pixel_nats(raw, phases[index], look, recipe)[..., :rows, :columns]
+        own = own[:, :1] if one_of_three else own  # the codec codes the first colour, and the others equal it
         nats[index] += float(own.double().sum()) / samples / math.log(2)
 
     for _ in range(samples):

@@ -53,7 +53,7 @@ def write_report(result: dict[str, Any], shown: Sequence[Shown], side: int) -> s
         '<link rel="icon" href="data:,">',
         f"<title>nvae-codec: {len(rows)} {_plural(len(rows))}</title><style>{STYLE}</style></head><body>",
         f"<h1>Files against the model's bounds</h1><p>{len(rows)} {_plural(len(rows))} with {escape(model)}, "
-        f"{result['samples']} draws from seed {result['seed']}. All rates are in bits/dim: bits by W·H·3.</p>",
+        f"{result['samples']} draws from seed {result['seed']}. All rates are in bits/dim: bits by W·H·C.</p>",
         _summary(total),
         '<div class="charts">',
         _section(

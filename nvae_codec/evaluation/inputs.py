@@ -24,17 +24,22 @@ class Input:
     size: Callable[[], tuple[int, int]]
     """Width and height by the header alone; of what is no picture 0 and 0."""
 
-    def read_rgb(self) -> Picture:
-        """The picture as 8-bit RGB: gray with three equal colours, without its metadata.
+    def read_colours(self) -> Picture:
+        """The picture, of 8-bit RGB or gray.
 
         Raises UnsupportedImageError for palettes, alpha, and other than 8 bits a sample; what read_picture raises.
         """
         picture = self.read()
-        if picture.colour == RGB8:
-            return picture
-        if picture.colour != GRAY8:
+        if picture.colour not in (RGB8, GRAY8):
             mode = f"{picture.colour.bits}-bit {picture.colour.mode}"
             raise UnsupportedImageError(f"the model takes 8-bit RGB and gray, not {mode}")
+        return picture
+
+    def read_rgb(self) -> Picture:
+        """The picture as 8-bit RGB: gray with three equal colours, without its metadata; raises as read_colours."""
+        picture = self.read_colours()
+        if picture.colour == RGB8:
+            return picture
         gray = picture.require_pixels("the model").reshape(picture.height, picture.width)
         return Picture.from_pixels(np.repeat(gray[:, :, None], 3, axis=2))
 

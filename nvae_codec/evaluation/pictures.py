@@ -1,6 +1,6 @@
 """Every number that ``nvae-codec evaluate`` shows, for one picture and for all of them.
 
-Rates are in bits/dim, where a picture has W·H·3 dims. Keys of the JSON:
+Rates are in bits/dim, where a picture has W·H·3 dims, gray W·H. Keys of the JSON:
 
     format, model {name, identity}, run, seed, samples, machine
     archive   null, or of --archive {segments, bytes}: then the bits of each picture are its share of that file
@@ -68,7 +68,7 @@ class Evaluator:
     seed: int = 0
 
     def measure(self, name: str, picture: Picture) -> tuple[Row, NDArray[np.float32]]:
-        """The row of an 8-bit RGB picture, and where its bits went, (H, W) bits a pixel."""
+        """The row of a picture, 8-bit RGB or gray, and where its bits went, (H, W) bits a pixel."""
         pixels = picture.require_pixels("the model")
         file, encode_seconds, decode_seconds = self._code(picture)
         bounds = self.bound(pixels)
@@ -79,7 +79,7 @@ class Evaluator:
         return self.make_row(name, picture, bounds, achieved, encode_seconds, decode_seconds), achieved.heat
 
     def bound(self, pixels: NDArray[np.uint8]) -> Bounds:
-        """The bounds of a picture, uint8 (H, W, 3)."""
+        """The bounds of a picture, uint8 (H, W, 3), or (H, W) gray."""
         draws = exact_draws(pixels, self.codec, seed=self.seed, samples=self.samples)
         real = None
         if self.network is not None:

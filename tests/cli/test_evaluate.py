@@ -50,7 +50,7 @@ def test_arrays_are_evaluated(run: Run, tmp_path: Path, shape: tuple[int, ...]) 
     assert run("evaluate", tmp_path / "some.npz", "--model", MODEL, "--samples", "1", "-q", "--json", out).code == 0
     found = json.loads(out.read_text())
     assert [row["name"] for row in found["images"]] == [f"some.npz#{index}" for index in range(shape[0])]
-    assert found["total"]["dims"] == shape[0] * 16 * 20 * 3
+    assert found["total"]["dims"] == shape[0] * 16 * 20 * (3 if len(shape) == 4 else 1)
 
 
 def test_a_set_is_evaluated_as_an_archive(run: Run, tmp_path: Path) -> None:
