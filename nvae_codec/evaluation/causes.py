@@ -92,7 +92,7 @@ class Walked:
 def split_file(
     file: bytes, pixels: NDArray[np.uint8], codec: MeasuredCodec, exact: PictureElbo, *, seed: int, samples: int
 ) -> Achieved:
-    """Split a file that ``codec`` has just made of pixels, uint8 (H, W, 3) or (H, W). ``exact``: its bound, same seed."""
+    """Split a file that ``codec`` has just made of pixels, uint8 (H, W, 3) or (H, W); ``exact`` is its bound."""
     parts = split_parts(file)
     walked = split_walks([pixels], codec, [exact], seed=seed, samples=samples)[0]
     checksums = 8 + FILE_CHECKSUM_BYTES + (FILE_CHECKSUM_BYTES if parts.metadata else 0)
