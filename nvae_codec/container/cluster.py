@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -77,10 +78,9 @@ class Ray:
 def _import_ray() -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster would report itself to Ray's makers
     try:
-        import ray
+        return importlib.import_module("ray")
     except ImportError:
         raise NvaeCodecError("--ray needs Ray: python -m pip install 'nvae-codec[ray]'") from None
-    return ray
 
 
 def _reach(address: str) -> None:
