@@ -8,19 +8,17 @@ The budget is processor time. Variants that the JSON holds already, of the same 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from experiment import make_parser, run_variants, train_within
 from torch import Tensor
-from train_within import train_within
 
-from nvae_codec.evaluation.machine import describe_machine
 from nvae_codec.network.nvae import Draw, Nvae
 from nvae_codec.recipe import Recipe, read_recipe
 from nvae_codec.training.data import Crops, held_out_crops
@@ -54,8 +52,8 @@ def without_latents(network: Nvae) -> None:
     """Put z at the mean of its prior: the same layers, of which no picture reaches the decoder."""
     draw = network.draw
 
-    def draw_nothing(index: int, prior: Tensor | None, posterior: Tensor, noise: Tensor | None = None) -> Draw:
-        drawn = draw(index, prior, posterior, noise)
+    def draw_nothing(index: int, raw_prior: Tensor | None, raw_posterior: Tensor, noise: Tensor | None = None) -> Draw:
+        drawn = draw(index, raw_prior, raw_posterior, noise)
         return dataclasses.replace(drawn, z=drawn.prior.mean, kl=torch.zeros_like(drawn.kl))
 
     network.draw = draw_nothing  # type: ignore[method-assign]
@@ -90,35 +88,18 @@ def list_variants() -> dict[str, Variant]:
 
 
 def main() -> None:
-    """Train what is missing; write the JSON and the page after each variant."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, metavar="SOURCE", help="photographs, as train takes them")
+    """Train what is missing, and write the page at the end."""
+    parser = make_parser(__doc__, "photographs", 6)
     parser.add_argument("--valid", type=Path, required=True, metavar="SOURCE", help="photographs to measure on")
-    parser.add_argument("--minutes-each", type=float, default=6, metavar="M", help="processor time of a variant")
-    parser.add_argument("--json", type=Path, required=True, help="results, kept from one run to the next")
-    parser.add_argument("--page", type=Path, required=True, help="the table as Markdown")
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    base = base_recipe()
-    data = Crops(open_source(given.data), base.training)
+    data = Crops(open_source(given.data), base_recipe().training)
     held_out = held_out_crops(open_source(given.valid), SIDE, 64)
-    before: dict[str, Any] = json.loads(given.json.read_text()) if given.json.exists() else {}
-    kept = before["variants"] if before.get("minutes_each") == given.minutes_each else {}
-    result: dict[str, Any] = {
-        "variants": kept,
-        "machine": describe_machine() | {"threads": 1},
-        "minutes_each": given.minutes_each,
-        "pictures": {"trained_on": len(data.loaders), "held_out": len(held_out)},
+    train = {
+        name: partial(train_within, recipe=each.recipe, data=data, held_out=held_out, change=each.change, compiled=True)
+        for name, each in list_variants().items()
     }
-    for name, variant in list_variants().items():
-        if name in kept:
-            continue
-        kept[name] = train_within(
-            60 * given.minutes_each, variant.recipe, data, held_out, variant.change, compiled=True
-        )
-        given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        given.page.write_text(format_page(result), encoding="utf-8")
-        print(f"{name}: {kept[name]}", flush=True)
+    pictures = {"trained_on": len(data.loaders), "held_out": len(held_out)}
+    given.page.write_text(format_page(run_variants(given, train, {"pictures": pictures})), encoding="utf-8")
 
 
 def format_page(result: dict[str, Any]) -> str:

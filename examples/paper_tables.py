@@ -10,18 +10,15 @@ not trained again.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+from experiment import make_parser, run_variants, train_within
 from paper_tables_page import format_page
-from train_within import train_within
 
-from nvae_codec.evaluation.machine import describe_machine
 from nvae_codec.recipe import CellRecipe, Recipe, read_recipe
 from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.sources import open_source
@@ -86,34 +83,20 @@ def list_variants() -> dict[str, Recipe]:
 
 
 def main() -> None:
-    """Train what is missing, write the JSON after each variant and the page at the end."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="SOURCE", help="pictures of 32x32, as train takes them"
-    )
-    parser.add_argument("--minutes-each", type=float, default=1, metavar="M", help="processor time of a variant")
-    parser.add_argument("--json", type=Path, required=True, help="results, kept from one run to the next")
-    parser.add_argument("--page", type=Path, required=True, help="the tables as Markdown")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
+    """Train what is missing, and write the page at the end."""
+    given = make_parser(__doc__, "pictures of 32x32", 1).parse_args()
     pictures = open_source(given.data)
     data = Crops([load for at, load in enumerate(pictures) if at % HELD_OUT], base_recipe(1, 1).training)
     held_out = held_out_crops(pictures[::HELD_OUT], data.training.crop, base_recipe(1, 1).stride)
-    before: dict[str, Any] = json.loads(given.json.read_text()) if given.json.exists() else {}
-    kept = before["variants"] if before.get("minutes_each") == given.minutes_each else {}
-    result: dict[str, Any] = {
-        "variants": kept,
-        "machine": describe_machine() | {"threads": 1},
-        "minutes_each": given.minutes_each,
+    train = {
+        name: partial(train_within, recipe=recipe, data=data, held_out=held_out)
+        for name, recipe in list_variants().items()
+    }
+    described = {
         "pictures": {"trained_on": len(data.loaders), "held_out": len(held_out)},
         "model": {"width": WIDTH, "batch": BATCH, "depths": list(DEPTHS), "depth": DEPTH},
     }
-    for name, recipe in list_variants().items():
-        if name not in result["variants"]:
-            result["variants"][name] = train_within(60 * given.minutes_each, recipe, data, held_out)
-            given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-            print(f"{name}: {result['variants'][name]}", flush=True)
-    given.page.write_text(format_page(result), encoding="utf-8")
+    given.page.write_text(format_page(run_variants(given, train, described)), encoding="utf-8")
 
 
 if __name__ == "__main__":

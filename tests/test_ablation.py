@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
+import json
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,16 +15,13 @@ import torch
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.recipe import format_recipe
 from nvae_codec.training.data import Crops
+from tests.examples import import_example
 from tests.models import make_network, make_recipe
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.fixture(scope="module")
 def ablation() -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
-        return importlib.import_module("ablation")
+    return import_example("ablation")
 
 
 def test_variants_are_built_and_differ(ablation: ModuleType) -> None:
@@ -49,6 +46,29 @@ def test_without_latents_no_picture_reaches_the_decoder(ablation: ModuleType) ->
         kls = [network(pictures[at : at + 1]).kl for at in (0, 1)]
     assert torch.equal(seen[0], seen[1])
     assert all((kl == 0).all() for group in kls for kl in group)
+
+
+def test_what_is_there_of_the_same_budget_is_kept(ablation: ModuleType, tmp_path: Path) -> None:
+    found, page = tmp_path / "found.json", tmp_path / "page.md"
+    asked: list[tuple[str, float]] = []
+
+    def run(minutes: str, *names: str) -> dict[str, Any]:
+        given = ablation.make_parser("", "", 1).parse_args(
+            ["--data", "none", "--minutes-each", minutes, "--json", str(found), "--page", str(page)]
+        )
+
+        def train(name: str, seconds: float) -> dict[str, Any]:
+            asked.append((name, seconds))
+            return {"name": name}
+
+        result: dict[str, Any] = ablation.run_variants(given, {n: partial(train, n) for n in names}, {"pictures": 3})
+        assert json.loads(found.read_text()) == result
+        return result
+
+    assert run("2", "a")["pictures"] == 3
+    assert list(run("2", "a", "b")["variants"]) == ["a", "b"]
+    assert list(run("3", "b")["variants"]) == ["b"]
+    assert asked == [("a", 120), ("b", 120), ("b", 180)]
 
 
 def test_a_variant_is_trained_and_measured(ablation: ModuleType) -> None:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from nvae_codec.recipe import format_recipe, parse_recipe
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from tests.examples import import_example
 
 
 @pytest.fixture(scope="module")
 def tables() -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
-        return importlib.import_module("paper_tables")
+    return import_example("paper_tables")
 
 
 def results(tables: ModuleType, **held_out: float) -> dict[str, Any]:

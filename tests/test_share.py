@@ -42,7 +42,7 @@ FILES = {
 ARCHIVE_FILE = archive_header(CODEC.identity) + bytes(40)
 
 
-@pytest.mark.skipif(shutil.which("file") is None, reason="file(1) is not here")
+@pytest.mark.skipif(shutil.which("file") is None, reason="needs file(1), which is not installed, to read the magic")
 def test_file_tells_them(tmp_path: Path) -> None:
     def tell(data: bytes, *options: str) -> str:
         path = tmp_path / "some.nvae"
@@ -80,7 +80,10 @@ def unescape(node: ET.Element) -> bytes:
     return node.get("value", "").encode().decode("unicode_escape").encode("latin-1")
 
 
-@pytest.mark.skipif(shutil.which("update-mime-database") is None, reason="update-mime-database is not here")
+@pytest.mark.skipif(
+    shutil.which("update-mime-database") is None,
+    reason="update-mime-database is not installed",
+)
 def test_the_mime_database_takes_them(tmp_path: Path) -> None:
     folder = tmp_path / "mime"
     (folder / "packages").mkdir(parents=True)

@@ -83,8 +83,8 @@ def codec_names() -> list[str]:
 
 def measure_codec(peer: Peer, inputs: Sequence[str]) -> Row:
     """Size and speed of a codec over pictures, in this process."""
-    row: Row = {"name": peer.name, "library": peer.library}
-    if peer.library is None:
+    row: Row = {"name": peer.name, "library": peer.made_by}
+    if peer.made_by is None:
         return row
     found = find_inputs(inputs)
     warm = np.ascontiguousarray(_pixels(found[0].read_rgb())[:WARM_UP, :WARM_UP])

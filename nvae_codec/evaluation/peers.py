@@ -19,10 +19,10 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Peer:
-    """A format at an effort. library: what makes it, with its version; None where it is not installed."""
+    """A format at an effort. made_by: what makes it, with its version; None where it is not installed."""
 
     name: str
-    library: str | None
+    made_by: str | None
     encode: Callable[[Pixels], bytes]
     decode: Callable[[bytes], Pixels]
 
@@ -43,8 +43,8 @@ REPORTED = ("PNG", "WebP m6", "JPEG XL e7")
 """Those that the report of ``evaluate`` stands beside."""
 
 
-def _pillow(name: str, library: str | None, **options: Any) -> Peer:
-    return Peer(name, library, partial(_encode_pillow, options=options), _decode_pillow)
+def _pillow(name: str, made_by: str | None, **options: Any) -> Peer:
+    return Peer(name, made_by, partial(_encode_pillow, options=options), _decode_pillow)
 
 
 def _encode_pillow(pixels: Pixels, options: dict[str, Any]) -> bytes:
@@ -78,5 +78,5 @@ def peer_bits(pixels: Pixels) -> dict[str, int]:
     return {
         peer.name: 8 * len(peer.encode(pixels))
         for peer in list_peers()
-        if peer.name in REPORTED and peer.library is not None
+        if peer.name in REPORTED and peer.made_by is not None
     }

@@ -55,7 +55,7 @@ def test_all_formats_give_the_pixels_back(tmp_path: Path) -> None:
 
 def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib, "import_module", _refuse)
-    assert [peer.name for peer in list_peers() if peer.library is None] == ["JPEG XL e3", "JPEG XL e7", "JPEG XL e9"]
+    assert [peer.name for peer in list_peers() if peer.made_by is None] == ["JPEG XL e3", "JPEG XL e7", "JPEG XL e9"]
     assert measure_codec(list_peers()[-1], []) == {"name": "JPEG XL e9", "library": None}
     assert set(peer_bits(make_picture(16, 16))) == {"PNG", "WebP m6"}
 

@@ -47,7 +47,7 @@ def test_commands_options_models_and_files(words: str, expected: list[str]) -> N
     assert [f"{item.type},{item.value}" for item in completer.get_completions(before[1:], incomplete)] == expected
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash, whose completion is tested, is not installed")
 def test_bash_completes(tmp_path: Path) -> None:
     command = tmp_path / "nvae-codec"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m nvae_codec "$@"\n')

@@ -66,7 +66,7 @@ def test_a_full_disk_is_named_for_each_picture(run: Run, pictures: Path, tmp_pat
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full, a disk that is always full")
 @pytest.mark.parametrize("command", ["compress", "info"])
 def test_a_stdout_that_takes_nothing(pictures: Path, run: Run, command: str) -> None:
     source = pictures / "0.png"

@@ -51,7 +51,7 @@ def test_a_recipe_has_the_official_parameters(name: str) -> None:
 
 def test_the_counts_are_those_of_the_folder() -> None:
     if FOLDER is None or not (FOLDER / "PARAMS.json").is_file():
-        pytest.skip("NVAE_CONFORMANCE names no folder with PARAMS.json")
+        pytest.skip("needs the folder that NVAE_CONFORMANCE names, to compare our copy of its counts")
     recipes = json.loads((FOLDER / "PARAMS.json").read_text())["recipes"]
     for name, expected in EXPECTED.items():
         official = recipes[OFFICIAL_NAMES.get(name, name.replace("-", "_"))]

@@ -164,7 +164,7 @@ def test_it_opens_in_chromium(tmp_path: Path, count: int) -> None:
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     browser = next((path for name in names if (path := shutil.which(name))), None)
     if browser is None:
-        pytest.skip("Chromium is not installed")
+        pytest.skip("needs Chromium, which is not installed, to open the report")
     result, text = evaluate(min(2, count), times=max(1, count // 2))
     page = tmp_path / "report.html"
     page.write_text(text.replace("</body>", LOOK + "</body>"), encoding="utf-8")

@@ -1,18 +1,22 @@
-"""One variant of an experiment: trained for a given processor time, and measured."""
+"""An experiment: variants, each trained for the same processor time and measured; results kept from run to run."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import json
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from nvae_codec.evaluation.machine import describe_machine
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.recipe import Recipe
 from nvae_codec.training.data import Crops
@@ -73,3 +77,36 @@ def train_within(
         "held_out_kl": measured["kl"],
         "held_out_pixels": measured["pixels"],
     }
+
+
+Result = dict[str, Any]
+
+
+def make_parser(description: str | None, data: str, minutes: float) -> argparse.ArgumentParser:
+    """The options of an experiment. ``data``: what its pictures are; ``minutes``: a variant's usual time."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="SOURCE", help=f"{data}, as train takes them")
+    parser.add_argument("--minutes-each", type=float, default=minutes, metavar="M", help="processor time of a variant")
+    parser.add_argument("--json", type=Path, required=True, help="results, kept from one run to the next")
+    parser.add_argument("--page", type=Path, required=True, help="the tables as Markdown")
+    return parser
+
+
+def run_variants(
+    given: argparse.Namespace, names: Mapping[str, Callable[[float], Result]], described: Result
+) -> Result:
+    """Train the variants that the JSON of the same budget lacks, on one thread; it is written after each.
+
+    ``names``: what trains each for so many seconds. ``described``: what else the JSON says.
+    """
+    torch.set_num_threads(1)
+    before: Result = json.loads(given.json.read_text()) if given.json.exists() else {}
+    kept = before["variants"] if before.get("minutes_each") == given.minutes_each else {}
+    machine = describe_machine() | {"threads": 1}
+    result = {"variants": kept, "machine": machine, "minutes_each": given.minutes_each, **described}
+    for name, train in names.items():
+        if name not in kept:
+            kept[name] = train(60 * given.minutes_each)
+            given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            print(f"{name}: {kept[name]}", flush=True)
+    return result
