@@ -169,7 +169,7 @@ def list_inputs(paths: tuple[Path, ...], there: list[str]) -> list[tuple[str, In
 
 
 @dataclass(frozen=True)
-class Sized:
+class Unread:
     """A picture that is read later; its segment is known by its size, in pixels: 0 where that is unknown."""
 
     item: Input
@@ -197,18 +197,18 @@ class Reader:
             if problem:
                 self.fail(name, NvaeCodecError(f"the name {problem}"))
 
-    def measure(self) -> Iterator[tuple[str, Sized]]:
+    def measure(self) -> Iterator[tuple[str, Unread]]:
         """All pictures with good names, by their headers alone."""
         for name, item, problem in self.found:
             if not problem:
-                yield name, Sized(item, *item.size())
+                yield name, Unread(item, *item.size())
 
     def read_all(self) -> Iterator[Named]:
         """Names and pictures of all."""
         self.refuse_names()
         return self.read(self.measure())
 
-    def read(self, measured: Iterable[tuple[str, Sized]]) -> Iterator[Named]:
+    def read(self, measured: Iterable[tuple[str, Unread]]) -> Iterator[Named]:
         """Names and pictures."""
         for name, sized in measured:
             try:
