@@ -19,7 +19,8 @@ from nvae_codec.exact import operations as ops
 from nvae_codec.exact.lower import Step
 
 FLOAT32_BOUND, FLOAT64_BOUND = 2**24, 2**53
-WEIGHT_BOUND = 2047
+WEIGHT_BOUND = 2**15 - 1
+"""High, as a large weight (a latent that is passed on as it is) stands beside small ones in one row."""
 COARSEST_WEIGHTS = 24
 """Where the accumulator's bound leaves the largest weight of a channel below this, the layer runs in float64."""
 PIXEL_BOUND = 255
@@ -121,8 +122,12 @@ def _join(families: dict[str, _Family], a: _Family, b: _Family) -> _Family:
 
 
 def _choose_width(family: _Family, ranges: Mapping[str, Tensor]) -> Width:
-    """As wide as balances the rounding of activations against that of the weights that read them."""
-    bound = max(255, min(4095, int(math.sqrt(2**27 / family.fan_in))))
+    """As wide as balances the rounding of activations against that of the weights that read them.
+
+    The 2^29 is measured: with 2^27 exact / float ELBO was 1.0008 on photographs, with 2^29 1.0004; of a hierarchy whose
+    latents carry all pixels it was 1.0014 with 2^29 and 1.0019 with 2^31.
+    """
+    bound = max(255, min(4095, int(math.sqrt(2**29 / family.fan_in))))
     largest = torch.stack([ranges[name].double() for name in family.members]).amax(0) * MARGIN
     floor = max(float(largest.max()) * 1e-3, 1e-6)
     largest = torch.full_like(largest, float(largest.max())) if family.uniform else largest

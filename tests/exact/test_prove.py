@@ -51,7 +51,7 @@ REFUSED: Mapping[str, tuple[type[ops.Operation], Callable[[Any], bool], Callable
     "float64 weights in float32": (
         ops.Convolve, lambda op: op.double, lambda op: {"double": False, "weight": op.weight * 4}, "accumulator"),
     "weights that are not whole": (
-        ops.Convolve, single, lambda op: {"weight": op.weight + 0.25}, "weight is not whole"),
+        ops.Convolve, single, lambda op: {"weight": op.weight - 0.25 * op.weight.sign()}, "weight is not"),
     "a bias that is not whole": (ops.Convolve, single, lambda op: {"bias": op.bias + 0.5}, "bias is not whole"),
     "a multiplier that is not a number": (
         ops.Convolve, single, lambda op: {"multiplier": op.multiplier * torch.nan}, "a multiplier is not a number"),
