@@ -37,6 +37,14 @@ from nvae_codec.errors import NvaeCodecError
     help="Folder of the checkpoint, the recipe and the log.",
 )
 @click.option("--resume", is_flag=True, help="Go on from RUN's checkpoint; [training] may have changed.")
+@click.option(
+    "--weights-from",
+    "other",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="RUN",
+    help="Start with the weights of another run that have the same names and shapes.",
+)
+@click.option("--weights", "prefix", default="", metavar="PREFIX", help="Of those, what is named so.  [default: all]")
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps of the whole run.  [default: the recipe's]")
 @click.option(
     "--minutes", type=click.FloatRange(0, min_open=True), metavar="M", help="Stop after so long, to resume later."
@@ -67,6 +75,8 @@ def train_command(
     valid: tuple[str, ...],
     run: Path,
     resume: bool,
+    other: Path | None,
+    prefix: str,
     steps: int | None,
     minutes: float | None,
     device: str,
@@ -95,6 +105,10 @@ def train_command(
     described = read_recipe(recipe)
     if steps is not None:
         described = dataclasses.replace(described, training=dataclasses.replace(described.training, steps=steps))
+    if resume and other is not None:
+        raise NvaeCodecError("--resume and --weights-from do not go together")
+    if prefix and other is None:
+        raise NvaeCodecError("--weights needs --weights-from")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     channels = described.image.channels
@@ -132,6 +146,8 @@ def train_command(
         tensorboard,
     )
     trainer = Trainer(described, run, options, resume=resume)
+    if other is not None:
+        note(f"weights: {trainer.start_from(other, prefix)} tensors of {other}")
     if threads is not None:  # after accelerate, which sets another number
         torch.set_num_threads(threads)
     count = sum(parameter.numel() for parameter in trainer.network.parameters())

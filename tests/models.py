@@ -130,7 +130,22 @@ RECIPES = {
         "network.decoder_cell.activation = 'hard_swish'", "network.width_growth = 1",
         "network.encoder_cell.residual_scale = 1.0", "network.preprocess_blocks = 0",
     ),
+    "pyramid": change(
+        OFFICIAL, "network.patch = 2", "network.width = 32", "network.width_growth = 1", "network.groups = [3, 4]",
+        "network.preprocess_blocks = 0", "network.pyramid_start = true", "network.posterior_reads_prior = true",
+        "network.stem_activation = false", "network.encoder_cell.kind = 'depthwise'",
+        "network.encoder_cell.activation = 'relu'", "network.encoder_cell.normalization = 'none'",
+        "network.encoder_cell.squeeze_excitation = false", "network.encoder_cell.residual_scale = 1.0",
+        "network.decoder_cell.kind = 'depthwise'", "network.decoder_cell.activation = 'relu'",
+        "network.decoder_cell.normalization = 'none'", "network.decoder_cell.squeeze_excitation = false",
+        "network.decoder_cell.residual_scale = 1.0", "likelihood.bounded_colour = false",
+    ),
 }  # fmt: skip
+RECIPES["phases on a pyramid"] = change(
+    RECIPES["pyramid"], "network.patch = 4", "network.preprocess_blocks = 1", "network.preprocess_cells = 1",
+    "network.groups = [4]", "likelihood.levels = 2", "likelihood.head_width = 32", "likelihood.head_cells = 1",
+    "likelihood.head_features = 4", "likelihood.mean_scale = 0.1",
+)  # fmt: skip
 """Many of the ways in which a recipe can be told."""
 
 DIGITS = change(

@@ -37,8 +37,10 @@ class Group(nn.Module):
                 nn.init.normal_(head.weight, std=0.02)
             nn.init.zeros_(cast(Tensor, head.bias))
             self.merge = make_convolution(width, encoded, 1, weight_norm=weight_norm)
+        self.reads_prior = recipe.posterior_reads_prior and not top
+        read = encoded + (2 * latents if self.reads_prior else 0)
         # ordinary weights: a posterior that starts near zero tells the decoder nothing and dies within a hundred steps
-        self.posterior_head = make_convolution(encoded, 2 * latents, 3, weight_norm=weight_norm)
+        self.posterior_head = make_convolution(read, 2 * latents, 3, weight_norm=weight_norm)
         self.posterior_head.bias = posterior_bias(latents, recipe)
         self.combine = make_convolution(width + latents, width, 1, weight_norm=weight_norm)
         self.latents = latents
@@ -53,6 +55,9 @@ class Group(nn.Module):
         """The raw posterior (B, 2L, H, W)."""
         if self.prior_head is not None:
             encoded = encoded + self.merge(state)
+        if self.reads_prior:
+            assert prior is not None
+            encoded = torch.cat([encoded, prior], 1)
         raw: Tensor = self.posterior_head(encoded)
         return raw + prior if prior is not None and self.residual else raw
 

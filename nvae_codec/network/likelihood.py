@@ -35,6 +35,7 @@ class Head(nn.Module):
     def __init__(self, channels: int, recipe: LikelihoodRecipe, *, base: bool) -> None:
         super().__init__()
         k = recipe.components
+        self.mean_scale = recipe.mean_scale
         self.mix_in, self.relu_in = nn.Conv2d(channels, recipe.head_width, 3, padding=1), nn.ReLU()
         self.body = nn.Sequential(*[ResidualCell(recipe.head_width, HEAD_CELL) for _ in range(recipe.head_cells)])
         self.relu_out, self.out = nn.ReLU(), nn.Conv2d(recipe.head_width, 9 * k + 3, 1)

@@ -13,6 +13,7 @@ from nvae_codec.network.hierarchy import Hierarchy
 from nvae_codec.network.likelihood import Look, PhasedHeads, PlainHead, Predict, pixel_nats
 from nvae_codec.network.noise import Noise
 from nvae_codec.network.normal import Normal, kl_divergence, log_density, normal_of_raw, widen
+from nvae_codec.network.pyramid import start_as_pyramid
 from nvae_codec.phases import Plane
 from nvae_codec.recipe import Recipe
 
@@ -52,6 +53,8 @@ class Nvae(nn.Module):
             if recipe.likelihood.levels
             else PlainHead(recipe.network, recipe.likelihood, recipe.image)
         )
+        if recipe.network.pyramid_start:
+            start_as_pyramid(self.hierarchy, self.likelihood)
         self.colour_order = ["rgb".index(colour) for colour in recipe.image.colour_order][: recipe.image.channels]
 
     @property

@@ -104,6 +104,25 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, tens
     optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+@torch.no_grad()
+def copy_weights(network: nn.Module, run: Path, prefix: str = "") -> int:
+    """Give a network the averaged weights of another run whose names (beginning so) and shapes are its own.
+
+    Returns how many tensors that were. Raises NvaeCodecError where there is none.
+    """
+    _, tensors, _ = read_checkpoint(run)
+    own = network.state_dict()
+    found = {
+        name: value
+        for name, value in part_of(tensors, "average.").items()
+        if name.startswith(prefix) and name in own and own[name].shape == value.shape
+    }
+    if not found:
+        raise NvaeCodecError(f"{run}: it has no weights that fit" + (f" below {prefix}" if prefix else ""))
+    network.load_state_dict(found, strict=False)
+    return len(found)
+
+
 def load_average(run: Path) -> tuple[Recipe, Nvae, dict[str, Any]]:
     """The network of a run with the moving average of its weights, in evaluation mode: what is frozen."""
     recipe, tensors, done = read_checkpoint(run)

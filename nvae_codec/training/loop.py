@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from nvae_codec.network.nvae import Elbo, Nvae
 from nvae_codec.recipe import Recipe
 from nvae_codec.training.checkpoint import (
     Average,
+    copy_weights,
     part_of,
     read_checkpoint,
     restore_optimizer,
@@ -38,6 +38,7 @@ from nvae_codec.training.data import Crops
 from nvae_codec.training.log import Log
 from nvae_codec.training.memory import checkpoint_cells, peak_memory
 from nvae_codec.training.objective import BitsPerDim, balance_weights, kl_weight, learning_rate, weigh
+from nvae_codec.training.precision import FIRST_LOSS_SCALE, choose_autocast, keep_latents_precise
 from nvae_codec.training.processes import Processes
 from nvae_codec.training.regularization import SpectralNorms, scale_total, spectral_weight
 
@@ -60,12 +61,6 @@ class Options:
     tensorboard: bool = False
 
 
-AUTOCAST = {"float32": None, "no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""By the names of Options.precision and those of accelerate's launcher."""
-FIRST_LOSS_SCALE = 1024.0
-"""Of fp16, as officially; it follows the gradients from there."""
-
-
 class Trainer:
     """One run: network, average, optimizer, and the folder that they are saved in."""
 
@@ -74,7 +69,7 @@ class Trainer:
         self.recipe, self.run, self.options = recipe, run, options
         self.processes = Processes(options.device)
         self.device, self.rows = self.processes.device, self.processes.rows(recipe.training.batch)
-        self.autocast = choose_autocast(options)
+        self.autocast = choose_autocast(options.precision)
         torch.manual_seed(recipe.training.seed)
         self.network = place(Nvae(recipe), self.device)
         self.network.noise = Noise(self.processes.index, self.processes.count)
@@ -94,6 +89,8 @@ class Trainer:
             raise NvaeCodecError("--compile and --checkpointing do not go together")
         if options.checkpointing:
             checkpoint_cells(self.network)
+        if self.autocast and recipe.network.pyramid_start:
+            keep_latents_precise(self.network, self.device, self.autocast)
         self._elbo: Callable[..., Elbo] = self._elbo_eagerly
         if options.compile:
             self._elbo = torch.compile(self._elbo_eagerly, dynamic=False)
@@ -112,6 +109,15 @@ class Trainer:
         self.skipped, self.skipped_in_a_row = done.get("skipped", [0, 0])
         if done.get("scaler"):
             self.scaler.load_state_dict(done["scaler"])
+
+    def start_from(self, run: Path, prefix: str = "") -> int:
+        """Before the first step, take over what fits of another run's weights; returns how many tensors.
+
+        Raises NvaeCodecError.
+        """
+        count = copy_weights(self.network, run, prefix)
+        self.average = Average(self.network, self.recipe.training.ema)
+        return count
 
     def _elbo_eagerly(self, pixels: Tensor, base_only: bool) -> Elbo:
         with torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext():
@@ -186,14 +192,6 @@ class Trainer:
         }
         more = self.spectral.state() if self.spectral is not None else None
         save_checkpoint(self.run, self.recipe, self.network, self.average, self.optimizer, done, more)
-
-
-def choose_autocast(options: Options) -> torch.dtype | None:
-    """The kind of number that networks run in, or None. Raises NvaeCodecError where a launcher's is not known here."""
-    precision = options.precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if precision not in AUTOCAST:
-        raise NvaeCodecError(f"the precision {precision} is not possible; there are bf16 and fp16")
-    return AUTOCAST[precision]
 
 
 def place(network: Nvae, device: torch.device) -> Nvae:

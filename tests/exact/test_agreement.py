@@ -23,6 +23,8 @@ from tests.models import RECIPES, frozen_network, make_network, make_recipe, ran
 
 NEAR = 0.005
 """Real units of raw parameters, beside the half step of their own rounding."""
+NEAR_OF_PYRAMIDS = 0.05
+"""The same where latents carry pixels: up to 5, of a sigma of 0.02, and raw log sigmas of -8."""
 
 
 def pixel_units(recipe: Recipe) -> Tensor:
@@ -81,7 +83,8 @@ def test_float_and_exact_networks_agree(which: str) -> None:
     network, frozen = frozen_network(which)
     found = largest_differences(network, frozen, random_crops(3, 48, seed=70))
     assert found.keys() == frozen.model.graph.outputs.keys()
-    assert {name: value for name, value in found.items() if value > NEAR} == {}
+    near = NEAR_OF_PYRAMIDS if network.recipe.network.pyramid_start else NEAR
+    assert {name: value for name, value in found.items() if value > near} == {}
 
 
 @pytest.mark.parametrize("which", RECIPES)

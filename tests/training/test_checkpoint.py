@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.training.checkpoint import FILE, Average, load_average, part_of, read_checkpoint
+from nvae_codec.training.checkpoint import FILE, Average, copy_weights, load_average, part_of, read_checkpoint
 from nvae_codec.training.loop import Options, Trainer
 from tests.models import make_recipe
 
@@ -54,6 +54,23 @@ def test_a_checkpoint_holds_recipe_weights_and_average(tmp_path: Path) -> None:
     recipe, network, _ = load_average(tmp_path)
     assert not network.training
     assert bool((network.hierarchy.start.value == trainer.network.hierarchy.start.value + 1).all())
+
+
+def test_weights_of_another_run_are_taken_where_they_fit(tmp_path: Path) -> None:
+    first = Trainer(make_recipe(), tmp_path, Options(), resume=False)
+    for value in first.average.state.values():
+        value.fill_(0.5)
+    first.save()
+    wider = make_recipe("phases of two levels", "network.width = 20", "training.seed = 3")
+    second = Trainer(wider, tmp_path / "second", Options(), resume=False)
+    before = {name: value.clone() for name, value in second.network.state_dict().items()}
+    assert second.start_from(tmp_path, "likelihood.heads") > 0
+    for name, value in second.network.state_dict().items():
+        fits = name.startswith("likelihood.heads") and value.shape == first.average.state[name].shape
+        assert bool((value == 0.5).all()) if fits else torch.equal(value, before[name])
+        assert torch.equal(second.average.state[name], value)
+    with pytest.raises(NvaeCodecError, match="no weights that fit below nothing"):
+        copy_weights(second.network, tmp_path, "nothing")
 
 
 def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:

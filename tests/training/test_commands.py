@@ -17,7 +17,7 @@ from nvae_codec.exact.model_file import read_model
 from nvae_codec.recipe import parse_recipe
 from nvae_codec.training.checkpoint import FILE, read_checkpoint
 from nvae_codec.training.data import pad_smaller
-from nvae_codec.training.loop import FIRST_LOSS_SCALE
+from nvae_codec.training.precision import FIRST_LOSS_SCALE
 from nvae_codec.training.sources import open_source
 from tests.models import OFFICIAL, PHASED, change, make_picture, save_pictures
 
@@ -77,6 +77,16 @@ def test_a_run_is_not_overwritten_but_resumed(recipe: Path, pictures: Path, run:
     assert result.exit_code == 0
     assert "step 6 of 8" in result.stderr
     assert read_checkpoint(copy)[2]["step"] == 8
+
+
+def test_a_run_starts_with_the_weights_of_another(recipe: Path, pictures: Path, run: Path, tmp_path: Path) -> None:
+    arguments = [recipe, "--data", pictures, "--out", tmp_path / "next", "--steps", 1, "--device", "cpu"]
+    result = invoke(*arguments, "--valid-crop", 32, "--weights-from", run, "--weights", "likelihood.")
+    assert result.exit_code == 0
+    assert "weights: " in result.stderr
+    for wrong in (["--weights", "likelihood."], ["--weights-from", run, "--resume"]):
+        with pytest.raises(NvaeCodecError, match="--weights"):
+            invoke(*arguments, *wrong)
 
 
 def test_a_run_stops_after_its_minutes(recipe: Path, pictures: Path, tmp_path: Path) -> None:
