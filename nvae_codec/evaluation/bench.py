@@ -4,7 +4,7 @@
 
 Keys of the JSON: format, machine, load, threads, images, dims, megapixels, codecs[] with
     name, library (null: not installed, and then nothing more)
-    bits, bpd           whole files, metadata left out, by the dims W·H·3 of all pictures
+    bits, bpd           whole files, metadata left out, by the dims of all pictures: W·H·3, of gray W·H
     mean_bpd            mean of the pictures' own rates
     encode_mp_per_second, decode_mp_per_second    all pixels by all seconds of the codec alone, after a warm-up
     peak_bytes          largest resident memory of the process: Python, libraries and the largest picture included
@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.evaluation.inputs import find_inputs
+from nvae_codec.evaluation.inputs import Input, find_inputs
 from nvae_codec.evaluation.peers import Peer, list_peers
 
 OURS = "nvae-codec"
@@ -53,20 +53,19 @@ def bench(
     """All codecs of these names over all pictures. ``tell`` hears which comes next."""
     from nvae_codec.evaluation.machine import describe_machine
 
-    pictures = [item.read_rgb() for item in find_inputs(inputs)]
+    pictures = [item.read_colours() for item in find_inputs(inputs)]
     rows, load = [], [machine_load()]
     for name in names:
         tell(name)
         rows.append(run_codec(name, inputs, options))
-    dims = sum(picture.width * picture.height * 3 for picture in pictures)
     return {
         "format": "nvae-codec bench 1",
         "machine": describe_machine(),
         "load": [*load, machine_load()],
         "threads": options.get("threads"),
         "images": len(pictures),
-        "dims": dims,
-        "megapixels": dims / 3e6,
+        "dims": sum(picture.dims for picture in pictures),
+        "megapixels": sum(picture.width * picture.height for picture in pictures) / 1e6,
         "codecs": rows,
     }
 
@@ -87,30 +86,31 @@ def measure_codec(peer: Peer, inputs: Sequence[str]) -> Row:
     if peer.made_by is None:
         return row
     found = find_inputs(inputs)
-    warm = np.ascontiguousarray(_pixels(found[0].read_rgb())[:WARM_UP, :WARM_UP])
+    warm = np.ascontiguousarray(_pixels(found[0])[:WARM_UP, :WARM_UP])
     peer.decode(peer.encode(warm))
     rest, seconds = peak_memory(), [0.0, 0.0]
     sizes: list[int] = []
-    rates, names, pixel_count = [], [], 0
+    rates, names, pixel_count, dims = [], [], 0, 0
     for item in found:
-        pixels = np.ascontiguousarray(_pixels(item.read_rgb()))
+        pixels = np.ascontiguousarray(_pixels(item))
         start = time.perf_counter()
         data = peer.encode(pixels)
         middle = time.perf_counter()
         restored = peer.decode(data)
         end = time.perf_counter()
-        if not np.array_equal(restored, pixels):
+        if not _same(restored, pixels):
             raise NvaeCodecError(f"{peer.name} does not give back {item.name}")
         seconds[0] += middle - start
         seconds[1] += end - middle
         sizes.append(8 * len(data))
         names.append(item.name)
         rates.append(8 * len(data) / pixels.size)
-        pixel_count += pixels.size // 3
+        pixel_count += pixels.shape[0] * pixels.shape[1]
+        dims += pixels.size
     bits = sum(sizes)
     return row | {
         "bits": bits,
-        "bpd": bits / (3 * pixel_count),
+        "bpd": bits / dims,
         "mean_bpd": float(np.mean(rates)),
         "encode_mp_per_second": pixel_count / 1e6 / seconds[0],
         "decode_mp_per_second": pixel_count / 1e6 / seconds[1],
@@ -120,9 +120,14 @@ def measure_codec(peer: Peer, inputs: Sequence[str]) -> Row:
     }
 
 
-def _pixels(picture: Any) -> NDArray[np.uint8]:
-    pixels: NDArray[np.uint8] = picture.require_pixels("bench")
-    return pixels
+def _pixels(item: Input) -> NDArray[np.uint8]:
+    return item.read_colours().require_pixels("bench")
+
+
+def _same(restored: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> bool:
+    """Whether a codec gave the pixels back; one without gray gives three equal colours for it."""
+    gray_as_colours = pixels.ndim == 2 and restored.ndim == 3
+    return np.array_equal(restored, np.repeat(pixels[:, :, None], 3, 2) if gray_as_colours else pixels)
 
 
 def our_codec(options: dict[str, Any]) -> Peer:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nvae_codec import compress
 from nvae_codec.evaluation.bench import codec_names, measure_codec, peak_memory
@@ -51,6 +53,18 @@ def test_all_formats_give_the_pixels_back(tmp_path: Path) -> None:
     for peer in list_peers():
         row = measure_codec(peer, [str(folder)])
         assert row["library"] is None or row["bpd"] < 8
+
+
+def test_gray_is_measured_as_gray(tmp_path: Path) -> None:
+    gray = np.stack([make_picture(40, 48, seed)[:, :, 1] for seed in range(2)])
+    np.savez(tmp_path / "gray.npz", images=gray)
+    for peer in list_peers():
+        row = measure_codec(peer, [str(tmp_path / "gray.npz")])
+        assert row["library"] is None or row["bpd"] == row["bits"] / gray.size
+    png = measure_codec(list_peers()[0], [str(tmp_path / "gray.npz")])
+    with Image.open(io.BytesIO(list_peers()[0].encode(gray[0]))) as image:
+        assert image.mode == "L"
+    assert png["mean_bpd"] < 8
 
 
 def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
