@@ -17,6 +17,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,6 +101,12 @@ class ModelInfo:
 
 def read_model_info(path: Path) -> ModelInfo:
     """Read the header of a model file (safetensors: length, JSON, tensors); raises ModelFileError or OSError."""
+    status = path.stat()
+    return _read_model_info(path, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)  # a name is looked up among all models, and a header takes 10 ms
+def _read_model_info(path: Path, _version: tuple[int, ...]) -> ModelInfo:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= _LARGEST_HEADER:
