@@ -359,7 +359,7 @@ class Recipe:
             (bool(network.preprocess_blocks) == bool(self.likelihood.levels), "network.preprocess_blocks with phases"),
             (network.patch == 2 or self.likelihood.levels > 0, "network.patch = 2"),
             (network.groups == [3] * (scales - 1) + [4], "network.groups = [3, ..., 3, 4]"),
-            (min(network.latents) >= 3, "3 network.latents at least"),
+            (set(network.latents) == {3}, "network.latents = [3]"),
             (network.width >= 30, "a network.width of 30 at least"),
             (network.width_growth == 1 and not network.scale_widths, "network.width_growth = 1, no scale_widths"),
             (network.decoder_channels == network.width, "network.decoder_width = 0"),

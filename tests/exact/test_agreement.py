@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nvae_codec.exact import quantize
 from nvae_codec.exact.freeze import LEAST_KL, Frozen, freeze
 from nvae_codec.exact.graph import Evaluation
 from nvae_codec.exact.tables import COLOUR_UNIT, FIXED, LEVEL_UNIT, LOG_SCALE_UNIT, LOGIT_UNIT, RAW_UNIT
@@ -100,6 +101,20 @@ def test_a_model_tells_what_coding_needs(which: str) -> None:
     assert sorted(model.colour_order) == [0, 1, 2]
     for layer in frozen.layers:
         assert layer.accumulator < (2**53 if layer.double else 2**24)
+
+
+def test_layers_that_read_many_values_for_raw_parameters_run_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = make_recipe("official, patch 2, hard swish, no norm")
+    network, crops = make_network(recipe), [random_crops(2, 32)]
+    before = freeze(network, crops).layers
+    monkeypatch.setattr(quantize, "WIDE", 9 * recipe.network.width - 1)
+    frozen = freeze(network, crops)
+    singly, wide = ({layer.source for layer in layers if layer.double} for layers in (before, frozen.layers))
+    groups = range(len(network.hierarchy.groups))
+    added = {f"network.hierarchy.groups.{group}.posterior_head" for group in groups} | {"network.likelihood.out"}
+    assert added <= wide - singly
+    found = largest_differences(network, frozen, crops[0])
+    assert max(found.values()) < NEAR
 
 
 def test_layers_that_float32_cannot_hold_run_in_float64() -> None:

@@ -96,7 +96,7 @@ def test_it_begins_far_below_a_random_start() -> None:
     ("wrong", "needs"),
     [
         ("network.groups = [2, 4]", "network.groups"),
-        ("network.latents = [2]", "network.latents"),
+        ("network.latents = [4]", "network.latents"),
         ("network.width = 28", "network.width"),
         ("network.patch = 1", "network.patch"),
         ("network.stem_activation = true", "network.stem_activation"),
