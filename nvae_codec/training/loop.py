@@ -99,7 +99,8 @@ class Trainer:
         saved, tensors, done = read_checkpoint(self.run)
         if dataclasses.replace(self.recipe, training=saved.training) != saved:
             raise NvaeCodecError(f"{self.run}: its checkpoint has another network; --resume only changes [training]")
-        self.network.load_state_dict(part_of(tensors, "network."))
+        # of a run that is over the average may be all that was kept
+        self.network.load_state_dict(part_of(tensors, "network.") or part_of(tensors, "average."))
         for name, value in part_of(tensors, "average.").items():
             self.average.state[name].copy_(value)
         restore_optimizer(self.optimizer, self.network, tensors)
