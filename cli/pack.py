@@ -210,9 +210,9 @@ class Reader:
 
     def read(self, measured: Iterable[tuple[str, Unread]]) -> Iterator[Named]:
         """Names and pictures."""
-        for name, sized in measured:
+        for name, unread in measured:
             try:
-                picture = self._read(sized.item)
+                picture = self._read(unread.item)
             except Exception as error:
                 self.fail(name, error)
             else:

@@ -44,14 +44,25 @@ from nvae_codec.errors import NvaeCodecError
     metavar="RUN",
     help="Start with the weights of another run that have the same names and shapes.",
 )
-@click.option("--weights", "prefix", default="", metavar="PREFIX", help="Of those, what is named so.  [default: all]")
+@click.option(
+    "--weights",
+    "prefix",
+    default="",
+    metavar="PREFIX",
+    help="Of those, the ones whose names begin so, as likelihood.heads.  [default: all]",
+)
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps of the whole run.  [default: the recipe's]")
 @click.option(
     "--minutes", type=click.FloatRange(0, min_open=True), metavar="M", help="Stop after so long, to resume later."
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's]")
-@click.option("--bf16", "precision", flag_value="bf16", help="Networks in bfloat16, likelihood in float32.")
+@click.option(
+    "--bf16",
+    "precision",
+    flag_value="bf16",
+    help="Networks in bfloat16; likelihood, and latents that begin as pixels, in float32.",
+)
 @click.option("--fp16", "precision", flag_value="fp16", help="In float16, with a scale of the loss that follows.")
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile: minutes to begin, then faster steps.")
 @click.option("--checkpointing", is_flag=True, help="Less memory: cells are computed again for the gradient.")

@@ -63,7 +63,10 @@ def train_within(
             bits = trainer.take_step(data)
             seen.append((float(bits.pixels.sum().detach()), float(bits.kl.sum().detach())))
         spent = time.process_time() - start
-        measured = measure(trainer.network, held_out)
+        network = Nvae(trainer.recipe)  # a new one: cells of the trained one may be bound to bfloat16
+        network.load_state_dict(trainer.network.state_dict())
+        change(network)
+        measured = measure(network, held_out)
     last = np.mean(seen[-max(1, steps // 10) :], axis=0)
     return {
         "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
@@ -97,11 +100,13 @@ def run_variants(
 ) -> Result:
     """Train the variants that the JSON of the same budget lacks, on one thread; it is written after each.
 
-    ``names``: what trains each for so many seconds. ``described``: what else the JSON says.
+    ``names``: what trains each for so many seconds. ``described``: what else the JSON says; one that says otherwise is
+    begun anew.
     """
     torch.set_num_threads(1)
     before: Result = json.loads(given.json.read_text()) if given.json.exists() else {}
-    kept = before["variants"] if before.get("minutes_each") == given.minutes_each else {}
+    same = {"minutes_each": given.minutes_each, **described}
+    kept = before["variants"] if all(before.get(key) == value for key, value in same.items()) else {}
     machine = describe_machine() | {"threads": 1}
     result = {"variants": kept, "machine": machine, "minutes_each": given.minutes_each, **described}
     for name, train in names.items():

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nvae_codec.images.read import SUFFIXES
+
 SIDE = 32
 Squares = NDArray[np.uint8]
 
@@ -37,11 +39,16 @@ def cut_squares(photograph: Path, factors: list[int], rng: np.random.Generator) 
             yield small[row : row + SIDE, column : column + SIDE]
 
 
+def find_pictures(folder: Path) -> list[Path]:
+    """Those below a folder."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
 def gather(
     folder: Path, factors: list[int], arrays: list[tuple[Path, int]], left_out: Squares, rng: np.random.Generator
 ) -> Squares:
     """All squares (N, 32, 32, 3), shuffled."""
-    squares = [square for path in sorted(folder.iterdir()) for square in cut_squares(path, factors, rng)]
+    squares = [square for path in find_pictures(folder) for square in cut_squares(path, factors, rng)]
     held = {picture.tobytes() for picture in left_out}
     for path, times in arrays:
         pictures = [picture for picture in np.load(path)["images"] if picture.tobytes() not in held]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nvae_codec.errors import RecipeError
 from nvae_codec.recipe_fields import build, explained, require, write_table
+from nvae_codec.recipe_pyramid import missing_for_pyramid
 
 ACTIVATIONS = ("swish", "hard_swish", "elu", "relu", "gelu")
 
@@ -312,8 +313,8 @@ class Recipe:
         require((self.training.crop + 2 * self.image.padding) % self.stride == 0, self.training, "crop", "training.")
         self._check_likelihood()
         network = self.network
-        if network.pyramid_start:
-            self._check_pyramid()
+        if network.pyramid_start and (wanted := missing_for_pyramid(network, self.likelihood, self.image)):
+            raise RecipeError(f"network.pyramid_start needs {wanted}")
         if network.steps == "residual":
             cells: list[tuple[str, CellRecipe | None]] = [("encoder_cell", network.encoder_cell)]
             cells += [("decoder_cell", network.decoder_cell), ("preprocess_cell", network.preprocess_cell)]
@@ -345,38 +346,6 @@ class Recipe:
                     f"likelihood.levels = {likelihood.levels} needs network.patch = {2**likelihood.levels}: "
                     f"the first phase's pixels lie on the stem's grid (now {network.patch}, finest latents {fine})"
                 )
-
-    def _check_pyramid(self) -> None:
-        """Raise RecipeError where network.pyramid_start meets layers that it does not know how to set."""
-        network, cell = self.network, self.network.decoder_cell
-        scales = len(network.groups)
-        for fits, wanted in (
-            (network.group == "nvae" and network.steps == "plain", "network.group = 'nvae', network.steps = 'plain'"),
-            (
-                network.preprocess_blocks == 0 or (network.preprocess_blocks, network.preprocess_cells) == (1, 1),
-                "network.preprocess_blocks = 0, or with phases 1 and network.preprocess_cells = 1",
-            ),
-            (bool(network.preprocess_blocks) == bool(self.likelihood.levels), "network.preprocess_blocks with phases"),
-            (network.patch == 2 or self.likelihood.levels > 0, "network.patch = 2"),
-            (network.groups == [3] * (scales - 1) + [4], "network.groups = [3, ..., 3, 4]"),
-            (set(network.latents) == {3}, "network.latents = [3]"),
-            (network.width >= 30, "a network.width of 30 at least"),
-            (network.width_growth == 1 and not network.scale_widths, "network.width_growth = 1, no scale_widths"),
-            (network.decoder_channels == network.width, "network.decoder_width = 0"),
-            (not (network.weight_normalization or network.flows or network.scaled_start), "no normalisation or flows"),
-            (not (network.stem_activation or network.top_convolution), "network.stem_activation = false"),
-            (network.residual_normal and network.posterior_reads_prior, "network.posterior_reads_prior = true"),
-            (network.encoder_cell.activation == "relu", "network.encoder_cell.activation = 'relu'"),
-            (network.head_activation in ("", "relu"), "network.head_activation = 'relu'"),
-            (network.decoder_cells > 0 and cell.kind == "depthwise", "network.decoder_cell.kind = 'depthwise'"),
-            (cell.activation == "relu" and cell.kernel > 1, "network.decoder_cell.activation = 'relu'"),
-            (cell.residual_scale == 1 and not cell.squeeze_excitation, "plain network.decoder_cell"),
-            (self.likelihood.kind == "colourwise", "likelihood.kind = 'colourwise'"),
-            (not self.likelihood.levels or self.likelihood.head_width >= 30, "a likelihood.head_width of 30 at least"),
-            (not self.image.padding, "image.padding = 0"),
-        ):  # fmt: skip
-            if not fits:
-                raise RecipeError(f"network.pyramid_start needs {wanted}")
 
     @property
     def stride(self) -> int:

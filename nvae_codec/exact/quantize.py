@@ -7,7 +7,7 @@ both. Weights are scaled, an output channel at a time, as far as the bound of th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -25,9 +25,6 @@ WEIGHT_BOUND = 2**15 - 1
 """High, as a large weight (a latent that is passed on as it is) stands beside small ones in one row."""
 COARSEST_WEIGHTS = 24
 """Where the accumulator's bound leaves the largest weight of a channel below this, the layer runs in float64."""
-WIDE = 512
-"""Layers that give raw parameters from more values than this run in float64 too: read by so many in float32, values
-would have too few levels. Exact / float ELBO of a hierarchy whose latents carry all pixels: 1.0044 without, 1.0016."""
 PIXEL_BOUND = 255
 MARGIN = 1.1
 """Room above the largest value seen in calibration; what lies beyond is clamped."""
@@ -62,16 +59,20 @@ class LayerReport:
 
 
 def quantize(
-    steps: list[Step], ranges: Mapping[str, Tensor], fixed: Mapping[str, Width]
+    steps: list[Step],
+    ranges: Mapping[str, Tensor],
+    fixed: Mapping[str, Width],
+    precise: Collection[str] = (),
 ) -> tuple[list[ops.Operation], dict[str, Width], list[LayerReport]]:
     """Integer operations, the width of every value, and a report a convolution.
 
     ranges: the largest absolute value a channel (C,) of every step, seen in calibration. fixed: widths that the coding
-    or the images dictate (pixels, raw parameters). Raises ModelFileError where a bound cannot be met.
+    or the images dictate (pixels, raw parameters). precise: sources of convolutions that run in float64 whatever their
+    weights, so that what they read may have all the levels there are. Raises ModelFileError where a bound cannot be
+    met.
     """
     families = _find_families(steps, fixed)
-    wide = {s.name for s in steps if s.kind == "Convolve" and s.fan_in > WIDE and families[s.name].fixed}
-    _find_fan_in(families, steps, wide)
+    _find_fan_in(families, steps, precise)
     widths: dict[str, Width] = {}
     for family in {id(f): f for f in families.values()}.values():
         width = family.fixed or _choose_width(family, ranges)
@@ -87,7 +88,7 @@ def quantize(
             widths[step.name] = Width(inputs[0].scale.repeat_interleave(step.stride**2), inputs[0].bound)
         elif step.kind == "Average":
             widths[step.name] = Width(inputs[0].scale / 16, 16 * inputs[0].bound)
-        result.append(_make(step, steps, widths, reports, wide))
+        result.append(_make(step, steps, widths, reports, precise))
     return result, widths, reports
 
 
@@ -122,11 +123,11 @@ def _find_parts(steps: list[Step]) -> dict[str, list[str]]:
     return parts
 
 
-def _find_fan_in(families: dict[str, _Family], steps: list[Step], wide: set[str]) -> None:
+def _find_fan_in(families: dict[str, _Family], steps: list[Step], precise: Collection[str]) -> None:
     """The largest number of values that a float32 convolution sums up, for each family that one reads."""
     parts = _find_parts(steps)
     for step in steps:
-        if step.kind == "Convolve" and step.name not in wide:
+        if step.kind == "Convolve" and step.source not in precise:
             for part in parts.get(step.inputs[0], step.inputs):
                 families[part].fan_in = max(families[part].fan_in, step.fan_in)
 
@@ -144,8 +145,7 @@ def _join(families: dict[str, _Family], a: _Family, b: _Family) -> _Family:
 def _choose_width(family: _Family, ranges: Mapping[str, Tensor]) -> Width:
     """As wide as balances the rounding of activations against that of the weights that read them.
 
-    The 2^29 is measured: with 2^27 exact / float ELBO was 1.0008 on photographs, with 2^29 1.0004; of a hierarchy whose
-    latents carry all pixels it was 1.0014 with 2^29 and 1.0019 with 2^31.
+    The 2^29 is measured: with 2^27 exact / float ELBO of photo was 1.0008 on photographs, with 2^29 1.0004.
     """
     bound = max(255, min(4095, int(math.sqrt(2**29 / family.fan_in))))
     largest = torch.stack([ranges[name].double() for name in family.members]).amax(0) * MARGIN
@@ -159,13 +159,13 @@ def _bounds(width: Width) -> Tensor:
 
 
 def _make(
-    step: Step, steps: list[Step], widths: dict[str, Width], reports: list[LayerReport], wide: set[str]
+    step: Step, steps: list[Step], widths: dict[str, Width], reports: list[LayerReport], precise: Collection[str]
 ) -> ops.Operation:
     name, inputs, own = step.name, tuple(step.inputs), widths[step.name]
     if step.kind == "Input":
         return ops.Input(name, inputs, len(own.scale), own.bound, step.stride)
     if step.kind == "Convolve":
-        return _make_convolution(step, steps, widths, reports, double=step.name in wide)
+        return _make_convolution(step, steps, widths, reports, double=step.source in precise)
     if step.kind == "Spread":
         value = (cast(Tensor, step.weight) / own.scale).round().clamp(-own.bound, own.bound)
         return ops.Spread(name, inputs, value.float())

@@ -93,6 +93,7 @@ class PlainHead(nn.Module):
     def __init__(self, network: NetworkRecipe, recipe: LikelihoodRecipe, image: ImageRecipe) -> None:
         super().__init__()
         width = network.decoder_channels
+        self.mean_scale = recipe.mean_scale
         self.phases = list_phases(0)
         self.spread = StepUp(width, width, network.patch) if network.patch > 1 else nn.Identity()
         self.activation = make_activation(network.head_activation or network.decoder_cell.activation)

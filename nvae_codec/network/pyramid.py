@@ -71,6 +71,11 @@ def start_as_pyramid(hierarchy: Hierarchy, likelihood: PhasedHeads | PlainHead) 
         _start_base(likelihood.base)
 
 
+def carrying_parts(hierarchy: Hierarchy, likelihood: PhasedHeads | PlainHead) -> list[nn.Module]:
+    """What latents that carry pixels pass on their way, all but the branches of its residual cells."""
+    return [hierarchy, likelihood if isinstance(likelihood, PlainHead) else likelihood.base]
+
+
 def _clear(layer: nn.Module, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
     """A convolution's weight and bias, with some rows (outputs) set to zero."""
     weight, bias = cast(Tensor, layer.weight), cast(Tensor, layer.bias)
@@ -128,7 +133,7 @@ def _start_guess(group: Group, pixel: int) -> None:
     head, head_bias = _clear(cast(nn.Sequential, group.prior_head)[1])
     nn.init.normal_(head[group.latents :], std=0.02)
     head_bias[group.latents :] = PRIOR_LOG_SIGMA
-    kernel, _ = _clear(spatial, slice(0))
+    kernel = cast(Tensor, spatial.weight)
     hidden, _ = _clear(expand, slice(6))
     middle = kernel.shape[2] // 2
     for known, places in NEIGHBOURS[pixel].items():
@@ -164,7 +169,7 @@ def _start_plain_head(head: PlainHead) -> None:
         for pixel in range(4):
             weight[4 * channel + pixel, 3 * pixel + colour] = sign
     head.out.weight.mul_(0.1)
-    _start_mixture(head.out)
+    _start_mixture(head.out, head.mean_scale)
 
 
 def _start_base(base: Head) -> None:
@@ -176,7 +181,7 @@ def _start_base(base: Head) -> None:
     _start_mixture(base.out, base.mean_scale)
 
 
-def _start_mixture(out: nn.Conv2d, mean_scale: float = 1.0) -> None:
+def _start_mixture(out: nn.Conv2d, mean_scale: float) -> None:
     """Means from what the rectifiers give, and narrow scales."""
     components, middle = (len(out.weight) - 3) // 9, out.kernel_size[0] // 2
     weight, bias = _clear(out, slice(3 * components))

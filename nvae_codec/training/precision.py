@@ -1,4 +1,4 @@
-"""Half precision: which layers run in it, and how its name is found."""
+"""Half precision: which kind of number a run uses, and which layers stay in float32."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import wraps
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.network.cells import ResidualCell
-from nvae_codec.network.likelihood import PhasedHeads
 from nvae_codec.network.normal import widen
 from nvae_codec.network.nvae import Nvae
+from nvae_codec.network.pyramid import carrying_parts
 
 AUTOCAST = {"float32": None, "no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """By the names of the loop's options and those of accelerate's launcher."""
@@ -31,14 +31,11 @@ def choose_autocast(precision: str) -> torch.dtype | None:
 
 
 def keep_latents_precise(network: Nvae, device: torch.device, half: torch.dtype) -> None:
-    """Keep float32 where latents that carry pixels pass, and half precision for the branches beside them.
+    """Keep float32 where latents that carry pixels pass; branches and the later phases stay in half precision.
 
     bfloat16 has eight bits, and such a latent reaches 200 times its sigma (docs/training.md).
     """
-    likelihood = network.likelihood
-    passes: list[nn.Module] = [network.hierarchy]
-    passes.append(likelihood.base if isinstance(likelihood, PhasedHeads) else likelihood)
-    for module in passes:
+    for module in carrying_parts(network.hierarchy, network.likelihood):
         module.forward = _under(None, device, module.forward)
         for cell in module.modules():
             if isinstance(cell, ResidualCell):

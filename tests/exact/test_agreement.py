@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from nvae_codec.exact import quantize
 from nvae_codec.exact.freeze import LEAST_KL, Frozen, freeze
 from nvae_codec.exact.graph import Evaluation
 from nvae_codec.exact.tables import COLOUR_UNIT, FIXED, LEVEL_UNIT, LOG_SCALE_UNIT, LOGIT_UNIT, RAW_UNIT
@@ -103,18 +102,15 @@ def test_a_model_tells_what_coding_needs(which: str) -> None:
         assert layer.accumulator < (2**53 if layer.double else 2**24)
 
 
-def test_layers_that_read_many_values_for_raw_parameters_run_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = make_recipe("official, patch 2, hard swish, no norm")
-    network, crops = make_network(recipe), [random_crops(2, 32)]
-    before = freeze(network, crops).layers
-    monkeypatch.setattr(quantize, "WIDE", 9 * recipe.network.width - 1)
-    frozen = freeze(network, crops)
-    singly, wide = ({layer.source for layer in layers if layer.double} for layers in (before, frozen.layers))
-    groups = range(len(network.hierarchy.groups))
-    added = {f"network.hierarchy.groups.{group}.posterior_head" for group in groups} | {"network.likelihood.out"}
-    assert added <= wide - singly
-    found = largest_differences(network, frozen, crops[0])
-    assert max(found.values()) < NEAR
+@pytest.mark.parametrize("which", ["pyramid", "phases on a pyramid"])
+def test_what_carries_pixels_runs_in_float64(which: str) -> None:
+    double = {layer.source: layer.double for layer in frozen_network(which)[1].layers}
+    out = "network.likelihood." + ("base." if "phases" in which else "") + "out"
+    passed = {
+        f"network.hierarchy.groups.{group}.{layer}" for group in range(4) for layer in ("posterior_head", "combine")
+    }
+    assert all(double[source] for source in {*passed, "network.hierarchy.encoder.stem", out})
+    assert not any(is_double for source, is_double in double.items() if ".cells." in source)
 
 
 def test_layers_that_float32_cannot_hold_run_in_float64() -> None:

@@ -16,6 +16,7 @@ from tests.models import RECIPES, change, make_recipe, random_crops
 
 STARTS = {
     "two scales": ("pyramid", "[3, 4]"),
+    "scaled means": ("pyramid", "[3, 4]"),
     "one scale": ("pyramid", "[4]"),
     "three scales": ("pyramid", "[3, 3, 4]"),
     "phases": ("phases on a pyramid", "[4]"),
@@ -26,7 +27,8 @@ STARTS = {
 def start(which: str) -> Nvae:
     name, groups = STARTS[which]
     torch.manual_seed(1)
-    return Nvae(make_recipe(name, f"network.groups = {groups}")).eval()
+    scale = 0.1 if which == "scaled means" or "phases" in which else 1.0
+    return Nvae(make_recipe(name, f"network.groups = {groups}", f"likelihood.mean_scale = {scale}")).eval()
 
 
 def walk_means(network: Nvae, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
@@ -100,11 +102,16 @@ def test_it_begins_far_below_a_random_start() -> None:
         ("network.width = 28", "network.width"),
         ("network.patch = 1", "network.patch"),
         ("network.stem_activation = true", "network.stem_activation"),
+        ("network.top_convolution = true", "network.top_convolution"),
+        ("network.residual_normal = false", "network.residual_normal"),
         ("network.posterior_reads_prior = false", "network.posterior_reads_prior"),
-        ("network.decoder_cell.activation = 'elu'", "network.decoder_cell"),
-        ("network.encoder_cell.activation = 'elu'", "network.encoder_cell"),
-        ("likelihood.kind = 'joint'", "colourwise"),
-        ("network.flows = 1", "flows"),
+        ("network.encoder_cell.kind = 'regular'", "network.encoder_cell.kind"),
+        ("network.encoder_cell.activation = 'elu'", "network.encoder_cell.activation"),
+        ("network.decoder_cell.activation = 'elu'", "network.decoder_cell.activation"),
+        ("network.decoder_cell.kernel = 1", "network.decoder_cell.kernel"),
+        ("network.decoder_cell.residual_scale = 0.1", "without gates or scale"),
+        ("likelihood.kind = 'joint'", "likelihood.kind"),
+        ("network.flows = 1", "network.flows"),
     ],
 )
 def test_what_does_not_fit_is_named(wrong: str, needs: str) -> None:
