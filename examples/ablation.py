@@ -20,7 +20,7 @@ from experiment import make_parser, run_variants, train_within
 from torch import Tensor
 
 from nvae_codec.network.nvae import Draw, Nvae
-from nvae_codec.recipe import Recipe, read_recipe
+from nvae_codec.recipe import Recipe, format_recipe, read_recipe
 from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.sources import open_source
 
@@ -39,12 +39,11 @@ class Variant:
 
 
 def base_recipe(seed: int = 1) -> Recipe:
-    """Photo's, with the batches of the first part of its training, and more of the time for the hierarchy's start."""
+    """Photo's, with batches as at the start of a training, and some of the time for the hierarchy alone."""
     photo = read_recipe(PHOTO)
     training = dataclasses.replace(
-        photo.training, batch=8, crop=64, rate=2e-3, decay_share=0.5, kl_start=0.02, kl_hold_share=0.0,
-        kl_warmup_share=0.3, hierarchy_first_share=0.2, seed=seed,
-    )  # fmt: skip
+        photo.training, batch=8, crop=64, rate=2e-3, decay_share=0.5, hierarchy_first_share=0.2, seed=seed
+    )
     return dataclasses.replace(photo, name="ablation", training=training)
 
 
@@ -74,15 +73,29 @@ def list_variants() -> dict[str, Variant]:
 
     deeper = dataclasses.replace(likelihood(levels=3), network=dataclasses.replace(base.network, patch=8))
     rgb = dataclasses.replace(base, image=dataclasses.replace(base.image, colour_order="rgb"))
+    before = network(
+        width=64, preprocess_blocks=0, preprocess_cells=3, postprocess_cells=0, groups=[1, 2, 1], latents=[4, 8, 16],
+        scale_cells=[], encoder_cells=2, posterior_log_sigma=-2.0, pyramid_start=False, posterior_reads_prior=False,
+        stem_activation=True,
+    )  # fmt: skip
+    annealed = dataclasses.replace(
+        base.training, kl_start=0.02, kl_hold_share=0.0, kl_warmup_share=0.3, kl_balancing=True
+    )
     return {
         "photo": Variant(base, "the base of all others"),
         "without latents": Variant(base, "do the latents earn their place?", without_latents),
+        "learned latents": Variant(
+            dataclasses.replace(before, training=annealed), "the photo before: random weights, 4 groups, KL annealed"
+        ),
+        "random start": Variant(
+            network(pyramid_start=False, posterior_log_sigma=-2.0), "the same layers with random weights"
+        ),
+        "KL at its full weight": Variant(training(kl_start=1.0), "the KL's weight is 1 from the first step"),
+        "three levels of phases": Variant(deeper, "phases down to 1/64 of the pixels, the hierarchy from 1/16"),
+        "one scale": Variant(network(groups=[4], scale_cells=[1]), "all latents on 1/8"),
         "photo, seed 2": Variant(base_recipe(seed=2), "what is chance?"),
-        "three levels of phases": Variant(deeper, "phases down to 1/64 of the pixels, the hierarchy from 1/8"),
-        "one group": Variant(network(groups=[1]), "one scale of latents, on the base's own grid"),
         "from red": Variant(rgb, "red, green, blue in the place of green, red, blue"),
         "3 logistics": Variant(likelihood(components=3), "of 5"),
-        "without balancing": Variant(training(kl_balancing=False), "NVAE's balancing of groups (appendix A)"),
         "all at once": Variant(training(hierarchy_first_share=0.0), "the hierarchy and the base are not trained first"),
     }
 
@@ -99,7 +112,8 @@ def main() -> None:
         for name, each in list_variants().items()
     }
     pictures = {"trained_on": len(data.loaders), "held_out": len(held_out)}
-    given.page.write_text(format_page(run_variants(given, train, {"pictures": pictures})), encoding="utf-8")
+    described = {"pictures": pictures, "recipe": format_recipe(base_recipe())}
+    given.page.write_text(format_page(run_variants(given, train, described)), encoding="utf-8")
 
 
 def format_page(result: dict[str, Any]) -> str:

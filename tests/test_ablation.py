@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.recipe import format_recipe
+from nvae_codec.recipe import format_recipe, parse_recipe
 from nvae_codec.training.data import Crops
 from tests.examples import import_example
 from tests.models import make_network, make_recipe
@@ -29,6 +29,7 @@ def test_variants_are_built_and_differ(ablation: ModuleType) -> None:
     for variant in variants.values():
         with torch.device("meta"):
             Nvae(variant.recipe)
+        assert parse_recipe(format_recipe(variant.recipe)) == variant.recipe
     told = {
         (format_recipe(v.recipe), v.recipe.training.seed, v.change is ablation.without_latents)
         for v in variants.values()
