@@ -82,7 +82,7 @@ def unescape(node: ET.Element) -> bytes:
 
 @pytest.mark.skipif(
     shutil.which("update-mime-database") is None,
-    reason="update-mime-database is not installed",
+    reason="needs update-mime-database, which is not installed, to take the types",
 )
 def test_the_mime_database_takes_them(tmp_path: Path) -> None:
     folder = tmp_path / "mime"
