@@ -89,14 +89,15 @@ class ModelCodec:
         sizes = [(len(pixels), len(pixels[0])) for pixels in pictures]
         gray = [pixels.ndim == 2 for pixels in pictures]
         corner = busiest_corner(pictures[segment_order(sizes, gray)[0]])
-        tiles: list[Tile] = []
-        for growth in range(len(GROWTHS)):
-            planned = plan_segment(sizes, GROWTHS[growth], corner, self.model.side, gray=gray)
-            if planned != tiles:
-                tiles = planned
-                batches, payload, starved = self._within_memory(partial(self._encode, pictures, tiles))
-            if not starved:
+        plans = [plan_segment(sizes, growth, corner, self.model.side, gray=gray) for growth in GROWTHS]
+        different = [growth for growth, tiles in enumerate(plans) if tiles not in plans[:growth]]
+        for growth in different:
+            last = growth == different[-1]
+            encoded = self._within_memory(partial(self._encode, pictures, plans[growth], may_starve=last))
+            if encoded is not None:
                 break
+        assert encoded is not None, "the last may starve"
+        batches, payload = encoded
         return [RAMPED + 4 * growth + corner, *batches], payload
 
     def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
@@ -106,22 +107,31 @@ class ModelCodec:
         measured = MeasuredCodec(self)
         return *measured.encode_segment(pictures), measured.picture_bits(len(pictures))
 
-    def _encode(self, pictures: Sequence[NDArray[np.uint8]], tiles: list[Tile]) -> tuple[list[int], bytes, bool]:
-        """Three numbers a batch, payload, and whether the latents of a batch found too few bits on the stack."""
+    def _encode(
+        self, pictures: Sequence[NDArray[np.uint8]], tiles: list[Tile], *, may_starve: bool
+    ) -> tuple[list[int], bytes] | None:
+        """Three numbers a batch, and payload.
+
+        None, unless it ``may_starve``, where the latents of a batch find too few bits on the stack.
+        """
         planes = [order_colours(pixels, self.model.colour_order) for pixels in pictures]
-        plan, done, starved = list[int](), 0, False
+        plan, done = list[int](), 0
         start: int | None = None
         with exact_inference(self.device):
             size = self._choose_first(planes, tiles)
             stack = self._open_stack()
             while done < len(tiles):
                 chosen = tiles[done : done + size]
+                must_feed = not may_starve and start is not None
+                if must_feed and size * self._bits_in_flight(chosen[0]) > HOPELESS * stack.bits:
+                    return None  # without walking it: what starves is cut into slices of few symbols, and slow
                 record = push_batch(stack, self._fill_batch(planes, chosen, first=start is None), start)
-                starved = starved or (start is not None and record.before < STARVED)
+                if must_feed and record.before < STARVED:
+                    return None
                 plan += [record.tiles, record.before_code, record.after_code]
                 done, start = done + record.tiles, record.after
                 size = self._choose_size(tiles[done:], stack.bits) if done < len(tiles) else 0
-        return plan, stack.to_bytes(), starved
+        return plan, stack.to_bytes()
 
     def decode_segment(
         self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes, gray: Sequence[bool] = ()
@@ -232,6 +242,9 @@ neither."""
 
 STARVED = 128
 """With fewer bits left on the stack, the latents of a batch have likely found too few."""
+
+HOPELESS = 1.5
+"""A batch starves whose latents take so many times the bits on the stack: BITS_IN_FLIGHT has less room than that."""
 
 BITS_IN_FLIGHT, FLOWN_IN_FLIGHT = 3.0, 6.0
 """What popping a latent takes from the stack, about: -log2 of a bin as wide as sigma, with room; and with flows."""

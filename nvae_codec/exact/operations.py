@@ -74,7 +74,10 @@ class Convolve(Operation):
 
     def run(self, inputs: Sequence[Tensor]) -> Tensor:
         """Convolve, multiply, round, clamp."""
-        out = self.accumulate(inputs)
+        return self.requantize(self.accumulate(inputs))
+
+    def requantize(self, out: Tensor) -> Tensor:
+        """The result of an accumulator, which is written to."""
         multiplier = self.multiplier.to(out.dtype).view(1, -1, 1, 1)
         out = out.mul_(multiplier).round_().clamp_(self.low, self.high).float()
         return F.pixel_shuffle(out, self.shuffle) if self.shuffle > 1 else out

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from nvae_codec.coding import codec as codec_module
 from nvae_codec.coding.batch import Batch
-from nvae_codec.coding.codec import RAMPED, ModelCodec, prepare_codec, read_plan
-from nvae_codec.coding.walk import pop_batch
+from nvae_codec.coding.codec import RAMPED, ModelCodec, load_codec, prepare_codec, read_plan
+from nvae_codec.coding.record import BatchRecord
+from nvae_codec.coding.stack import Stack
+from nvae_codec.coding.tiles import GROWTHS
+from nvae_codec.coding.walk import pop_batch, push_batch
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from tests.models import RECIPES, frozen_model, make_picture
 
@@ -65,6 +68,22 @@ def test_models_of_many_recipes_code(which: str) -> None:
     for size in [(3, 2), (70, 99)]:
         picture = make("waves", *size)
         assert np.array_equal(restore(which, picture, codec(which).encode(picture)), picture)
+
+
+def test_plans_whose_latents_would_starve_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    walked = []
+
+    def watch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
+        walked.append(batch.canvas.size)
+        return push_batch(stack, batch, start)
+
+    monkeypatch.setattr(codec_module, "push_batch", watch)
+    hierarchy = load_codec("natural32", device="cpu")  # its latents take as much of the stack as the pixels bring
+    picture = make_picture(64, 192)
+    plan, payload = hierarchy.encode(picture)
+    assert set(walked) == {(64, 64)}, "a larger second tile would starve"
+    assert GROWTHS[plan[0] % RAMPED // 4] == GROWTHS[-1]
+    assert np.array_equal(hierarchy.decode(64, 192, plan, payload), picture)
 
 
 def test_views_of_pictures_are_taken_as_they_are() -> None:
