@@ -42,7 +42,7 @@ def base_recipe(seed: int = 1) -> Recipe:
     """Photo's, with batches as at the start of a training, and some of the time for the hierarchy alone."""
     photo = read_recipe(PHOTO)
     training = dataclasses.replace(
-        photo.training, batch=8, crop=64, rate=2e-3, decay_share=0.5, hierarchy_first_share=0.2, seed=seed
+        photo.training, batch=4, crop=96, rate=1.2e-3, decay_share=0.5, hierarchy_first_share=0.2, seed=seed
     )
     return dataclasses.replace(photo, name="ablation", training=training)
 

@@ -17,6 +17,9 @@ from nvae_codec.exact.tables import FIXED, NORMAL_REACH, NORMAL_UNIT, RAW_BOUND,
 
 Int64 = NDArray[np.int64]
 
+FEW_BINS = 1 << 12
+"""Of so many bins in all, each is looked at: near an empty stack symbols come in slices of few, and calls cost most."""
+
 
 @dataclass(frozen=True)
 class Normals:
@@ -98,30 +101,38 @@ class GroupLatents:
         bins = self.bins[at]
         edge = (2 * k - bins) * self.step[at] - 2 * self.posterior_mean[at]  # 2^-13
         reach = NORMAL_REACH * NORMAL_UNIT
-        index = np.clip(edge * self.posterior_inverse[at] >> (FIXED + 1 + 16 - 8), -reach, reach)
-        out: Int64 = self.grid.normal[index + reach].astype(np.int64)
-        out[k <= 0] = 0
-        out[k >= bins] = 1 << self.grid.bits
+        index = edge * self.posterior_inverse[at] >> (FIXED + 1 + 16 - 8)
+        index = np.minimum(np.maximum(index, -reach, out=index), reach, out=index)  # of few, much faster than np.clip
+        index += reach
+        out: Int64 = self.grid.normal[index].astype(np.int64)
+        np.copyto(out, 0, where=k <= 0)
+        np.copyto(out, 1 << self.grid.bits, where=k >= bins)
         return out
 
-    def turn(self, at: slice) -> Int64:
-        """The lower end of the bin that holds the posterior's mean: where a quantile of zero is turned to."""
-        step, bins = self.step[at], self.bins[at]
-        middle = np.clip((2 * self.posterior_mean[at] + bins * step) // (2 * step), 0, bins - 1)
-        return self.posterior_cdf(middle, at)
+    def turns(self) -> Int64:
+        """The lower end of the bin that holds each posterior's mean: where a quantile of zero is turned to. (n,)."""
+        middle = np.clip((2 * self.posterior_mean + self.bins * self.step) // (2 * self.step), 0, self.bins - 1)
+        return self.posterior_cdf(middle, slice(None))
 
     def find(self, quantile: Int32, at: slice, *, posterior: bool) -> tuple[Int32, Int32, Int32]:
-        """The bins that hold quantiles, by bisection, with left ends and widths."""
+        """The bins that hold quantiles, with left ends and widths: by bisection; of few symbols, by looking at all."""
         cdf = self.posterior_cdf if posterior else self.prior_cdf
-        low, high = np.zeros(len(quantile), np.int64), self.bins[at].copy()
-        for _ in range(int(self.bins[at].max(initial=1)).bit_length()):
-            middle = (low + high) >> 1
-            above = cdf(middle, at) <= quantile
-            low, high = np.where(above, middle, low), np.where(above, high, np.maximum(middle, low + 1))
-        left = cdf(low, at)
-        return low.astype(np.int32), left.astype(np.int32), (cdf(low + 1, at) - left).astype(np.int32)
+        bins = self.bins[at]
+        most = int(bins.max(initial=1))
+        if len(quantile) * most <= FEW_BINS:
+            edges = cdf(np.minimum(np.arange(most + 1)[:, None], bins), at)
+            low = (edges <= quantile).sum(0) - 1
+            left, right = (np.take_along_axis(edges, k[None], 0)[0] for k in (low, low + 1))
+        else:
+            low, high = np.zeros(len(quantile), np.int64), bins
+            for _ in range(most.bit_length()):
+                middle = (low + high) >> 1
+                above = cdf(middle, at) <= quantile
+                low, high = np.where(above, middle, low), np.where(above, high, np.maximum(middle, low + 1))
+            left, right = cdf(low, at), cdf(low + 1, at)
+        return low.astype(np.int32), left.astype(np.int32), (right - left).astype(np.int32)
 
-    def interval(self, k: Int32, at: slice, *, posterior: bool) -> tuple[Int32, Int32]:
+    def interval(self, k: Int32, at: slice = slice(None), *, posterior: bool) -> tuple[Int32, Int32]:
         """Left ends and widths of bins."""
         cdf = self.posterior_cdf if posterior else self.prior_cdf
         whole = k.astype(np.int64)

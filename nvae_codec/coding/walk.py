@@ -35,10 +35,10 @@ def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
     for index, slices in enumerate(posterior_cuts(stack, batch, start)):
         latents = batch.prior(index)
         batch.add_posterior(index, latents)
-        symbols = np.empty(latents.count, np.int32)
+        symbols, turns = np.empty(latents.count, np.int32), latents.turns()
         for at in slices:
             find = partial(latents.find, at=at, posterior=True)
-            symbols[at] = stack.pop(at.stop - at.start, find, model.latent_bits, latents.turn(at))
+            symbols[at] = stack.pop(at.stop - at.start, find, model.latent_bits, turns[at])
         symbols = latents.flow(symbols)
         batch.set_latents(index, latents, symbols)
         groups.append((latents, symbols))
@@ -56,9 +56,9 @@ def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
             stack.push(left[at], width[at], model.pixel_bits)
 
     for latents, symbols in reversed(groups):
+        left, width = latents.interval(symbols, posterior=False)
         for at in stack.cut(latents.count, record.after):
-            left, width = latents.interval(symbols[at], at, posterior=False)
-            stack.push(left, width, model.latent_bits)
+            stack.push(left[at], width[at], model.latent_bits)
     return record
 
 
@@ -95,10 +95,10 @@ def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord
     for index, slices in reversed(list(enumerate(posterior_cuts(stack, batch, start)))):
         latents, symbols = groups[index]
         batch.add_posterior(index, latents)
-        symbols = latents.unflow(symbols)
+        left, width = latents.interval(latents.unflow(symbols), posterior=True)
+        turns = latents.turns()
         for at in reversed(slices):
-            left, width = latents.interval(symbols[at], at, posterior=True)
-            stack.push(left, width, model.latent_bits, latents.turn(at))
+            stack.push(left[at], width[at], model.latent_bits, turns[at])
 
 
 def sum_log2(width: Int32) -> int:

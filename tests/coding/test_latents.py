@@ -77,7 +77,7 @@ def test_intervals_cover_all_quantiles_once(seed: int, wide: int, coarse: bool, 
 def test_a_quantile_of_zero_turns_to_the_mean(seed: int, wide: int, coarse: bool, posterior: bool) -> None:
     """The start from an empty stack: no remainder, so the stack stays empty, and the mean's bin where it has one."""
     latents, at = random_latents(seed, wide, coarse=coarse), slice(0, 40)
-    turn = latents.turn(at)
+    turn = latents.turns()[at]
     assert ((turn >= 0) & (turn < 2**16)).all()
     k, left, _ = latents.find(turn.astype(np.int32), at, posterior=True)
     assert np.array_equal(left, turn)
@@ -136,7 +136,7 @@ def test_a_group_that_says_nothing_has_no_symbols() -> None:
     assert latents.count == 0
     empty = np.zeros(0, np.int32)
     assert [part.size for part in latents.find(empty, everything, posterior=True)] == [0, 0, 0]
-    assert latents.turn(everything).size == 0
+    assert latents.turns().size == 0
     assert latents.z(empty).shape == shape
 
 
