@@ -125,8 +125,9 @@ class ModelCodec:
                 must_feed = not may_starve and start is not None
                 if must_feed and size * self._bits_in_flight(chosen[0]) > HOPELESS * stack.bits:
                     return None  # without walking it: what starves is cut into slices of few symbols, and slow
+                lying = stack.bits
                 record = push_batch(stack, self._fill_batch(planes, chosen, first=start is None), start)
-                if must_feed and record.before < STARVED:
+                if must_feed and record.before < lying // STARVED:
                     return None
                 plan += [record.tiles, record.before_code, record.after_code]
                 done, start = done + record.tiles, record.after
@@ -240,8 +241,9 @@ RAMPED = 4 * len(GROWTHS)
 """What the first number of plans has more since bands are short and slices grow from one symbol; older files have
 neither."""
 
-STARVED = 128
-"""With fewer bits left on the stack, the latents of a batch have likely found too few."""
+STARVED = 8
+"""Where no such part of the stack is left, the latents of a batch have likely found too few: a slice of them takes all
+its quantiles before it gives back what is too many."""
 
 HOPELESS = 1.5
 """A batch starves whose latents take so many times the bits on the stack: BITS_IN_FLIGHT has less room than that."""
