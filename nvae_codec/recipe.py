@@ -188,6 +188,11 @@ class NetworkRecipe:
         """Pixels a step of the coarsest latents: sides of what the network sees are multiples of it."""
         return self.patch << (self.preprocess_blocks + len(self.groups) - 1)
 
+    @property
+    def latent_strides(self) -> list[int]:
+        """Pixels a step of each group's latents, from the top."""
+        return [self.stride >> above for above, count in enumerate(reversed(self.groups)) for _ in range(count)]
+
 
 @dataclass(frozen=True)
 class LikelihoodRecipe:

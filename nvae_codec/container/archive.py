@@ -77,10 +77,6 @@ class Archive:
             self._kept = number, self.read_segment(number)
         return self._kept[1][place - self._first[number]]
 
-    def find_segment(self, name_or_index: str | int) -> int:
-        """The number of the segment that a picture is in."""
-        return bisect.bisect_right(self._first, self.place(name_or_index)) - 1
-
     def read_segment(self, number: int) -> list[Picture]:
         """The pictures of a segment. Raises DamagedFileError, which names it, UnknownModelError, OSError."""
         try:

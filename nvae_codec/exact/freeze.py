@@ -24,7 +24,6 @@ from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.pyramid import carrying_parts
 from nvae_codec.phases import list_phases
 from nvae_codec.recipe import Recipe
-from nvae_codec.training.loop import latent_strides
 
 LEAST_KL = 0.01
 """Channels that spend fewer nats a place are cut: they sit at the prior's mean and nothing is coded."""
@@ -94,7 +93,7 @@ def _precise_layers(network: Nvae) -> set[str]:
 def _input_strides(recipe: Recipe) -> dict[str, int]:
     """Pixels a place of every graph input."""
     strides = {"image": 1, "blank": recipe.stride}
-    for group, stride in enumerate(latent_strides(recipe)):
+    for group, stride in enumerate(recipe.network.latent_strides):
         strides[f"z.{group}"] = stride
         strides |= {f"flow.{group}.{half}": stride for half in range(2 * recipe.network.flows)}
     for phase in list_phases(recipe.likelihood.levels):
@@ -124,7 +123,7 @@ def _freeze_groups(
     recipe: Recipe, calibration: Calibration, widths: dict[str, Width], outputs: dict[str, str]
 ) -> list[LatentGroup]:
     groups = []
-    for index, (statistics, stride) in enumerate(zip(calibration.latents, latent_strides(recipe), strict=True)):
+    for index, (statistics, stride) in enumerate(zip(calibration.latents, recipe.network.latent_strides, strict=True)):
         width, halves = widths[f"z.{index}"], range(2 * recipe.network.flows)
         # with flows a channel's share of the draws' KL may be below zero, for what another one has more
         kept = [channel for channel, kl in enumerate(statistics.kl.tolist()) if abs(kl) >= LEAST_KL]

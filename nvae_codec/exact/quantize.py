@@ -17,15 +17,14 @@ from torch import Tensor
 from nvae_codec.errors import ModelFileError
 from nvae_codec.exact import operations as ops
 from nvae_codec.exact.lower import Step
+from nvae_codec.exact.prove import FLOAT32_BOUND, FLOAT64_BOUND
 
-FLOAT32_BOUND, FLOAT64_BOUND = 2**24, 2**53
 DERIVED = ("Concatenate", "Fold", "Average")
 """Steps whose result takes its width from what they read."""
 WEIGHT_BOUND = 2**15 - 1
 """High, as a large weight (a latent that is passed on as it is) stands beside small ones in one row."""
 COARSEST_WEIGHTS = 24
 """Where the accumulator's bound leaves the largest weight of a channel below this, the layer runs in float64."""
-PIXEL_BOUND = 255
 MARGIN = 1.1
 """Room above the largest value seen in calibration; what lies beyond is clamped."""
 
@@ -50,11 +49,10 @@ class _Family:
 
 @dataclass
 class LayerReport:
-    """One convolution: its largest possible accumulator, largest weight, and whether it needs float64."""
+    """One convolution: its largest possible accumulator, and whether it needs float64."""
 
     source: str
     accumulator: int
-    largest_weight: int
     double: bool
 
 
@@ -224,7 +222,7 @@ def _make_convolution(
     if double:
         whole, offset, unit, total = _scale_weights(real, bias, reach, FLOAT64_BOUND)
     out = own.scale.repeat_interleave(step.shuffle**2)
-    reports.append(LayerReport(step.source, int(total.max()), int(whole.abs().max()), double))
+    reports.append(LayerReport(step.source, int(total.max()), double))
     return ops.Convolve(
         step.name, tuple(step.inputs), whole.float(), offset.float(), (unit / out).float(), step.stride, step.padding,
         step.groups, 0 if step.rectified else -own.bound, own.bound, step.shuffle, double,

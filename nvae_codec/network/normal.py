@@ -35,9 +35,8 @@ def normal_of_raw(raw: Tensor | None, like: Tensor) -> Normal:
 
 def kl_divergence(posterior: Normal, prior: Normal) -> Tensor:
     """KL(posterior || prior) in nats, entry by entry."""
-    ratio = posterior.sigma / prior.sigma
-    shift = (posterior.mean - prior.mean) / prior.sigma
-    return 0.5 * (shift**2 + ratio**2 - 1) - torch.log(ratio)
+    mean, sigma = prior_units(posterior, prior)
+    return 0.5 * (mean**2 + sigma**2 - 1) - torch.log(sigma)
 
 
 def prior_units(posterior: Normal, prior: Normal) -> Normal:

@@ -167,12 +167,15 @@ class Trainer:
         self.processes.average([*gradients, *statistics, loss, pixels, kl])
         return BitsPerDim(loss, pixels, kl)
 
-    def _loss(self, bits: BitsPerDim, kl: float, pixels: Tensor) -> Tensor:
-        """The loss in the recipe's unit, with the regularisation, which is told for nats a picture."""
+    def _loss(self, bits: BitsPerDim, weight: float, pixels: Tensor) -> Tensor:
+        """The loss in the recipe's unit, with the regularisation, which is told for nats a picture.
+
+        ``weight``: the KL's, with which the regularisation's changes.
+        """
         training, nats = self.recipe.training, math.log(2) * pixels[0].numel()
         loss = bits.loss * nats if training.loss_unit == "nats" else bits.loss
         if self.spectral is not None:
-            total = spectral_weight(training, kl) * (self.spectral.total() + scale_total(self.network))
+            total = spectral_weight(training, weight) * (self.spectral.total() + scale_total(self.network))
             loss = loss + (total if training.loss_unit == "nats" else total / nats)
         return loss
 
@@ -237,7 +240,7 @@ def measure(network: Nvae, crops: NDArray[np.uint8], batch: int | None = None, s
     assert pixels is not None
     assert kl is not None
     # a channel counts as active when it spends a hundredth of a nat at each of its places
-    places = [crops.size / crops.shape[1] / recipe_stride**2 for recipe_stride in latent_strides(network.recipe)]
+    places = [crops.size / crops.shape[1] / stride**2 for stride in network.recipe.network.latent_strides]
     active = [float((c / n > 0.01).float().mean()) for c, n in zip(channels, places, strict=True)]
     return {
         "bits_per_dim": round(float(pixels.sum() + kl.sum()), 5),
@@ -245,13 +248,6 @@ def measure(network: Nvae, crops: NDArray[np.uint8], batch: int | None = None, s
         "kl": [round(float(v), 5) for v in kl],
         "active": [round(v, 3) for v in active],
     }
-
-
-def latent_strides(recipe: Recipe) -> list[int]:
-    """Pixels a step of each group's latents, from the top."""
-    network = recipe.network
-    finest = network.patch * 2**network.preprocess_blocks
-    return [finest * 2**scale for scale in reversed(range(len(network.groups))) for _ in range(network.groups[scale])]
 
 
 def mean_of_steps(sums: list[tuple[float, NDArray[np.float64]]]) -> dict[str, Any]:

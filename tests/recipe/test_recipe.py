@@ -24,6 +24,13 @@ def test_the_default_recipe_is_possible() -> None:
     assert parse_recipe(format_recipe(Recipe())) == Recipe()
 
 
+def test_strides_of_latents_from_the_top() -> None:
+    assert make_recipe("phases of two levels").network.latent_strides == [8, 4]
+    assert make_recipe("official: batch norm, gates, swish").network.latent_strides == [4, 2, 2]
+    skipping = make_recipe("phases of two levels", "network.groups = [1, 0, 2]", "network.latents = [3]")
+    assert skipping.network.latent_strides == [16, 16, 4]
+
+
 def test_whole_numbers_serve_as_real_ones() -> None:
     recipe = parse_recipe(change(PHASED, "training.clip = 3"))
     assert recipe.training.clip == 3.0

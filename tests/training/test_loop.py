@@ -18,7 +18,7 @@ from nvae_codec.recipe import TrainingRecipe, parse_recipe, read_recipe
 from nvae_codec.training import loop
 from nvae_codec.training.checkpoint import FILE, read_checkpoint
 from nvae_codec.training.data import Crops, held_out_crops
-from nvae_codec.training.loop import Options, Trainer, latent_strides, measure, stop_signals, train
+from nvae_codec.training.loop import Options, Trainer, measure, stop_signals, train
 from nvae_codec.training.sources import open_source
 from tests.models import RECIPES, change, make_recipe, save_pictures
 
@@ -208,11 +208,6 @@ def test_persistent_failure_ends_the_run_with_one_error(
     assert read_checkpoint(tmp_path)[2]["step"] == 1
     for line in (tmp_path / "log.jsonl").read_text().splitlines():
         assert "NaN" not in line
-
-
-def test_strides_of_latents_from_the_top() -> None:
-    assert latent_strides(make_recipe("phases of two levels")) == [8, 4]
-    assert latent_strides(make_recipe("official: batch norm, gates, swish")) == [4, 2, 2]
 
 
 def test_the_checkpoint_of_a_run_is_one_file(folder: Crops, tmp_path: Path) -> None:
