@@ -2,7 +2,7 @@
 
 The file is a zip of pickled tensors; torch's restricted unpickler reads it with ``argparse.Namespace`` as the only
 class beyond tensors. The recipe follows from the arguments and the cells' names inside, the weights from the names of
-their keys (conformance notes, "Keys and structure"); a key that is left over or missing is an error by name.
+their keys (NVAE's code, model.py); a key that is left over or missing is an error by name.
 """
 
 from __future__ import annotations

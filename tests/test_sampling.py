@@ -15,7 +15,7 @@ from nvae_codec.network.drawing import phase_pixels
 from nvae_codec.network.likelihood import mixture_nats
 from nvae_codec.network.normal import normal_of_raw
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.network.observation import picture_mean
+from nvae_codec.network.official_likelihoods import picture_mean
 from nvae_codec.phases import list_phases
 from nvae_codec.recipe import LikelihoodRecipe, Recipe, parse_recipe
 from nvae_codec.sampling import (

@@ -24,8 +24,8 @@ from nvae_codec.coding.tiles import Canvas, Tile, plane_size
 from nvae_codec.errors import UnsupportedImageError
 from nvae_codec.evaluation.likelihoods import measure_pixels
 from nvae_codec.exact.inference import exact_inference
+from nvae_codec.exact.likelihoods import count_value_bits
 from nvae_codec.exact.model import FrozenModel
-from nvae_codec.exact.observation import count_value_bits
 from nvae_codec.exact.tables import FIXED
 from nvae_codec.images.levels import find_levels
 from nvae_codec.images.limits import check_pixels

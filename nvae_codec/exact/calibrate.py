@@ -33,7 +33,7 @@ class Calibration:
 
 
 SIGMA_PERCENTILE = 0.15
-"""The grid of a latent channel is as fine as this share of its posteriors is narrow (design: 10th to 20th)."""
+"""The sigma that this share of a channel's posteriors is narrower than sets the spacing of its grid."""
 
 
 class _Runner(fx.Interpreter):

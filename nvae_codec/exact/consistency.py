@@ -13,8 +13,8 @@ from torch import Tensor
 
 from nvae_codec.errors import ModelFileError
 from nvae_codec.exact.causality import check_half
+from nvae_codec.exact.likelihoods import count_raw, raw_bound
 from nvae_codec.exact.model import FrozenModel, LatentGroup
-from nvae_codec.exact.observation import count_raw, raw_bound
 from nvae_codec.exact.operations import Input
 from nvae_codec.exact.tables import (
     BERNOULLI_BOUND,

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from nvae_codec.exact.calibrate import Calibration, calibrate
 from nvae_codec.exact.graph import Graph
+from nvae_codec.exact.likelihoods import PIXEL_BITS, check_likelihood, count_value_bits, pixel_width, raw_width
 from nvae_codec.exact.lower import Step, lower
 from nvae_codec.exact.model import FrozenModel, LatentGroup
 from nvae_codec.exact.model_file import seal
-from nvae_codec.exact.observation import PIXEL_BITS, check_likelihood, count_value_bits, pixel_width, raw_width
 from nvae_codec.exact.quantize import LayerReport, Width, quantize
 from nvae_codec.exact.tables import FIXED, NORMAL_REACH, RAW_BOUND, RAW_UNIT, SHIFT_BOUND, make_tables
 from nvae_codec.exact.trace import plane_name, trace

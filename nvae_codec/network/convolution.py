@@ -47,7 +47,7 @@ class MaskedConv2d(WeightNormConv2d):
 
     Kernel (out, channels / groups, k, k): the rows above and the left of the middle row are free; in the middle an
     output block sees the input blocks before it, and its own unless ``zero_diagonal``. ``mirror`` flips the kernel's
-    space, not the order of the channels (conformance notes, "Latents").
+    space, not the order of the channels (NVAE's code, neural_ar_operations.py).
     """
 
     mask: Tensor

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nvae_codec.network.likelihood import Look, neighbour_mean, split_mixture
 from nvae_codec.network.normal import normal_of_raw, widen
-from nvae_codec.network.observation import joint_sample, picture_mean
+from nvae_codec.network.official_likelihoods import joint_sample, picture_mean
 from nvae_codec.phases import Phase
 from nvae_codec.recipe import LikelihoodRecipe, Recipe
 

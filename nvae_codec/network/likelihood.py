@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nvae_codec.network.cells import ResidualCell, StepUp, make_activation
 from nvae_codec.network.convolution import make_convolution
 from nvae_codec.network.normal import widen
-from nvae_codec.network.observation import official_nats, raw_channels
+from nvae_codec.network.official_likelihoods import official_nats, raw_channels
 from nvae_codec.phases import Phase, Plane, list_phases
 from nvae_codec.recipe import CellRecipe, ImageRecipe, LikelihoodRecipe, NetworkRecipe, Recipe
 

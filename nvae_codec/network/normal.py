@@ -1,4 +1,4 @@
-"""Normals from raw parameters, in the official parametrisation (NVAE's code; conformance notes, "Latents")."""
+"""Normals from raw parameters, in the official parametrisation (NVAE's code, distributions.py)."""
 
 from __future__ import annotations
 

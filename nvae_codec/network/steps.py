@@ -14,7 +14,7 @@ class SteppingCell(ResidualCell):
     """skip(x) + residual_scale * body(x), (B, C, H, W) to (B, out, H/2, W/2) or (B, out, 2H, 2W).
 
     Down, the skip is a swish and a factorised convolution; up, a bilinear interpolation whose corners stay corners and
-    a 1x1 convolution (conformance notes, "Blocks").
+    a 1x1 convolution (NVAE's code, neural_operations.py).
     """
 
     def __init__(self, channels: int, out: int, recipe: CellRecipe, step: str, *, weight_norm: bool) -> None:

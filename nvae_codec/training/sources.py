@@ -153,7 +153,7 @@ def _open_celeba(_: str, channels: int) -> list[Loader]:
 
 
 def _crop_portrait(path: Path, channels: int) -> Pixels:
-    """The face of an aligned portrait, 64x64 (conformance notes; NVAE, section 4)."""
+    """The face of an aligned portrait, 64x64 (NVAE's code, datasets.py)."""
     portrait = Image.fromarray(read_image(path)).crop(CELEBA_BOX)
     shrunk = portrait.resize((CELEBA_SIDE, CELEBA_SIDE), Image.Resampling.BILINEAR)
     return np.atleast_3d(np.asarray(shrunk if channels == 3 else shrunk.convert("L")))

@@ -12,7 +12,7 @@ from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.likelihoods import LIKELIHOODS, Likelihood
 from nvae_codec.coding.tiles import Canvas
 from nvae_codec.evaluation.likelihoods import measure_pixels
-from nvae_codec.exact.observation import count_raw, raw_bound
+from nvae_codec.exact.likelihoods import count_raw, raw_bound
 from tests.models import OF_LIKELIHOODS, frozen_model
 
 Int32 = NDArray[np.int32]

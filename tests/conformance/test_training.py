@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvae_codec.network.nvae import Elbo, Nvae
-from nvae_codec.network.observation import official_nats
+from nvae_codec.network.official_likelihoods import official_nats
 from nvae_codec.nvlabs import import_network, make_recipe, match_keys, match_modules, read_official
 from nvae_codec.recipe import TrainingRecipe
 from nvae_codec.training.loop import make_optimizer

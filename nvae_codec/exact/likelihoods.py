@@ -18,7 +18,7 @@ from nvae_codec.exact.tables import (
 from nvae_codec.recipe import Recipe
 
 PIXEL_BITS = {"colourwise": 18, "joint": 16, "bernoulli": 12}
-"""P of pixels: many values want a fine distribution, two values the coder's own exactness (design, section 5)."""
+"""P of pixels (docs/format.md, "Intervals"): many values want a fine distribution, two the coder's own exactness."""
 
 
 def check_likelihood(recipe: Recipe) -> None:

@@ -1,7 +1,7 @@
 """The official likelihoods of a picture given its latents: joint mixture of logistics, Normal, Bernoulli.
 
 Raw parameters cover the picture; x is (B, C, H, W) in [-1, 1], colours in coding order, and results are in nats. The
-joint mixture is PixelCNN++'s (Salimans et al. 2017) with the rules of NVAE's code (conformance notes, "Likelihood").
+joint mixture is PixelCNN++'s (Salimans et al. 2017) with the rules of NVAE's code (distributions.py).
 """
 
 from __future__ import annotations
