@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 @click.command("models")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
 def models_command(as_json: bool) -> None:
-    """List the models that are here: name, identity, bytes and the first line of the card.
+    """List the models that are here: name, identity, bytes and what the card says first.
 
     They came with the package or lie in a folder that NVAE_CODEC_MODELS names. Older ones still decode their files.
     """
@@ -42,12 +43,14 @@ def describe_model(info: ModelInfo, *, default: bool, older: bool) -> dict[str, 
         "older": older,
         "bytes": info.path.stat().st_size,
         "path": str(info.path),
-        "card": "an older model of that name" if older else read_title(info.path.parent),
+        "card": "an older model of that name" if older else summarize(info.path.parent),
     }
 
 
-def read_title(folder: Path) -> str:
-    """The first line of a model's card, which Hugging Face calls README.md."""
+def summarize(folder: Path) -> str:
+    """The first sentence of a model's card (README.md at Hugging Face), up to a colon, or its title without any."""
     card = next((folder / name for name in ("card.md", "README.md") if (folder / name).is_file()), None)
-    lines = card.read_text(encoding="utf-8").splitlines() if card is not None else []
-    return next((line.lstrip("# ") for line in lines if line.strip()), "")
+    text = card.read_text(encoding="utf-8") if card is not None else ""
+    paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip()]
+    sentences = [paragraph for paragraph in paragraphs if not paragraph.startswith("#")]
+    return re.split(r"[:.](?: |$)", (sentences or paragraphs or [""])[0].lstrip("# "))[0]

@@ -106,7 +106,7 @@ def how_many_pixels(command: Command) -> Command:
             before = limit_pixels(most or None)
             context.call_on_close(lambda: limit_pixels(before))
 
-    more = "Refuse larger pictures, which take memory; 0: refuse none.  [default: Pillow's limit, 178,956,970]"
+    more = "Refuse larger pictures, which take memory; 0: refuse none.  [default: Pillow's limit, 89,478,485]"
     return click.option(
         "--max-pixels", type=click.IntRange(0), metavar="N", help=more, callback=limit, expose_value=False
     )(command)

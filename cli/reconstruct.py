@@ -38,8 +38,9 @@ def reconstruct_command(
     device: str,
     force: bool,
 ) -> None:
-    """Show pictures above what comes back from their latents alone under RUN, a training run's folder or checkpoint.
+    """Show pictures above what comes back from their latents alone under RUN.
 
+    RUN is a training run's folder or checkpoint, or the name of a model whose checkpoint is here.
     INPUT is a picture file, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or (N,H,W).
     """
     from typing import cast

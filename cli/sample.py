@@ -43,7 +43,10 @@ def sample_command(
     device: str,
     force: bool,
 ) -> None:
-    """Draw pictures from the prior of RUN, a training run's folder or checkpoint, as one grid."""
+    """Draw pictures from the prior of RUN as one grid.
+
+    RUN is a training run's folder or checkpoint, or the name of a model whose checkpoint is here.
+    """
     from typing import cast
 
     from nvae_codec.sampling import Pixels, groups_of_scales, make_grid, readjust_batch_norm, sample

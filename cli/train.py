@@ -147,14 +147,14 @@ def train_command(
     if not resume and (run / "checkpoint.safetensors").exists():
         raise NvaeCodecError(f"{run}: a run is here already; --resume goes on with it")
     options = Options(
-        device,
-        precision or "",
-        compiled,
-        checkpointing,
-        minutes,
-        report_seconds,
-        save_seconds,
-        tensorboard,
+        device=device,
+        precision=precision or "",
+        compile=compiled,
+        checkpointing=checkpointing,
+        minutes=minutes,
+        report_seconds=report_seconds,
+        save_seconds=save_seconds,
+        tensorboard=tensorboard,
     )
     trainer = Trainer(described, run, options, resume=resume)
     if other is not None:

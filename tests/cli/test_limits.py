@@ -33,6 +33,10 @@ def test_larger_pictures_are_refused_in_one_line_both_ways(run: Run, picture: Pa
     assert before == Image.MAX_IMAGE_PIXELS
 
 
+def test_the_limit_is_stated(run: Run) -> None:
+    assert f"{Image.MAX_IMAGE_PIXELS:,}" in run("compress", "--help").out.decode()
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_archives_too(run: Run, picture: Path, workers: int) -> None:
     archive = picture.with_name("all.nvae")
