@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from PIL import Image
 
 import nvae_codec
 from nvae_codec.evaluation import exact_elbo
-from nvae_codec.model_library import MODELS_FOLDER, ModelInfo, installed_models, older_models
+from nvae_codec.model_library import MODELS_FOLDER, ModelInfo, find_model, installed_models, older_models
 from nvae_codec.recipe import read_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -28,9 +29,7 @@ def crop(top: int, left: int, height: int, width: int) -> np.ndarray[tuple[int, 
 @pytest.mark.parametrize("info", installed_models(), ids=lambda info: info.name)
 def test_installed_models_are_whole(info: ModelInfo) -> None:
     assert read_recipe(info.path.with_name("recipe.toml")).name == info.name == info.path.parent.name
-    card = info.path.with_name("card.md").read_text(encoding="utf-8")
-    assert card.startswith(f"# {info.name}\n")
-    assert not re.search(r"@[A-Z]+@", card)
+    assert info.path.with_name("card.md").read_text(encoding="utf-8").startswith(f"# {info.name}\n")
 
 
 def test_photo_round_trips_near_its_bound() -> None:
@@ -68,7 +67,21 @@ def test_the_readme_names_commands_that_exist() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(r"^nvae-codec (\w+)", readme, re.MULTILINE))
     assert {"compress", "decompress", "test", "info", "train", "freeze"} <= named <= set(COMMANDS)
-    assert not re.search(r"@[A-Z]+@", readme)
+
+
+def test_the_rates_of_the_readme_are_those_that_were_measured() -> None:
+    kodak, bench = (json.loads((ROOT / f"docs/results/{name}.json").read_text()) for name in ("kodak", "bench"))
+    assert kodak["identity"] == find_model("photo").identity.hex()
+    rates = {row["name"]: row["mean_bpd"] for row in bench["codecs"]}
+    expected = {
+        "PNG (Pillow, optimised)": rates["PNG"],
+        "WebP lossless (method 6)": rates["WebP m6"],
+        "JPEG XL (effort 7)": rates["JPEG XL e7"],
+        "nvae-codec, model [`photo`](models/photo/card.md)": kodak["mean"]["bpd_file"],
+        "the bound of its exact network": kodak["mean"]["bpd_exact_elbo"],
+    }
+    rows = re.findall(r"^\| (.+?) \| (\d\.\d+) \|", (ROOT / "README.md").read_text().replace("**", ""), re.MULTILINE)
+    assert rows == [(name, f"{rate:.3f}") for name, rate in expected.items()]
 
 
 def test_models_folder_holds_photo() -> None:
