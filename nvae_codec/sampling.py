@@ -39,7 +39,7 @@ LARGEST_SIDE = 256
 """Of pictures that are cut to be reconstructed, where no size is asked for."""
 
 
-class Noise:
+class PictureNoise:
     """The random numbers of a batch of pictures, each from the streams of its own number."""
 
     def __init__(self, seed: int, pictures: list[int], device: torch.device) -> None:
@@ -109,7 +109,7 @@ def reconstruct(
         torch.manual_seed(seed)  # a dynamic binarisation draws what the network sees
         x = network.normalize(torch.from_numpy(shown.transpose(0, 3, 1, 2).copy()).to(device))
 
-        def choose(group: int, raw_prior: Tensor | None, raw: Tensor, noise: Noise = noise) -> Tensor:
+        def choose(group: int, raw_prior: Tensor | None, raw: Tensor, noise: PictureNoise = noise) -> Tensor:
             drawn = noise.normal(group, (raw.shape[1] // 2, *raw.shape[2:]))
             return network.draw(group, raw_prior, raw, temperature * drawn).z
 
@@ -210,8 +210,8 @@ def make_pairs(originals: Pictures, made: Pictures, columns: int) -> NDArray[np.
     return make_grid(np.concatenate(paired), columns)
 
 
-def _noise(network: Nvae, seed: int, numbers: list[int]) -> Noise:
-    return Noise(seed, numbers, _device(network))
+def _noise(network: Nvae, seed: int, numbers: list[int]) -> PictureNoise:
+    return PictureNoise(seed, numbers, _device(network))
 
 
 def _device(network: Nvae) -> torch.device:
@@ -219,7 +219,13 @@ def _device(network: Nvae) -> torch.device:
 
 
 def _from_prior(
-    network: Nvae, count: int, size: tuple[int, int], own: Noise, shared: Noise, temperature: float, fixed_groups: int
+    network: Nvae,
+    count: int,
+    size: tuple[int, int],
+    own: PictureNoise,
+    shared: PictureNoise,
+    temperature: float,
+    fixed_groups: int,
 ) -> Tensor:
     """Features of ``count`` pictures whose z come from the priors."""
     stride = network.recipe.stride
@@ -235,7 +241,7 @@ def _from_prior(
     return network.hierarchy.generate(blank, choose)
 
 
-def _pictures_of(network: Nvae, features: Tensor, noise: Noise, how: Pixels, size: tuple[int, int]) -> Pictures:
+def _pictures_of(network: Nvae, features: Tensor, noise: PictureNoise, how: Pixels, size: tuple[int, int]) -> Pictures:
     """Pixels of features, phase after phase: uint8 (B, H, W, C), RGB, without padding."""
     recipe, phases = network.recipe, network.likelihood.phases
     draws = how == "draw" or (how == "auto" and recipe.likelihood.kind != "bernoulli")

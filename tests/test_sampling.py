@@ -19,7 +19,7 @@ from nvae_codec.network.official_likelihoods import picture_mean
 from nvae_codec.phases import list_phases
 from nvae_codec.recipe import LikelihoodRecipe, Recipe, parse_recipe
 from nvae_codec.sampling import (
-    Noise,
+    PictureNoise,
     cut_middles,
     groups_of_scales,
     make_grid,
@@ -88,7 +88,7 @@ def test_at_temperature_zero_the_means_are_left(which: str) -> None:
 def test_a_sample_is_the_walk_down_the_priors() -> None:
     recipe = RECIPES["joint, flows"]
     network = make_network(recipe)
-    noise = Noise(5, [0, 1], torch.device("cpu"))
+    noise = PictureNoise(5, [0, 1], torch.device("cpu"))
 
     def choose(group: int, raw: Tensor | None) -> Tensor:
         drawn = noise.normal(group, (3, 4 << (group > 0), 4 << (group > 0)))

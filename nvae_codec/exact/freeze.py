@@ -132,16 +132,16 @@ def _freeze_groups(
         before = [widths[f"flow.{index}.{half}"] for half in halves]
         groups.append(
             LatentGroup(
-                stride,
-                len(width.scale),
-                tuple(kept),
-                tuple(_grid_step(float(statistics.sigma[channel]) / fine, coarse) for channel in kept),
-                _multiplier(width),
-                width.bound,
-                f"prior.{index}" in outputs,
-                coarse,
-                tuple(stage.bound for stage in before),
-                np.array([_multiplier(stage) for stage in before]),
+                stride=stride,
+                channels=len(width.scale),
+                kept=tuple(kept),
+                steps=tuple(_grid_step(float(statistics.sigma[channel]) / fine, coarse) for channel in kept),
+                multiplier=_multiplier(width),
+                bound=width.bound,
+                has_prior=f"prior.{index}" in outputs,
+                coarse=coarse,
+                flow_bounds=tuple(stage.bound for stage in before),
+                flow_multipliers=np.array([_multiplier(stage) for stage in before]),
             )
         )
     return groups

@@ -18,6 +18,7 @@ from nvae_codec.network.nvae import Nvae
 from nvae_codec.recipe import Recipe, format_recipe, parse_recipe
 
 FILE = "checkpoint.safetensors"
+FORMAT = "nvae-codec run 1"
 
 
 class Average:
@@ -58,7 +59,7 @@ def save_checkpoint(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{names[index]}.{key}": torch.as_tensor(value) for key, value in state.items()}
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = {"format": "nvae-codec run 1", "recipe": format_recipe(recipe), "done": json.dumps(done)}
+    metadata = {"format": FORMAT, "recipe": format_recipe(recipe), "done": json.dumps(done)}
     part = run / (FILE + ".part")
     save_file(contiguous, str(part), metadata)
     with part.open("rb+") as file:
@@ -77,7 +78,7 @@ def read_checkpoint(run: Path) -> tuple[Recipe, dict[str, Tensor], dict[str, Any
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except Exception as error:
         raise NvaeCodecError(f"{path}: not a checkpoint: {error}") from None
-    if metadata.get("format") != "nvae-codec run 1":
+    if metadata.get("format") != FORMAT:
         raise NvaeCodecError(f"{path}: not a checkpoint of a training run")
     return parse_recipe(metadata["recipe"]), tensors, json.loads(metadata["done"])
 

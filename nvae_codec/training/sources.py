@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.images.read import SUFFIXES
 
 Pixels = NDArray[np.uint8]
 Loader = Callable[[], Pixels]
 """Gives one picture, uint8 (H, W, C) of the channels asked for."""
 
-IMAGE_SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"}
 ROOT_VARIABLE = "NVAE_CODEC_DATA"
 """Folder in which torchvision's data sets lie; without it ./data."""
 CELEBA_BOX, CELEBA_SIDE = (15, 40, 163, 188), 64
@@ -58,7 +58,7 @@ def list_images(folder: str | Path) -> list[Path]:
     """All image files below a folder (or the one file), sorted. Raises NvaeCodecError where there are none."""
     folder = Path(folder)
     files = [folder] if folder.is_file() else sorted(folder.rglob("*"))
-    found = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+    found = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
     if not found:
         named = f"; data sets by name: {', '.join(NAMED)}" if not folder.exists() else ""
         raise NvaeCodecError(f"{folder}: no images here{named}")
