@@ -25,6 +25,14 @@ def test_pixels_come_back(method: str) -> None:
         restored = nvae_codec.decompress(nvae_codec.compress(pixels, method=method))
         assert restored.dtype == np.uint8
         assert np.array_equal(restored, pixels)
+        assert restored.flags.writeable, "some methods' pixels cannot be changed"
+
+
+def test_samples_of_the_other_byte_order_come_back() -> None:
+    samples = (PIXELS[:, :, 0].astype(np.uint16) * 7).astype(">u2")
+    restored = nvae_codec.decompress(nvae_codec.compress(samples, method="stored"))
+    assert restored.dtype == np.uint16
+    assert np.array_equal(restored, samples)
 
 
 def test_a_loaded_model_serves_many_calls(fake_models: FakeLoader) -> None:

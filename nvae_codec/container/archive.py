@@ -64,10 +64,10 @@ class Archive:
     def read(self, name_or_index: str | int) -> Samples:
         """A picture's pixels, (H, W) or (H, W, C), as ``nvae_codec.decompress`` gives them.
 
-        Raises KeyError or IndexError where it is not here, UnsupportedImageError for palettes and for 2 and 4 bits a
-        sample, and what ``read_segment`` raises.
+        They are the caller's own to change. Raises KeyError or IndexError where it is not here, UnsupportedImageError
+        for palettes and for 2 and 4 bits a sample, and what ``read_segment`` raises.
         """
-        return samples_of(self.read_picture(name_or_index), "read")
+        return samples_of(self.read_picture(name_or_index), "read").copy()
 
     def read_picture(self, name_or_index: str | int) -> Picture:
         """A picture with its metadata; raises as ``read``."""

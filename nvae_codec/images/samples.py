@@ -23,7 +23,7 @@ def picture_of(samples: Any, channels: tuple[int, ...] = (1, 2, 3, 4)) -> Pictur
     Raises TypeError and ValueError for other arrays, and for as many channels as are not in ``channels``;
     UnsupportedImageError for more pixels than the limit.
     """
-    if not isinstance(samples, np.ndarray) or samples.dtype not in (np.uint8, np.uint16):
+    if not isinstance(samples, np.ndarray) or samples.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         kind = getattr(samples, "dtype", type(samples).__name__)
         raise TypeError(f"pixels must be an array of uint8 or uint16, not {kind}")
     count = samples.shape[2] if samples.ndim == 3 else 1
@@ -41,12 +41,12 @@ def picture_of(samples: Any, channels: tuple[int, ...] = (1, 2, 3, 4)) -> Pictur
 
 
 def samples_of(picture: Picture, for_what: str) -> Samples:
-    """A picture's samples, as ``picture_of`` takes them; of 1 bit, uint8 0 and 1.
+    """A picture's samples, as ``picture_of`` takes them, that can be changed; of 1 bit, uint8 0 and 1.
 
     Raises UnsupportedImageError for palettes and for 2 and 4 bits.
     """
     if picture.colour.bits != 16:
-        return read_pixels(picture, for_what)
+        return np.require(read_pixels(picture, for_what), requirements="W")
     if picture.pixels is None and picture.png is not None:
         picture = read_picture(picture.png)
     if picture.pixels is None or picture.low is None:
