@@ -149,6 +149,9 @@ def _check_exact(image: Image.Image, data: bytes) -> None:
         header = re.match(rb"P[2356]\s(?:\s|#[^\n]*\n)*\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d+)\s", data)
         if header is None or int(header[1]) != 255:
             raise UnsupportedImageError("PNM that does not have 8 bits a sample (a maximum of 255) is not supported")
+        samples = image.width * image.height * len(image.getbands())
+        if header[0][1:2] in b"56" and re.match(rb"P[1-7]\s", data[header.end() + samples :][:3]):
+            raise UnsupportedImageError("PNM with several pictures is not supported")
     if getattr(image, "n_frames", 1) != 1:
         raise UnsupportedImageError(f"{name} with several frames is not supported")
     if image.mode not in _PIXEL_MODES:

@@ -111,6 +111,7 @@ def premultiplied_tiff() -> bytes:
         (save(noise(8, 8, 3), "JPEG", "CMYK"), "JPEG of mode CMYK"),
         (save(noise(4, 4, 3), "BMP", "P"), "BMP of mode P"),
         (save(noise(4, 4), "PPM", "1"), "PNM that does not have 8 bits"),
+        (2 * save(noise(4, 4, 3), "PPM"), "PNM with several pictures"),
         (save(noise(4, 4, 3), "GIF"), "GIF files are not supported"),
         (save(noise(4, 4, 3), "TGA"), "TGA files are not supported"),
         (animation("TIFF"), "several frames"),
