@@ -32,15 +32,16 @@ class Batch:
         canvas: Canvas,
         *,
         first: bool,
+        dense: bool = False,
         chunk: int | None,
         device: torch.device,
         gray: bool = False,
     ) -> None:
-        """``first``: whether nothing lies on the segment's stack below this batch.
+        """``first``: whether nothing lies on the segment's stack below this batch. ``dense``: as tiles.Growth has it.
 
         ``gray``: whether all colours of a pixel are equal, so that the first one coded tells the others.
         """
-        self.model, self.canvas, self.device = model, canvas, device
+        self.model, self.canvas, self.device, self.dense = model, canvas, device, dense
         self.coded = 1 if gray else model.channels
         """Colours that are coded."""
         self.tiles = len(canvas.pixels)

@@ -21,9 +21,13 @@ from nvae_codec.coding.batch import Batch, order_colours, restore_colours
 from nvae_codec.coding.record import LARGEST_CODE, BatchRecord
 from nvae_codec.coding.stack import Stack
 from nvae_codec.coding.tiles import (
+    CORNER_SIDE,
+    DENSE,
     GROWTHS,
     LARGEST_BATCH,
+    SPARSE,
     Canvas,
+    Growth,
     Tile,
     busiest_corner,
     plan_segment,
@@ -84,21 +88,25 @@ class ModelCodec:
     def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
         """Plan and payload of pictures that share a stack; at least one.
 
-        The plan: which growth and corner the tiles have, then three numbers a batch (docs/format.md).
+        The plan: which growth and corner the tiles have, then the numbers of each batch (docs/format.md).
         """
         sizes = [(len(pixels), len(pixels[0])) for pixels in pictures]
         gray = [pixels.ndim == 2 for pixels in pictures]
         corner = busiest_corner(pictures[segment_order(sizes, gray)[0]])
-        plans = [plan_segment(sizes, growth, corner, self.model.side, gray=gray) for growth in GROWTHS]
-        different = [growth for growth, tiles in enumerate(plans) if tiles not in plans[:growth]]
-        for growth in different:
-            last = growth == different[-1]
-            encoded = self._within_memory(partial(self._encode, pictures, plans[growth], may_starve=last))
+        plans: dict[Growth, list[Tile]] = {}
+        for growth in self._growths:
+            tiles = plan_segment(sizes, growth, corner, self.model.side, gray=gray)
+            if tiles not in plans.values():
+                plans[growth if len(tiles) > 1 else SPARSE[0]] = tiles  # of a lone tile, nobody asks for the end
+        last = growth = list(plans)[-1]
+        for growth, tiles in plans.items():
+            encode = partial(self._encode, pictures, tiles, dense=growth.dense, may_starve=growth == last)
+            encoded = self._within_memory(encode)
             if encoded is not None:
                 break
         assert encoded is not None, "the last may starve"
         batches, payload = encoded
-        return [RAMPED + 4 * growth + corner, *batches], payload
+        return [4 * GROWTHS.index(growth) + corner, *batches], payload
 
     def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
         """What ``encode_segment`` gives, and the share of each picture in bits."""
@@ -108,9 +116,9 @@ class ModelCodec:
         return *measured.encode_segment(pictures), measured.picture_bits(len(pictures))
 
     def _encode(
-        self, pictures: Sequence[NDArray[np.uint8]], tiles: list[Tile], *, may_starve: bool
+        self, pictures: Sequence[NDArray[np.uint8]], tiles: list[Tile], *, dense: bool, may_starve: bool
     ) -> tuple[list[int], bytes] | None:
-        """Three numbers a batch, and payload.
+        """The numbers of all batches, and payload.
 
         None, unless it ``may_starve``, where the latents of a batch find too few bits on the stack.
         """
@@ -118,7 +126,7 @@ class ModelCodec:
         plan, done = list[int](), 0
         start: int | None = None
         with exact_inference(self.device):
-            size = self._choose_first(planes, tiles)
+            size = self._choose_first(planes, tiles, dense=dense)
             stack = self._open_stack()
             while done < len(tiles):
                 chosen = tiles[done : done + size]
@@ -126,11 +134,12 @@ class ModelCodec:
                 if must_feed and size * self._bits_in_flight(chosen[0]) > HOPELESS * stack.bits:
                     return None  # without walking it: what starves is cut into slices of few symbols, and slow
                 lying = stack.bits
-                record = push_batch(stack, self._fill_batch(planes, chosen, first=start is None), start)
+                batch = self._fill_batch(planes, chosen, first=start is None, dense=dense)
+                record = push_batch(stack, batch, start)
                 if must_feed and record.before < lying // STARVED:
                     return None
-                plan += [record.tiles, record.before_code, record.after_code]
-                done, start = done + record.tiles, record.after
+                plan += record.numbers(dense=dense)
+                done, start = done + record.tiles, record.end
                 size = self._choose_size(tiles[done:], stack.bits) if done < len(tiles) else 0
         return plan, stack.to_bytes()
 
@@ -159,14 +168,15 @@ class ModelCodec:
         self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes, gray: Sequence[bool]
     ) -> list[NDArray[np.uint8]]:
         parts = read_plan(sizes, plan, self.model.side, gray, self._largest_batch)
-        stack = Stack(payload, ramp=plan[0] >= RAMPED)
+        growth = GROWTHS[plan[0] // 4]
+        stack = Stack(payload, ramp=not growth.older)
         planes = [np.empty((self.model.channels, height, width), np.uint8) for height, width in sizes]
         with exact_inference(self.device):
             starts: list[int | None] = [None]
             for _, record in parts[:-1]:
-                starts.append(record.after)
+                starts.append(record.end)
             for (tiles, record), start in zip(reversed(parts), reversed(starts), strict=True):
-                batch = self._batch(tiles, first=start is None)
+                batch = self._batch(tiles, first=start is None, dense=growth.dense)
                 pop_batch(stack, batch, start, record)
                 for tile, pixels in zip(tiles, batch.canvas.tiles, strict=True):
                     picture = planes[tile.picture]
@@ -180,18 +190,20 @@ class ModelCodec:
         """The empty stack of a segment; evaluation has one that measures what goes through it."""
         return Stack()
 
-    def _batch(self, tiles: Sequence[Tile], *, first: bool) -> Batch:
-        size, model = (tiles[0].height, tiles[0].width), self.model
+    def _batch(self, tiles: Sequence[Tile], *, first: bool, dense: bool) -> Batch:
+        size, model, gray = (tiles[0].height, tiles[0].width), self.model, tiles[0].gray
         canvas = Canvas(len(tiles), size, model.stride, model.channels, model.padding)
-        return Batch(self.model, canvas, first=first, chunk=self.batch_tiles, device=self.device, gray=tiles[0].gray)
+        return Batch(model, canvas, first=first, dense=dense, chunk=self.batch_tiles, device=self.device, gray=gray)
 
-    def _fill_batch(self, planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], *, first: bool) -> Batch:
-        batch = self._batch(tiles, first=first)
+    def _fill_batch(
+        self, planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], *, first: bool, dense: bool
+    ) -> Batch:
+        batch = self._batch(tiles, first=first, dense=dense)
         for phase in self.model.phases:
             batch.canvas.write(phase.plane, cut_plane(planes, tiles, phase.plane))
         return batch
 
-    def _choose_first(self, planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile]) -> int:
+    def _choose_first(self, planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], *, dense: bool) -> int:
         """Tiles of the first batch: one, or of one size as many as leave what the latents of the next take.
 
         Small pictures that cost few bits starve one another: better that a few have coarse latents.
@@ -200,7 +212,7 @@ class ModelCodec:
         most = count_alike(tiles, self._largest_batch // (tiles[0].height * tiles[0].width))
         while count < most:
             stack = Stack()
-            push_batch(stack, self._fill_batch(planes, tiles[:count], first=True), None)
+            push_batch(stack, self._fill_batch(planes, tiles[:count], first=True, dense=dense), None)
             fed = FILL * stack.bits / needed if needed else 1
             if fed >= 1:
                 break
@@ -212,6 +224,12 @@ class ModelCodec:
         first = tiles[0]
         fed = int(FILL * bits / max(self._bits_in_flight(first), 1))
         return count_alike(tiles, min(fed, self._largest_batch // (first.height * first.width)))
+
+    @property
+    def _growths(self) -> tuple[Growth, ...]:
+        """Those that the encoder tries, the largest first."""
+        square = Tile(0, 0, CORNER_SIDE, CORNER_SIDE)
+        return DENSE if self._bits_in_flight(square) > DENSE_BITS * CORNER_SIDE**2 else SPARSE
 
     @property
     def _largest_batch(self) -> int:
@@ -237,9 +255,8 @@ TILES_AT_FIRST = 16
 FILL = 0.9
 """How much of what lies on the stack the latents of a batch may take."""
 
-RAMPED = 4 * len(GROWTHS)
-"""What the first number of plans has more since bands are short and slices grow from one symbol; older files have
-neither."""
+DENSE_BITS = 2.0
+"""Latents are dense that take more of the stack, in bits a pixel."""
 
 STARVED = 8
 """Where no such part of the stack is left, the latents of a batch have likely found too few: a slice of them takes all
@@ -248,7 +265,7 @@ its quantiles before it gives back what is too many."""
 HOPELESS = 1.5
 """A batch starves whose latents take so many times the bits on the stack: BITS_IN_FLIGHT has less room than that."""
 
-BITS_IN_FLIGHT, FLOWN_IN_FLIGHT = 3.0, 6.0
+BITS_IN_FLIGHT, FLOWN_IN_FLIGHT = 3.5, 6.0
 """What popping a latent takes from the stack, about: -log2 of a bin as wide as sigma, with room; and with flows."""
 
 
@@ -264,17 +281,20 @@ def read_plan(
     ``gray``: which pictures are, as in plan_segment. ``largest``: pixels that a batch of several tiles may have.
     Raises DamagedFileError where it does not fit the pictures' sizes.
     """
-    if len(plan) % 3 != 1 or min(plan) < 0 or plan[0] >= 2 * RAMPED:
+    if not plan or min(plan) < 0 or plan[0] >= 4 * len(GROWTHS):
         raise DamagedFileError("damaged: its plan is not one")
-    ramped, start = divmod(plan[0], RAMPED)
-    tiles, done = plan_segment(sizes, GROWTHS[start // 4], start % 4, side, short=bool(ramped), gray=gray), 0
+    growth, corner = GROWTHS[plan[0] // 4], plan[0] % 4
+    size = BatchRecord.size(dense=growth.dense)
+    if len(plan) % size != 1:
+        raise DamagedFileError("damaged: its plan is not one")
+    tiles, done = plan_segment(sizes, growth, corner, side, gray=gray), 0
     parts = []
-    for at in range(1, len(plan), 3):
-        record = BatchRecord(*plan[at : at + 3])
+    for at in range(1, len(plan), size):
+        record = BatchRecord.read(plan[at : at + size])
         chosen = tiles[done : done + record.tiles]
         if not chosen or len(chosen) != record.tiles or not all(tile.is_like(chosen[0]) for tile in chosen):
             raise DamagedFileError("damaged: its batches do not fit the picture")
-        if max(record.before_code, record.after_code) > LARGEST_CODE or (
+        if max(record.before_code, record.after_code, record.end_code) > LARGEST_CODE or (
             len(chosen) > 1 and batch_pixels(chosen) > largest
         ):
             raise DamagedFileError("damaged: a batch of impossible size")

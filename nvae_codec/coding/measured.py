@@ -121,8 +121,8 @@ class MeasuredCodec(ModelCodec):
         self.stack = MeasuredStack()
         return self.stack
 
-    def _batch(self, tiles: Sequence[Tile], *, first: bool) -> Batch:
-        batch = super()._batch(tiles, first=first)
+    def _batch(self, tiles: Sequence[Tile], *, first: bool, dense: bool) -> Batch:
+        batch = super()._batch(tiles, first=first, dense=dense)
         self.stack.batches.append(
             MeasuredBatch(list(tiles), first, batch.canvas, batch.latent_counts, batch.pixel_counts, batch.coded)
         )

@@ -1,7 +1,8 @@
-"""What a file says of each batch beside the payload: three small numbers."""
+"""What a file says of each batch beside the payload: three or four small numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 LARGEST_CODE = 255
@@ -9,16 +10,36 @@ LARGEST_CODE = 255
 
 @dataclass(frozen=True)
 class BatchRecord:
-    """A batch's tiles, and the bits that surely lay on the stack before and after its pixels (short floats)."""
+    """A batch's tiles, and the bits that surely lay on the stack before and after its pixels, and at its end.
+
+    All as codes of short floats. Where the latents bring little the file has no code of the end: what lies there after
+    the pixels surely lies there still.
+    """
 
     tiles: int
     before_code: int
     after_code: int
+    end_code: int
+
+    @staticmethod
+    def size(*, dense: bool) -> int:
+        """How many numbers a file has of a batch: of dense latents (tiles.Growth) the end too."""
+        return 4 if dense else 3
+
+    def numbers(self, *, dense: bool) -> list[int]:
+        """What a file has of it."""
+        return [self.tiles, self.before_code, self.after_code, self.end_code][: self.size(dense=dense)]
+
+    @classmethod
+    def read(cls, numbers: Sequence[int]) -> BatchRecord:
+        """The record of three numbers or four."""
+        tiles, before, after = numbers[:3]
+        return cls(tiles, before, after, numbers[3] if len(numbers) > 3 else after)
 
     @classmethod
     def of(cls, tiles: int, before: int, after: int) -> BatchRecord:
-        """The record of a batch, fills rounded down."""
-        return cls(tiles, shorten(before), shorten(after))
+        """The record of a batch of which the end is not known yet, fills rounded down."""
+        return cls(tiles, shorten(before), shorten(after), shorten(after))
 
     @property
     def before(self) -> int:
@@ -29,6 +50,11 @@ class BatchRecord:
     def after(self) -> int:
         """Bits after them."""
         return short_float(self.after_code)
+
+    @property
+    def end(self) -> int:
+        """Bits after its latents, which are the last."""
+        return short_float(self.end_code)
 
     def rate(self, values: int) -> int:
         """Half of what each of so many pixel values added, in sixteenths of a bit: some parts are thriftier."""

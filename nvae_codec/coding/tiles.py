@@ -9,21 +9,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.phases import Plane
 
-FIRST_SIDE = 64
 LARGEST_SIDE = 768
-GROWTHS = (7, 5, 3, 1)
-"""A tile has at most so many times the pixels of all tiles before it; flat pictures, whose tiles leave little on the
-stack for the latents of the next, take a smaller one."""
 LARGEST_BATCH = LARGEST_SIDE**2
 """Pixels of a batch: bounds the memory of a walk."""
-STEP = 64
-"""Sides of tiles inside of a picture are multiples of it, whatever the network's stride."""
+CORNER_SIDE = 64
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How tiles grow: one has at most ``times`` the pixels of all tiles before it.
+
+    ``step``: the first tile's sides, of which those inside of a picture are multiples, whatever the network's stride.
+    ``older``: of files from before bands lay along the shorter side and slices grew from one symbol. ``dense``: for
+    latents that take about as much from the stack as the picture brings; the record of a batch then says what lies on
+    the stack behind its latents too.
+    """
+
+    times: int | Fraction
+    step: int = 64
+    older: bool = False
+    dense: bool = False
+
+
+OLDER = tuple(Growth(times, older=True) for times in (7, 5, 3, 1))
+SPARSE = tuple(Growth(times) for times in (7, 5, 3, 1))
+DENSE = tuple(Growth(Fraction(1, part), step=32, dense=True) for part in (1, 2, 4, 8))
+GROWTHS = OLDER + SPARSE + DENSE
+"""In the order of files. Flat pictures, whose tiles leave little on the stack for the latents of the next, take one of
+the smaller growths."""
 
 
 @dataclass(frozen=True)
@@ -44,27 +64,25 @@ class Tile:
 
 def plan_segment(
     sizes: Sequence[tuple[int, int]],
-    growth: int,
+    growth: Growth,
     corner: int,
     side: int = 0,
     *,
-    short: bool = True,
     gray: Sequence[bool] = (),
 ) -> list[Tile]:
     """The tiles of pictures of (height, width) that share a stack, in the order of encoding: small pictures first.
 
     So the first batch, for which nothing comes back, is small, and pictures of one size are walked together. With
     ``side``, that of a network made for pictures of one size, tiles are that size as far as they can be.
-    ``short``: bands lie along the shorter side, as in plan_tiles. ``gray``: which pictures are, none where it is empty.
+    ``gray``: which pictures are, none where it is empty.
     """
     tiles: list[Tile] = []
     done = 0
     for picture in segment_order(sizes, gray):
         height, width = sizes[picture]
-        if side:
-            planned = plan_squares(height, width, side, corner)
-        else:
-            planned = plan_tiles(height, width, growth, corner, done, short=short)
+        planned = (
+            plan_squares(*sizes[picture], side, corner) if side else plan_tiles(*sizes[picture], growth, corner, done)
+        )
         tiles += [replace(tile, picture=picture, gray=bool(gray and gray[picture])) for tile in planned]
         done += height * width
     return tiles
@@ -80,41 +98,39 @@ def segment_order(sizes: Sequence[tuple[int, int]], gray: Sequence[bool] = ()) -
     return sorted(range(len(sizes)), key=rank)
 
 
-def plan_tiles(
-    height: int, width: int, growth: int, corner: int = 0, done: int = 0, *, short: bool = True
-) -> list[Tile]:
+def plan_tiles(height: int, width: int, growth: Growth, corner: int = 0, done: int = 0) -> list[Tile]:
     """The tiles of a picture in the order of encoding: a band of the first side, then bands as high as may be.
 
     ``corner`` is where the first lies: 0 top left, 1 top right, 2 bottom left, 3 bottom right. ``done`` counts the
-    pixels that lie on the stack already: behind other pictures nothing has to start small. With ``short`` the bands of
-    a wide picture are columns, so that the edge between the first and the rest is the shorter one: not in older files.
+    pixels that lie on the stack already: behind other pictures nothing has to start small. The bands of a wide picture
+    are columns, so that the edge between the first and the rest is the shorter one: not in older files.
     """
-    if short and width > height:
+    if width > height and not growth.older:
         mirrored = corner >> 1 | (corner & 1) << 1
         upright = plan_tiles(width, height, growth, mirrored, done)
         return [Tile(tile.left, tile.top, tile.width, tile.height) for tile in upright]
     tiles: list[Tile] = []
     top = 0
     while top < height:
-        left_over = height - top
-        if not done:
-            rows = height if height <= FIRST_SIDE * 3 // 2 else FIRST_SIDE
-        else:
-            rows = min(_share(left_over, width), max(STEP, growth * done // width // STEP * STEP))
-            rows = left_over if left_over - rows < STEP // 2 else min(rows, left_over)
+        rows = _side(height - top, width, growth, done)
         left = 0
         while left < width:
-            over = width - left
-            if not done:
-                columns = over if over <= FIRST_SIDE * 3 // 2 else FIRST_SIDE
-            else:
-                columns = min(_share(over, rows), max(STEP, growth * done // rows // STEP * STEP))
-                columns = over if over - columns < STEP // 2 else min(columns, over)
+            columns = _side(width - left, rows, growth, done)
             tiles.append(Tile(top, left, rows, columns))
             done += rows * columns
             left += columns
         top += rows
     return [_turn(tile, height, width, corner) for tile in tiles]
+
+
+def _side(left_over: int, across: int, growth: Growth, done: int) -> int:
+    """The side of the next band or tile along what is left over, where it is so long across."""
+    step = growth.step
+    if not done:
+        return left_over if left_over <= step * 3 // 2 else step
+    fed = max(step, growth.times * done // across // step * step)
+    side = min(_share(left_over, across, step), fed)
+    return left_over if left_over - side < step // 2 else min(side, left_over)
 
 
 def plan_squares(height: int, width: int, side: int, corner: int = 0) -> list[Tile]:
@@ -136,16 +152,16 @@ def busiest_corner(pixels: NDArray[np.uint8]) -> int:
     """Where a picture, uint8 (H, W, 3) or (H, W), has most detail: a plain sky would leave too few bits."""
     seen = pixels if pixels.ndim == 2 else pixels[:, :, 1]
     steps = np.abs(np.diff(seen.astype(np.int32), axis=1))
-    rows = (steps[:FIRST_SIDE], steps[-FIRST_SIDE:])
-    detail = [part.sum() for band in rows for part in (band[:, :FIRST_SIDE], band[:, -FIRST_SIDE:])]
+    rows = (steps[:CORNER_SIDE], steps[-CORNER_SIDE:])
+    detail = [part.sum() for band in rows for part in (band[:, :CORNER_SIDE], band[:, -CORNER_SIDE:])]
     return int(np.argmax(detail))
 
 
-def _share(length: int, across: int) -> int:
-    """An even part of a length, a multiple of STEP; where tiles are narrow across, they may be longer."""
-    largest = max(LARGEST_SIDE, LARGEST_BATCH // max(across, FIRST_SIDE) // STEP * STEP)
+def _share(length: int, across: int, step: int) -> int:
+    """An even part of a length, a multiple of the step; where tiles are narrow across, they may be longer."""
+    largest = max(LARGEST_SIDE, LARGEST_BATCH // max(across, step) // step * step)
     parts = -(-length // largest)
-    return -(-length // parts // STEP) * STEP
+    return -(-length // parts // step) * step
 
 
 def padded(length: int, stride: int) -> int:

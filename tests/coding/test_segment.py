@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nvae_codec.coding.codec import ModelCodec, read_plan
-from nvae_codec.coding.tiles import LARGEST_BATCH, plan_segment, plan_tiles, segment_order
+from nvae_codec.coding.tiles import LARGEST_BATCH, SPARSE, plan_segment, plan_tiles, segment_order
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.evaluation import exact_elbo
 from tests.models import RECIPES, frozen_model, make_picture
@@ -57,15 +57,15 @@ def test_gray_pictures_come_back_among_others(shapes: list[tuple[int, int, bool]
 def test_gray_is_as_long_as_its_bound(which: str) -> None:
     """Of the three equal colours that the network sees, one is paid for."""
     model = frozen_model(which)
-    gray = make_picture(96, 96)[:, :, 1] & np.uint8(model.top_value)
+    gray = make_picture(48, 48)[:, :, 1] & np.uint8(model.top_value)
     codec = ModelCodec(model)
     plan, payload = codec.encode(gray)
     bound = exact_elbo(gray, model, samples=2).bits
     assert 0.97 < 8 * len(payload) / bound < 1.04
     assert 8 * len(codec.encode(np.stack([gray] * 3, 2))[1]) > 1.2 * bound
-    assert np.array_equal(codec.decode(96, 96, plan, payload, gray=True), gray)
+    assert np.array_equal(codec.decode(48, 48, plan, payload, gray=True), gray)
     with pytest.raises(DamagedFileError):
-        codec.decode(96, 96, plan, payload)
+        codec.decode(48, 48, plan, payload)
 
 
 def test_a_lone_picture_is_a_segment_of_one() -> None:
@@ -88,7 +88,7 @@ def test_a_segment_is_as_long_as_its_bound() -> None:
 
 def test_small_pictures_come_first_and_equal_ones_stay_together() -> None:
     assert segment_order(MIXED) == [4, 1, 3, 5, 2, 0]
-    tiles = plan_segment(MIXED, 7, 0)
+    tiles = plan_segment(MIXED, SPARSE[0], 0)
     assert [tile.picture for tile in tiles[:5]] == [4, 1, 3, 5, 2]
     for picture, (height, width) in enumerate(MIXED):
         covered = np.zeros((height, width), int)
@@ -99,9 +99,9 @@ def test_small_pictures_come_first_and_equal_ones_stay_together() -> None:
 
 
 def test_nothing_starts_small_behind_other_pictures() -> None:
-    assert len(plan_tiles(400, 500, 7)) > 1
-    assert len(plan_tiles(400, 500, 7, done=400 * 500)) == 1
-    assert plan_segment([(400, 500)], 5, 3) == plan_tiles(400, 500, 5, 3)
+    assert len(plan_tiles(400, 500, SPARSE[0])) > 1
+    assert len(plan_tiles(400, 500, SPARSE[0], done=400 * 500)) == 1
+    assert plan_segment([(400, 500)], SPARSE[1], 3) == plan_tiles(400, 500, SPARSE[1], 3)
 
 
 def test_plans_of_other_segments_are_refused() -> None:

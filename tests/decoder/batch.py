@@ -20,10 +20,10 @@ class BatchDecoder:
     """Tiles of one size."""
 
     def __init__(
-        self, model: Model, ans: Ans, tiles: int, size: tuple[int, int], *, first: bool, ramp: bool, gray: bool
+        self, model: Model, ans: Ans, tiles: int, size: tuple[int, int], *, first: bool, kind: int, gray: bool
     ) -> None:
         self.model, self.ans, self.tiles, self.size = model, ans, tiles, size
-        self.first, self.ramp = first, ramp
+        self.first, self.ramp, self.dense = first, kind >= 1, kind >= 2
         stride, self.edge = model.description["stride"], model.description.get("padding", 0)
         self.channels, self.top = model.description.get("channels", 3), 2 ** model.description.get("value_bits", 8) - 1
         self.coded = 1 if gray else self.channels
@@ -50,13 +50,13 @@ class BatchDecoder:
         return self.pixels[:, :, row::stride, column::stride]
 
     def decode(self, before: int, after: int, fill: int) -> Ints:
-        """The pixels (tiles, C, rows, columns); ``fill``: after the pixels of the batch before."""
+        """The pixels (tiles, C, rows, columns); ``fill``: the last of the batch before."""
         groups = [self.pop_latents(index, after) for index in range(len(self.model.groups))]
         self.pop_pixels(before, after)
         self.give("image", 2 * self.pixels - self.top)
         cuts = []
         for latents, _ in groups:
-            rate = 84 if isinstance(latents, FlowLatents) else 36
+            rate = 84 if isinstance(latents, FlowLatents) else 72 if self.dense else 36
             cuts.append([slice(0, latents.count)] if self.first else cut(latents.count, fill, -rate, self.ramp))
             fill = max(0, fill - rate * latents.count // 16)
         for index in reversed(range(len(groups))):

@@ -71,18 +71,20 @@ def decode_stack(
         tiles += [(index, tile) for tile in parts]
         done += sizes[index][0] * sizes[index][1]
     ans, fill, batches = Ans(payload), 0, []
-    for count, before, after in zip(plan[1::3], plan[2::3], plan[3::3], strict=True):
+    size = 4 if plan[0] >= 32 else 3
+    for at in range(1, len(plan), size):
+        count, *fills = plan[at : at + size]
         chosen, tiles = tiles[:count], tiles[count:]
-        codes = [(8 + c % 8) * 2 ** (c // 8) - 8 for c in (before, after)]
+        codes = [(8 + c % 8) * 2 ** (c // 8) - 8 for c in fills]
         batches.append((chosen, codes, fill))
-        fill = codes[1]
+        fill = codes[-1]
     assert not tiles
     planes = [np.zeros((*size, channels), np.uint8) for size in sizes]
     with exact_inference(torch.device("cpu")):
         for number, (chosen, codes, fill) in reversed(list(enumerate(batches))):
             (colours,) = {gray[index] for index, _ in chosen}
             decoder = BatchDecoder(
-                model, ans, len(chosen), chosen[0][1][2:], first=number == 0, ramp=plan[0] >= 16, gray=colours
+                model, ans, len(chosen), chosen[0][1][2:], first=number == 0, kind=plan[0] // 16, gray=colours
             )
             decoded = decoder.decode(codes[0], codes[1], fill)
             for (index, (top, left, rows, columns)), pixels in zip(chosen, decoded, strict=True):

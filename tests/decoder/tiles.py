@@ -10,27 +10,27 @@ Rectangle = tuple[int, int, int, int]
 
 def read_tiles(height: int, width: int, start: int, done: int) -> list[Rectangle]:
     """(top, left, rows, columns) of a plan's first number; ``done``: the pixels of the pictures before."""
-    if start >= 16 and width > height:
-        growth, corner = divmod(start - 16, 4)
-        upright = read_tiles(width, height, 4 * growth + (0, 2, 1, 3)[corner], done)
+    kind, index, corner = start // 16, start % 16 // 4, start % 4
+    if kind and width > height:
+        upright = read_tiles(width, height, start - corner + (0, 2, 1, 3)[corner], done)
         return [(left, top, columns, rows) for top, left, rows, columns in upright]
-    growth, corner = (7, 5, 3, 1)[start % 16 // 4], start % 4
+    eighths, s = ((8, 4, 2, 1)[index], 32) if kind == 2 else (8 * (7, 5, 3, 1)[index], 64)
 
     def share(n: int, across: int) -> int:
-        parts = -(-n // max(768, 768**2 // max(across, 64) // 64 * 64))
+        parts = -(-n // max(768, 768**2 // max(across, s) // s * s))
         part = -(-n // parts)
-        return -(-part // 64) * 64
+        return -(-part // s) * s
 
     def side(left_over: int, across: int) -> int:
-        n = min(share(left_over, across), max(64, growth * done // across // 64 * 64))
-        return left_over if left_over - n < 32 else min(n, left_over)
+        n = min(share(left_over, across), max(s, eighths * done // 8 // across // s * s))
+        return left_over if left_over - n < s // 2 else min(n, left_over)
 
     tiles, top = [], 0
     while top < height:
-        rows = side(height - top, width) if done else height if height <= 96 else 64
+        rows = side(height - top, width) if done else height if height <= 3 * s // 2 else s
         left = 0
         while left < width:
-            columns = side(width - left, rows) if done else width if width <= 96 else 64
+            columns = side(width - left, rows) if done else width if width <= 3 * s // 2 else s
             turned = height - top - rows if corner & 2 else top, width - left - columns if corner & 1 else left
             tiles.append((*turned, rows, columns))
             done += rows * columns
