@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -97,6 +99,15 @@ def begin_worker(models: Models, most_pixels: int | None) -> None:
     if not _kept:
         _kept.append(models)
         limit_pixels(most_pixels)
+        threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """End this process with the one that started it, however that ends: a pool's workers wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def do_work(work: Callable[[Models, Item], Result], item: Item) -> Result:
