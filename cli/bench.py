@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .files import check_folder, write_whole
 from .options import ModelName, how_to_evaluate
 from .report import print_error
 
@@ -51,6 +52,9 @@ def bench_command(
     if unknown:
         raise click.UsageError(f"there is no codec {unknown[0]}; there are {', '.join(names)}")
 
+    if json_file is not None:
+        check_folder(json_file)
+
     def tell(name: str) -> None:
         if not quiet and sys.stderr.isatty():
             click.echo(f"{name} ...", err=True)
@@ -58,7 +62,7 @@ def bench_command(
     options = {"model": model, "device": device, "threads": threads, "batch_tiles": batch_tiles}
     result = bench(inputs, options, only or names, tell)
     if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_whole(json_file, (json.dumps(result, indent=1) + "\n").encode())
     if not quiet:
         show_table(result, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
     for row in result["codecs"]:

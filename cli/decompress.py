@@ -74,7 +74,8 @@ def decompress_command(
         if job.target is None:
             raise NvaeCodecError("an archive of pictures does not go to stdout: nvae-codec unpack restores them")
         archive = Archive(source, models)
-        folder = job.target.with_suffix("")
+        named = output is not None and not job.in_folder
+        folder = job.target if named else job.target.with_suffix("")
         every = set(archive.names)
         if not unpack_to_folder(archive, models, folder, every, workers=1, force=force, quiet=quiet):
             raise NvaeCodecError("not everything in it could be restored")

@@ -15,6 +15,7 @@ import click
 
 from nvae_codec.errors import NvaeCodecError
 
+from .files import check_folder, write_whole
 from .options import ModelName, how_large_segments, how_on_many_machines, how_to_evaluate, how_to_report
 from .pack import Reader, choose_workers, list_inputs
 from .report import explain, print_line
@@ -108,6 +109,8 @@ def evaluate_command(
         raise click.UsageError("--archive measures one file here, so no --workers, --ray or --shard")
     if shard is not None and json_file is None:
         raise click.UsageError("--shard needs --json OUT, for nvae-codec merge")
+    for file in filter(None, (json_file, html_file)):
+        check_folder(file)
     at_work, device, threads = choose_workers(workers, ray, threads, device)
     models = Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
     # this machine may lack the cluster's GPUs
@@ -147,11 +150,11 @@ def evaluate_command(
         return 1
     result = evaluator.describe(rows, None if run is None else run.resolve().name, described, part)
     if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_whole(json_file, (json.dumps(result, indent=1) + "\n").encode())
     if not rows:
         return int(reader.failed)
     if html_file is not None:
-        html_file.write_text(write_report(result, shown, side), encoding="utf-8")
+        write_whole(html_file, write_report(result, shown, side).encode())
     if not quiet:
         show_tables(result, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
     return int(reader.failed)

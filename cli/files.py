@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -120,12 +121,18 @@ def _mark_collisions(jobs: list[Job]) -> list[Job]:
 
 def read_source(job: Job) -> bytes:
     """The bytes of a job's file, or all of stdin."""
-    return sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
+    if job.source is not None:
+        return job.source.read_bytes()
+    if sys.stdin is None:
+        raise NvaeCodecError("it is closed")
+    return sys.stdin.buffer.read()
 
 
 def check_target(job: Job, *, force: bool) -> None:
     """Raise NvaeCodecError, before any work, where the result could not be written."""
     if job.target is None:
+        if sys.stdout is None:
+            raise NvaeCodecError("stdout is closed")
         if sys.stdout.isatty() and not force:
             raise NvaeCodecError("binary data does not go to a terminal (-f sends it there, -o FILE elsewhere)")
         return
@@ -136,6 +143,16 @@ def check_target(job: Job, *, force: bool) -> None:
             raise NvaeCodecError("it would overwrite itself")
         if not force:
             raise NvaeCodecError(f"{job.target} exists already (-f overwrites it)")
+    if not job.in_folder:
+        check_folder(job.target)
+
+
+def check_folder(target: Path) -> None:
+    """Raise NvaeCodecError, before any work, where there is no folder for the target."""
+    try:
+        os.stat(os.path.join(target.parent, "."))  # noqa: PTH116, PTH118 (a Path drops the dot, which asks for a folder)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
 
 
 def write_target(job: Job, data: bytes, *, force: bool) -> None:
@@ -147,35 +164,49 @@ def write_target(job: Job, data: bytes, *, force: bool) -> None:
         sys.stdout.buffer.flush()
         return
     try:
-        if target.exists() and not target.is_file():  # a device or a pipe is written to, not replaced
-            target.write_bytes(data)
-            return
         if job.in_folder:
             target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(target, error) from error
-    with open_beside(target) as file:
-        file.write(data)
+    write_whole(target, data, like=job.source)
+
+
+def write_whole(target: Path, data: bytes, *, like: Path | None = None) -> None:
+    """Write a file as ``open_beside`` does, or to a device or a pipe; raises NvaeCodecError, which names the target."""
+    if not _is_special(target):
+        with open_beside(target, like=like) as file:
+            file.write(data)
+        return
+    try:
+        target.write_bytes(data)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
 
 
 @contextlib.contextmanager
-def open_beside(target: Path) -> Iterator[BinaryIO]:
+def open_beside(target: Path, *, like: Path | None = None) -> Iterator[BinaryIO]:
     """A file that takes the target's place once it is written, and vanishes where that fails.
 
     Killed at any moment, or with the power gone, the target is the old file, the new one or none, never a part; what
-    is left then is a hidden .part beside it. Raises NvaeCodecError, which names the target.
+    is left then is a hidden .part beside it. A link stays one: what it leads to is replaced. A file that is replaced
+    keeps its permissions, and a new one is as private as the file ``like``. Raises NvaeCodecError, which names the
+    target, also where that is a device or a pipe.
     """
-    part = target.with_name(f".{secrets.token_hex(8)}.part")
+    if _is_special(target):
+        raise NvaeCodecError(f"{target} cannot be written: it is no file")
+    place = Path(os.path.realpath(target))
+    part = place.with_name(f".{secrets.token_hex(8)}.part")
     try:
         file = part.open("xb")
     except OSError as error:  # its words are of the temporary file, the message's of the target
         raise _cannot_write(target, error) from error
     try:
         with file:
+            part.chmod(_permissions(part, place, like))
             yield file
             file.flush()
             os.fsync(file.fileno())  # before the name: else a disk may know the name first, and lose the bytes
-        part.replace(target)
+        part.replace(place)
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -201,6 +232,31 @@ def hold(target: Path) -> Iterator[None]:
             if os.path.samestat(os.fstat(file.fileno()), target.stat()):  # or it was replaced while this waited
                 yield
                 return
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What goes wrong with a file, with its name before the reason."""
+    try:
+        yield
+    except NvaeCodecError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _is_special(target: Path) -> bool:
+    """Whether a target is a device, a pipe or a folder."""
+    try:
+        return not stat.S_ISREG(target.stat().st_mode)
+    except OSError:  # opening it says what is wrong with it
+        return False
+
+
+def _permissions(new: Path, place: Path, like: Path | None) -> int:
+    """What a new file may be used for by whom once it is at its place."""
+    if place.exists():
+        return stat.S_IMODE(place.stat().st_mode)
+    mode = stat.S_IMODE(new.stat().st_mode)
+    return mode if like is None or not like.is_file() else mode & like.stat().st_mode
 
 
 def _cannot_write(target: Path, error: OSError) -> NvaeCodecError:

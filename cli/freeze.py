@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .files import check_folder, write_whole
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -69,6 +71,8 @@ def freeze_command(
 
     if output.exists() and not force:
         raise NvaeCodecError(f"{output}: exists already; -f overwrites it")
+    for file in filter(None, (output, report_file)):
+        check_folder(file)
     recipe, network, done = load_average(run)
     if name is not None:
         recipe = dataclasses.replace(recipe, name=name)
@@ -79,7 +83,7 @@ def freeze_command(
     report = {"steps": done["step"], "seconds": done["seconds"], **describe(frozen, network, held_out)}
     save_model(frozen.model, output, format_recipe(recipe), report)
     if report_file is not None:
-        report_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_whole(report_file, (json.dumps(report, indent=1) + "\n").encode())
     print_report(report)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nvae_codec.errors import NvaeCodecError, UnknownModelError
+from nvae_codec.errors import UnknownModelError
 
 from .files import Job, check_target, write_target
 from .options import Command
@@ -74,8 +74,6 @@ def plan_grid(output: str, *, force: bool) -> Job:
     """Where the grid goes. Raises NvaeCodecError, before any work, where it could not be written."""
     job = Job(None, None if output == "-" else Path(output))
     check_target(job, force=force)
-    if job.target is not None and not job.target.parent.is_dir():
-        raise NvaeCodecError(f"{job.target.parent} is no folder")
     return job
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .files import naming
 from .info import name_model
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ def list_command(file: Path, as_json: bool) -> None:
     """List the pictures of an archive, without decoding them: name, size, colour, method, segment."""
     from nvae_codec import open_archive
 
-    described = describe_archive(open_archive(file))
+    with naming(file):
+        archive = open_archive(file)
+    described = describe_archive(archive)
     if as_json:
         click.echo(json.dumps(described, indent=1))
         return

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_error("interrupted")
         return 130
     except Exception as error:
-        print_error(explain(error))
+        print_error(explain(error), str(getattr(error, "filename", None) or ""))
         if "-v" in given or "--verbose" in given:
             raise
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,13 @@ Command = Callable[..., Any]
 
 ANY_PATH = click.Path(allow_dash=True)
 """A file, a folder or -; the jobs that come of it say what is wrong with it. Shells complete it as a path."""
+
+
+def refuse_stdout(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+    """The callback of options that take a path where - would be a file of that name."""
+    if path == Path("-"):
+        raise click.BadParameter("it cannot go to stdout")
+    return path
 
 
 class ModelName(click.ParamType):  # type: ignore[type-arg,unused-ignore]

@@ -12,7 +12,7 @@ import click
 
 from nvae_codec.errors import NvaeCodecError
 
-from .files import hold, open_beside
+from .files import hold, naming, open_beside
 from .options import (
     ModelName,
     how_large_segments,
@@ -21,6 +21,7 @@ from .options import (
     how_on_many_machines,
     how_to_evaluate,
     how_to_report,
+    refuse_stdout,
 )
 from .report import explain, print_error, print_line, show_progress
 
@@ -33,7 +34,15 @@ if TYPE_CHECKING:
 
 @click.command("pack")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The archive.")
+@click.option(
+    "-o",
+    "output",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    callback=refuse_stdout,
+    help="The archive.",
+)
 @how_large_segments
 @click.option("--append", is_flag=True, help="Add to FILE. If that is interrupted, FILE stays as it was.")
 @click.option("--model", type=ModelName(), help="Model to code with.  [default: photo; with --append FILE's]")
@@ -88,11 +97,12 @@ def pack_command(
         raise NvaeCodecError(f"{output}: {reason}")
     if append and output.exists():
         click.get_current_context().with_resource(hold(output))  # until the command ends
-    base = open_archive(output) if append and output.exists() else None
-    if base is not None and base.shard is not None:
-        raise NvaeCodecError(f"{output}: it is shard {base.shard} of an archive; nvae-codec merge makes that")
-    if base is not None and model is None:
-        model = str(find_by_identity(base.identity).path)
+    with naming(output):
+        base = open_archive(output) if append and output.exists() else None
+        if base is not None and base.shard is not None:
+            raise NvaeCodecError(f"it is shard {base.shard} of an archive; nvae-codec merge makes that")
+        if base is not None and model is None:
+            model = str(find_by_identity(base.identity).path)
     models = Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
     if base is not None and models.identity() != base.identity:
         there, here = base.identity[:4].hex(), models.identity()[:4].hex()

@@ -46,8 +46,8 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], str], *, quiet: bool, ve
                 if job.problem:
                     raise NvaeCodecError(job.problem)
                 line = work(job)
-            except (KeyboardInterrupt, SystemExit, GeneratorExit):
-                raise
+            except (KeyboardInterrupt, SystemExit, GeneratorExit, BrokenPipeError):
+                raise  # click ends quietly where nobody reads stdout any longer
             except BaseException as error:  # a panic of constriction is no Exception
                 failed = True
                 print_error(explain(error), job.name)

@@ -11,8 +11,8 @@ import click
 
 from nvae_codec.errors import NvaeCodecError
 
-from .files import Job, open_beside, write_target
-from .options import ModelName, how_many_pixels, how_many_workers, how_to_evaluate, how_to_report
+from .files import Job, naming, open_beside, write_target
+from .options import ModelName, how_many_pixels, how_many_workers, how_to_evaluate, how_to_report, refuse_stdout
 from .report import explain, print_error, print_line, show_progress
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     "output",
     metavar="FOLDER|OUT.npz",
     type=click.Path(path_type=Path),
+    callback=refuse_stdout,
     help="Where to; an .npz takes pictures of one size, as images.  [default: FILE without .nvae]",
 )
 @click.option("--only", multiple=True, metavar="NAME", help="Only this picture; repeatable.")
@@ -62,20 +63,21 @@ def unpack_command(
     from nvae_codec.model_library import Models
 
     models = Models(model, device=device, threads=threads or (1 if workers > 1 else None), batch_tiles=batch_tiles)
-    archive = Archive(file, models)
+    with naming(file):
+        archive = Archive(file, models)
     missing = [name for name in only if name not in archive.names]
     for name in missing:
         print_error("there is no such picture", f"{file}: {name}")
-    wanted = set(only) or set(archive.names)
+    wanted = set(only or archive.names) - set(missing)
+    if not wanted:
+        return int(bool(missing))
     if output is not None and output.suffix.lower() == ".npz":
         complete = unpack_to_arrays(archive, models, output, wanted, workers=workers, force=force, quiet=quiet)
     else:
         folder = output or file.with_name(file.name.removesuffix(".nvae"))
-        if folder.exists() and not folder.is_dir():
-            raise NvaeCodecError(f"{folder}: it is no folder")
         complete = unpack_to_folder(archive, models, folder, wanted, workers=workers, force=force, quiet=quiet)
     if verbose:
-        print_line(f"{file}: {len(wanted) - len(missing)} of {len(archive)} pictures asked for")
+        print_line(f"{file}: {len(wanted)} of {len(archive)} pictures asked for")
     return int(not complete or bool(missing))
 
 
@@ -103,7 +105,12 @@ class Done:
 def unpack_to_folder(
     archive: Archive, models: Models, folder: Path, wanted: set[str], *, workers: int, force: bool, quiet: bool
 ) -> bool:
-    """Write PNGs and say what cannot be restored; whether that was nothing."""
+    """Write PNGs and say what cannot be restored; whether that was nothing.
+
+    Raises NvaeCodecError where ``folder`` is something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise NvaeCodecError(f"{folder}: it is no folder")
     names = dict(zip(archive.names, name_pngs(archive.names), strict=True))
     targets = {name: folder / names[name] for name in archive.names if name in wanted}
     done = list(_run(archive, models, targets, write_pictures, workers=workers, force=force, quiet=quiet))

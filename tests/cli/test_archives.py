@@ -273,3 +273,52 @@ def test_a_data_set_has_gray_pictures_too(run: Run, tmp_path: Path) -> None:
     picture = nvae_codec.ArchiveDataset(tmp_path / "gray.nvae")[0]
     assert picture.shape == (1, 6, 10)
     assert picture.flatten().tolist() == list(range(60))
+
+
+def test_pixels_that_were_read_are_the_callers_own(run: Run, numbered: Path, tmp_path: Path) -> None:
+    assert run("pack", numbered, "-o", tmp_path / "x.nvae", "--method", "stored").code == 0
+    archive = nvae_codec.open_archive(tmp_path / "x.nvae")
+    first = archive.read(0)
+    first[:] = 0
+    assert np.array_equal(archive.read(0), make_picture(16, 20, 0))
+
+
+def test_an_archive_goes_to_the_folder_that_is_named(run: Run, numbered: Path, tmp_path: Path) -> None:
+    archive, folder = tmp_path / "x.nvae", tmp_path / "photos.2024"
+    assert run("pack", numbered, "-o", archive, "--method", "stored").code == 0
+    assert run("decompress", archive, "-o", folder).code == 0
+    assert len(files_in(folder)) == 9
+    folder = tmp_path / "x"
+    folder.touch()
+    result = run("decompress", archive)
+    assert result.code == 1
+    assert result.error_lines == [f"nvae-codec: {archive}: {folder}: it is no folder"]
+
+
+@pytest.mark.parametrize("command", ["list", "unpack", "append"])
+def test_what_is_no_archive_is_named(run: Run, numbered: Path, tmp_path: Path, command: str) -> None:
+    other = tmp_path / "other.nvae"
+    other.write_bytes(b"other")
+    arguments = ("pack", numbered, "--append", "-o", other) if command == "append" else (command, other)
+    result = run(*arguments)
+    assert result.code == 1
+    assert result.error_lines == [f"nvae-codec: {other}: not an archive"]
+
+
+def test_names_that_are_not_there_are_all_that_is_said(run: Run, numbered: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "x.nvae"
+    assert run("pack", numbered, "-o", archive, "--method", "stored").code == 0
+    result = run("unpack", archive, "--only", "no.png", "-o", tmp_path / "out.npz")
+    assert result.code == 1
+    assert result.error_lines == [f"nvae-codec: {archive}: no.png: there is no such picture"]
+
+
+@pytest.mark.parametrize("command", ["pack", "unpack", "merge"])
+def test_archives_and_folders_do_not_go_to_stdout(
+    run: Run, numbered: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(numbered.parent)
+    result = run(command, numbered, "-o", "-")
+    assert result.code == 2
+    assert result.error_lines[-1] == "Error: Invalid value for '-o': it cannot go to stdout"
+    assert not Path("-").exists()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,3 +159,99 @@ def test_appending_waits_for_others(run: Run, pictures: Path, tmp_path: Path) ->
     processes = [subprocess.Popen([*pack, other], stderr=subprocess.PIPE) for other in others]
     assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * len(others)
     assert sorted(nvae_codec.open_archive(archive).names) == ["0.png", "1.png", "2.png"]
+
+
+def test_permissions_and_links_stay(run: Run, pictures: Path, tmp_path: Path) -> None:
+    archive, link = tmp_path / "x.nvae", tmp_path / "link.nvae"
+    assert run("pack", pictures / "0.png", "-o", archive, "--method", "stored").code == 0
+    archive.chmod(0o640)
+    link.symlink_to(archive)
+    assert run("pack", pictures / "1.png", "-o", link, "--method", "stored", "--append").code == 0
+    assert link.is_symlink()
+    assert nvae_codec.open_archive(archive).names == ["0.png", "1.png"]
+    assert archive.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_a_result_is_as_private_as_its_source(run: Run, pictures: Path, mode: int) -> None:
+    source, target = pictures / "0.png", pictures / "0.nvae"
+    usual = target
+    usual.touch()
+    new = usual.stat().st_mode & 0o777
+    usual.unlink()
+    source.chmod(mode)
+    assert run("compress", source, "--method", "stored").code == 0
+    assert target.stat().st_mode & 0o777 == mode & new
+    source.unlink()
+    assert run("decompress", target).code == 0
+    assert source.stat().st_mode & 0o777 == mode & new
+
+
+def test_a_pipe_is_not_replaced(run: Run, pictures: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.nvae"
+    os.mkfifo(pipe)
+    result = run("pack", pictures / "0.png", "-o", pipe, "--method", "stored", "-f")
+    assert result.code == 1
+    assert result.error_lines == [f"nvae-codec: {pipe} cannot be written: it is no file"]
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "bench", "freeze"])
+def test_a_report_for_which_there_is_no_folder_costs_no_work(
+    run: Run, pictures: Path, tmp_path: Path, command: str
+) -> None:
+    report = tmp_path / "none" / "x.json"
+    arguments = {
+        "evaluate": ("evaluate", pictures, "--json", report),
+        "bench": ("bench", pictures, "--json", report),
+        "freeze": ("freeze", pictures, "-o", tmp_path / "x", "--calibrate", pictures, "--report", report),
+    }
+    result = run(*arguments[command])
+    assert result.code == 1
+    assert result.error_lines == [f"nvae-codec: {report} cannot be written: No such file or directory"]
+
+
+def test_a_full_disk_leaves_no_part_of_a_report(run: Run, pictures: Path, tmp_path: Path) -> None:
+    report = tmp_path / "x.json"
+    with largest_file(100):
+        result = run("bench", pictures / "0.png", "--codec", "PNG", "--json", report, "-q")
+    assert result.code == 1
+    assert result.error_lines == [f"nvae-codec: {report} cannot be written: File too large"]
+    assert list(tmp_path.iterdir()) == [pictures]
+
+
+def test_streams_that_are_closed(pictures: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = importlib.import_module("nvae_codec.cli.main").main
+    for stream, arguments in (("stdout", ["0.png", "-o", "-"]), ("stdin", ["-", "-o", "x.nvae"])):
+        errors = io.StringIO()
+        with monkeypatch.context() as patch:
+            patch.chdir(pictures)
+            patch.setattr(sys, stream, None)
+            patch.setattr(sys, "stderr", errors)
+            assert main(["compress", *arguments]) == 1
+        assert errors.getvalue().endswith("closed\n")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks Linux's /proc which processes there are")
+def test_workers_end_with_those_who_started_them() -> None:
+    script = "from nvae_codec.container.parallel import begin_worker; import multiprocessing, os, sys, time\n"
+    script += "def work():\n begin_worker(None, None); print(os.getpid(), flush=True); time.sleep(600)\n"
+    script += "if __name__ == '__main__':\n"
+    script += " multiprocessing.get_context('fork').Process(target=work).start(); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        worker = int(started.stdout.readline())
+        started.kill()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{worker}").exists()
+
+
+def test_a_reader_that_has_gone_needs_no_message(pictures: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "nvae_codec", "compress", str(pictures / "0.png"), "-o", "-", "--method", "stored"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
