@@ -71,7 +71,11 @@ def list_variants() -> dict[str, Variant]:
     def training(**values: Any) -> Recipe:
         return dataclasses.replace(base, training=dataclasses.replace(base.training, **values))
 
-    deeper = dataclasses.replace(likelihood(levels=3), network=dataclasses.replace(base.network, patch=8))
+    deeper = dataclasses.replace(
+        likelihood(levels=3),
+        network=dataclasses.replace(base.network, patch=8),
+        training=dataclasses.replace(base.training, batch=2, crop=128),  # a multiple of the stride, which is twice
+    )
     rgb = dataclasses.replace(base, image=dataclasses.replace(base.image, colour_order="rgb"))
     before = network(
         width=64, preprocess_blocks=0, preprocess_cells=3, postprocess_cells=0, groups=[1, 2, 1], latents=[4, 8, 16],

@@ -73,7 +73,7 @@ def test_what_is_there_of_the_same_budget_is_kept(ablation: ModuleType, tmp_path
 
 
 def test_a_variant_is_trained_and_measured(ablation: ModuleType) -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (8, 3, 64, 64), dtype=np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 3, 96, 96), dtype=np.uint8)
     variant = ablation.list_variants()["without latents"]
     data = Crops([lambda: pictures[0].transpose(1, 2, 0)], variant.recipe.training)
     found = ablation.train_within(1e-3, variant.recipe, data, pictures[:2], variant.change)
