@@ -139,8 +139,8 @@ Variants of [`photo`](models/photo.md), each trained anew for {result["minutes_e
 ({machine["processor"]}, torch {machine["torch"]}), on {pictures["trained_on"]} photographs; measured in float on the
 middle {SIDE}x{SIDE} of {pictures["held_out"]} others. Bits/dim; *base* is what every fourth pixel of each axis takes of
 it (of the variant with three levels, every eighth). The model that ships was trained far longer: these say what is
-worth how much at the start, and *photo, seed 2* what is chance. How many steps fit into the time depends on what else the
-machine does.
+worth how much at the start, and *photo, seed 2* what is chance. How many steps fit into the time depends on what else
+the machine does.
 
 | variant | what it asks | parameters | steps | held out | against photo | base | KL a group, from the top |
 |---|---|---|---|---|---|---|---|
