@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from nvae_codec.network.nvae import Nvae
     from nvae_codec.recipe import Recipe
 
+FILE = click.Path(dir_okay=False, path_type=Path)
+
 Item = TypeVar("Item")
 
 
 @click.command("freeze")
 @click.argument("run", type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "output", required=True, type=click.Path(path_type=Path), metavar="MODEL.safetensors")
+@click.option("-o", "output", required=True, type=FILE, metavar="MODEL.safetensors")
 @click.option(
     "--calibrate",
     required=True,
@@ -42,9 +44,7 @@ Item = TypeVar("Item")
     "--crop", type=click.IntRange(16), default=256, show_default=True, metavar="N", help="Side of their crops."
 )
 @click.option("--name", metavar="NAME", help="Name of the model.  [default: the recipe's]")
-@click.option(
-    "--report", "report_file", type=click.Path(path_type=Path), metavar="JSON", help="Write the report there."
-)
+@click.option("--report", "report_file", type=FILE, metavar="JSON", help="Write the report there.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the model.")
 def freeze_command(
     run: Path,
@@ -65,7 +65,7 @@ def freeze_command(
 
     from nvae_codec.errors import NvaeCodecError
     from nvae_codec.exact.freeze import freeze
-    from nvae_codec.exact.model_file import save_model
+    from nvae_codec.exact.model_file import pack_model
     from nvae_codec.recipe import format_recipe
     from nvae_codec.training.checkpoint import load_average
 
@@ -81,7 +81,7 @@ def freeze_command(
     frozen = freeze(network, [torch.from_numpy(crops[at : at + 4]) for at in range(0, len(crops), 4)])
     held_out = show_network(read_crops(valid or calibrate, recipe, min(images, MOST_MEASURED), crop), recipe)
     report = {"steps": done["step"], "seconds": done["seconds"], **describe(frozen, network, held_out)}
-    save_model(frozen.model, output, format_recipe(recipe), report)
+    write_whole(output, pack_model(frozen.model, format_recipe(recipe), report))
     if report_file is not None:
         write_whole(report_file, (json.dumps(report, indent=1) + "\n").encode())
     print_report(report)

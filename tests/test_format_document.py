@@ -17,7 +17,7 @@ from nvae_codec.container.image import read_file
 from nvae_codec.container.index import Shard
 from nvae_codec.container.pack import group_pictures, write_archive
 from nvae_codec.exact.freeze import freeze
-from nvae_codec.exact.model_file import save_model
+from nvae_codec.exact.model_file import pack_model
 from nvae_codec.images.picture import COLOURS, WHOLE_BYTES, Chunk, Colour, Picture, same_picture
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.model_library import Models
@@ -88,7 +88,7 @@ def test_the_page_is_enough_for_flows() -> None:
     picture, model, file = golden_picture()[:9, :107], GOLDEN / "flows.safetensors", GOLDEN / "flows.nvae"
     if os.environ.get(REFRESH):
         network = make_network(make_recipe("phases of two levels", "network.flows = 1"))
-        save_model(freeze(network, [random_crops(4, 64)]).model, model, "", {})
+        model.write_bytes(pack_model(freeze(network, [random_crops(4, 64)]).model, "", {}))
         file.write_bytes(nvae_codec.compress(picture, model=model, method="model"))
     assert np.array_equal(decode_file(file.read_bytes(), Model(model)), picture)
     assert nvae_codec.compress(picture, model=model, method="model") == file.read_bytes()
@@ -98,7 +98,7 @@ def test_the_page_is_enough_for_flows() -> None:
 def test_the_page_is_enough_for_the_official_likelihoods(tmp_path: Path, which: str) -> None:
     """Several pictures on one stack, larger and smaller than what the network was made for."""
     path = tmp_path / "model.safetensors"
-    save_model(frozen_model(which), path, "", {})
+    path.write_bytes(pack_model(frozen_model(which), "", {}))
     model = frozen_model(which)
     sizes = [(28, 28), (28, 28), (9, 35), (70, 12)]
     pictures = [golden_picture()[:h, :w] & np.uint8(model.top_value) for h, w in sizes]
@@ -153,7 +153,7 @@ def test_golden_files_of_the_official_likelihoods(which: str) -> None:
     picture = golden_picture()[:28, :28] % (2 if which == "digits" else 32)
     picture = np.ascontiguousarray(picture[:, :, 0]) if which == "digits" else picture
     if os.environ.get(REFRESH):
-        save_model(frozen_model("bernoulli" if which == "digits" else "joint, 5 bits"), path, "", {})
+        path.write_bytes(pack_model(frozen_model("bernoulli" if which == "digits" else "joint, 5 bits"), "", {}))
         file.write_bytes(nvae_codec.compress(picture, model=path, method="model"))
     data = file.read_bytes()
     assert np.array_equal(nvae_codec.decompress(data, model=path), picture)
@@ -175,7 +175,7 @@ def test_golden_file_of_dense_latents() -> None:
 def test_the_page_is_enough_for_other_models(tmp_path: Path, which: str) -> None:
     """Bounded colours, and all pixels in one phase."""
     path = tmp_path / "model.safetensors"
-    save_model(frozen_model(which), path, "", {})
+    path.write_bytes(pack_model(frozen_model(which), "", {}))
     picture = golden_picture()[:21, :150]
     data = nvae_codec.compress(picture, model=path, method="model")
     assert np.array_equal(decode_file(data, Model(path)), picture)

@@ -45,16 +45,14 @@ def seal(draft: FrozenModel) -> FrozenModel:
     return dataclasses.replace(draft, identity=_identify(arrays, description), canary=make_canary(draft.graph))
 
 
-def save_model(model: FrozenModel, path: str | Path, recipe: str, report: dict[str, Any]) -> None:
-    """Write a sealed model with the text of its recipe and the report of its freezing."""
+def pack_model(model: FrozenModel, recipe: str, report: dict[str, Any]) -> bytes:
+    """The model file of a sealed model, with the text of its recipe and the report of its freezing."""
     arrays, description = _describe(model)
     metadata = {
         "format": FORMAT, "name": model.name, "identity": model.identity.hex(), "canary": model.canary,
         "description": description, "recipe": recipe, "report": json.dumps(report),
     }  # fmt: skip
-    part = Path(f"{path}.part")
-    part.write_bytes(save(arrays, metadata))
-    part.replace(path)
+    return save(arrays, metadata)
 
 
 def read_model(path: str | Path) -> FrozenModel:

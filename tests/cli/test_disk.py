@@ -5,12 +5,9 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +16,7 @@ from PIL import Image
 
 import nvae_codec
 from nvae_codec.errors import NvaeCodecError
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, largest_file
 
 files = importlib.import_module("nvae_codec.cli.files")
 
@@ -33,17 +30,6 @@ def pictures(tmp_path: Path) -> Path:
         pixels = np.random.default_rng(seed).integers(0, 256, (60, 80, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{seed}.png")
     return folder
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes: what a full disk is, for those who write."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(("command", "how"), [("compress", "-f"), ("pack", "-f"), ("pack", "--append")])
@@ -197,9 +183,7 @@ def test_a_pipe_is_not_replaced(run: Run, pictures: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("command", ["evaluate", "bench", "freeze"])
-def test_a_report_for_which_there_is_no_folder_costs_no_work(
-    run: Run, pictures: Path, tmp_path: Path, command: str
-) -> None:
+def test_a_report_that_cannot_be_written_costs_no_work(run: Run, pictures: Path, tmp_path: Path, command: str) -> None:
     report = tmp_path / "none" / "x.json"
     arguments = {
         "evaluate": ("evaluate", pictures, "--json", report),
@@ -209,6 +193,10 @@ def test_a_report_for_which_there_is_no_folder_costs_no_work(
     result = run(*arguments[command])
     assert result.code == 1
     assert result.error_lines == [f"nvae-codec: {report} cannot be written: No such file or directory"]
+    report.mkdir(parents=True)
+    result = run(*arguments[command])
+    assert result.code == 2
+    assert result.error_lines[-1].endswith(f"File '{report}' is a directory.")
 
 
 def test_a_full_disk_leaves_no_part_of_a_report(run: Run, pictures: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from nvae_codec.container.header import Header, Kind, Parts, join_parts, split_p
 from nvae_codec.container.image import read_file, write_model_file
 from nvae_codec.container.segment import pack_segment, unpack_segment
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
-from nvae_codec.exact.model_file import save_model
+from nvae_codec.exact.model_file import pack_model
 from nvae_codec.images.levels import Shown, show_levels
 from nvae_codec.images.picture import GRAY1, GRAY8, RGB8, Picture, same_picture
 from nvae_codec.images.read import read_picture
@@ -74,7 +74,7 @@ def test_auto_takes_what_a_model_does_not() -> None:
 @pytest.mark.parametrize("shown", Shown)
 def test_arrays_of_five_bits_come_back(tmp_path: Path, shown: Shown) -> None:
     path = tmp_path / "five.safetensors"
-    save_model(frozen_model("joint, 5 bits"), path, "", {})
+    path.write_bytes(pack_model(frozen_model("joint, 5 bits"), "", {}))
     assert (read_model_info(path).input.channels, read_model_info(path).input.bits) == (3, 5)
     pixels = show_levels(make_levels("joint, 5 bits"), 5, shown)
     data = nvae_codec.compress(pixels, model=path, method="model")
@@ -85,7 +85,7 @@ def test_arrays_of_five_bits_come_back(tmp_path: Path, shown: Shown) -> None:
 
 def test_gray_arrays_are_for_models_of_gray(tmp_path: Path) -> None:
     path = tmp_path / "digits.safetensors"
-    save_model(frozen_model("bernoulli"), path, "", {})
+    path.write_bytes(pack_model(frozen_model("bernoulli"), "", {}))
     for pixels in (make_levels("bernoulli"), 255 * make_levels("bernoulli")):
         data = nvae_codec.compress(pixels, model=path, method="model")
         assert split_parts(data).header.model_id == read_model_info(path).identity[:4]

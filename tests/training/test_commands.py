@@ -19,6 +19,7 @@ from nvae_codec.training.checkpoint import FILE, read_checkpoint
 from nvae_codec.training.data import pad_smaller
 from nvae_codec.training.precision import FIRST_LOSS_SCALE
 from nvae_codec.training.sources import open_source
+from tests.cli.conftest import largest_file
 from tests.models import OFFICIAL, PHASED, change, make_picture, save_pictures
 
 train_command = importlib.import_module("nvae_codec.cli.train").train_command
@@ -152,6 +153,21 @@ def test_freezing_makes_a_model_that_codes(run: Path, pictures: Path, tmp_path: 
     with pytest.raises(NvaeCodecError, match="exists already; -f overwrites it"):
         CliRunner().invoke(freeze_command, [str(a) for a in arguments], catch_exceptions=False)
     assert CliRunner().invoke(freeze_command, [str(a) for a in [*arguments, "-f"]]).exit_code == 0
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with (
+        largest_file(1000),
+        pytest.raises(NvaeCodecError, match=r"model\.safetensors cannot be written: File too large"),
+    ):
+        CliRunner().invoke(freeze_command, [str(a) for a in [*arguments, "-f"]], catch_exceptions=False)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_model_does_not_go_to_a_folder(run: Path, pictures: Path, tmp_path: Path) -> None:
+    arguments = [run, "-o", tmp_path, "--calibrate", pictures, "-f"]
+    result = CliRunner().invoke(freeze_command, [str(a) for a in arguments])
+    assert result.exit_code == 2
+    assert f"File '{tmp_path}' is a directory" in result.stderr
+    assert list(tmp_path.parent.glob("*.part")) == []
 
 
 def test_images_for_freezing_are_spread_over_the_folder() -> None:
