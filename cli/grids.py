@@ -10,7 +10,7 @@ import click
 from nvae_codec.errors import UnknownModelError
 
 from .files import Job, check_target, write_target
-from .options import Command
+from .options import Command, FiniteRange
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +47,7 @@ def how_to_draw(command: Command) -> Command:
         ),
         click.option(
             "--temperature",
-            type=click.FloatRange(0),
+            type=FiniteRange(0),
             default=1.0,
             show_default=True,
             metavar="T",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,17 @@ def how_to_evaluate(command: Command) -> Command:
         command
     )
     return click.option("--device", type=devices, default="auto", show_default=True, help=where)(command)
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds, and neither nan, which is beyond no bound, nor infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a number; fails for anything else."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 class SegmentSize(click.ParamType):  # type: ignore[type-arg,unused-ignore]

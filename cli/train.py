@@ -11,6 +11,8 @@ import click
 
 from nvae_codec.errors import NvaeCodecError
 
+from .options import FiniteRange
+
 
 @click.command("train")
 @click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -52,9 +54,7 @@ from nvae_codec.errors import NvaeCodecError
     help="Of those, the ones whose names begin so, as likelihood.heads.  [default: all]",
 )
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps of the whole run.  [default: the recipe's]")
-@click.option(
-    "--minutes", type=click.FloatRange(0, min_open=True), metavar="M", help="Stop after so long, to resume later."
-)
+@click.option("--minutes", type=FiniteRange(0, min_open=True), metavar="M", help="Stop after so long, to resume later.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's]")
 @click.option(
@@ -76,9 +76,16 @@ from nvae_codec.errors import NvaeCodecError
     help="Side of the held-out crops.",
 )
 @click.option(
-    "--report-seconds", type=float, default=30.0, show_default=True, metavar="S", help="Between progress lines."
+    "--report-seconds",
+    type=FiniteRange(0),
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    help="Between progress lines.",
 )
-@click.option("--save-seconds", type=float, default=300.0, show_default=True, metavar="S", help="Between checkpoints.")
+@click.option(
+    "--save-seconds", type=FiniteRange(0), default=300.0, show_default=True, metavar="S", help="Between checkpoints."
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the data, train nothing.")
 def train_command(
     recipe: Path,

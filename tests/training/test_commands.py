@@ -133,6 +133,11 @@ def test_usage_errors_are_told(recipe: Path, pictures: Path, tmp_path: Path) -> 
     assert invoke(recipe, "--out", tmp_path).exit_code == 2
     assert invoke(recipe, "--data", pictures, "--out", tmp_path, "--steps", 0).exit_code == 2
     assert invoke(tmp_path / "none.toml", "--data", pictures, "--out", tmp_path).exit_code == 2
+    for option in ("--minutes", "--report-seconds", "--save-seconds"):
+        for value in ("nan", "inf", "-1"):
+            result = invoke(recipe, "--data", pictures, "--out", tmp_path, option, value, "--dry-run")
+            assert result.exit_code == 2
+            assert f"Invalid value for '{option}'" in result.stderr
 
 
 def test_freezing_makes_a_model_that_codes(run: Path, pictures: Path, tmp_path: Path) -> None:
