@@ -45,18 +45,19 @@ def read_official(path: Path) -> OfficialCheckpoint:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+        missing = {"args", "arch_instance", "state_dict"} - set(content if isinstance(content, dict) else ())
+        if missing:
+            raise NvaeCodecError(f"{path}: not a checkpoint of the official code: without {', '.join(sorted(missing))}")
+        # tensors of one shape may be slices of one storage: each gets its own
+        state = {name: value.detach().clone() for name, value in content["state_dict"].items()}
+        args, cells = DEFAULTS | vars(content["args"]), dict(content["arch_instance"])
+        return OfficialCheckpoint(args, cells, state, int(content.get("global_step", 0)))
+    except (OSError, NvaeCodecError):
         raise
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise NvaeCodecError(f"{path}: not a checkpoint of the official code: {reason}") from None
-    missing = {"args", "arch_instance", "state_dict"} - set(content if isinstance(content, dict) else ())
-    if missing:
-        raise NvaeCodecError(f"{path}: not a checkpoint of the official code: without {', '.join(sorted(missing))}")
-    # tensors of one shape may be slices of one storage: each gets its own
-    state = {name: value.detach().clone() for name, value in content["state_dict"].items()}
-    args = DEFAULTS | vars(content["args"])
-    return OfficialCheckpoint(args, content["arch_instance"], state, int(content.get("global_step", 0)))
+    except Exception:  # torch's words advise to run the code in the file
+        raise NvaeCodecError(
+            f"{path}: not a checkpoint of the official code: it does not hold tensors and arguments alone"
+        ) from None
 
 
 def adaptive_groups(scales: int, groups: int, minimum: int, *, adaptive: bool) -> list[int]:

@@ -77,7 +77,7 @@ def test_no_code_is_run(tmp_path: Path) -> None:
     for hostile in (Trap(), {"args": Trap()}, os.system):
         path = tmp_path / "checkpoint.pt"
         torch.save({"state_dict": {}, "args": hostile, "arch_instance": {}}, path)
-        with pytest.raises(NvaeCodecError, match="not a checkpoint of the official code"):
+        with pytest.raises(NvaeCodecError, match="it does not hold tensors and arguments alone"):
             read_official(path)
 
 
@@ -103,9 +103,19 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     refuse("down_enc = .* differs", content | {"arch_instance": CELLS | {"down_enc": ["res_bnswish"]}})
     refuse("without num_groups_per_scale", content | {"args": type(content["args"])(num_nf=1, num_preprocess_blocks=1)})
     refuse("without args", {"state_dict": state, "arch_instance": CELLS})
-    (tmp_path / "noise.pt").write_bytes(b"PK\x03\x04 no checkpoint")
-    with pytest.raises(NvaeCodecError, match="not a checkpoint"):
-        read_official(tmp_path / "noise.pt")
+    refuse("it does not hold tensors and arguments alone", content | {"state_dict": [1]})
+    refuse("it does not hold tensors and arguments alone", content | {"args": 1})
+    refuse("it does not hold tensors and arguments alone", content | {"arch_instance": [1]})
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04 no checkpoint", bytes(range(64))])
+def test_what_is_no_checkpoint_is_refused_in_words_of_ours(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "noise.pt"
+    path.write_bytes(data)
+    with pytest.raises(NvaeCodecError) as error:
+        read_official(path)
+    said = "not a checkpoint of the official code: it does not hold tensors and arguments alone"
+    assert str(error.value) == f"{path}: {said}"
 
 
 def test_the_command_makes_a_run(tmp_path: Path) -> None:
