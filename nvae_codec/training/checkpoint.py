@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nvae_codec.errors import NvaeCodecError
+from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.recipe import Recipe, format_recipe, parse_recipe
 
@@ -60,15 +61,35 @@ def save_checkpoint(
         tensors |= {f"optimizer.{names[index]}.{key}": torch.as_tensor(value) for key, value in state.items()}
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     metadata = {"format": FORMAT, "recipe": format_recipe(recipe), "done": json.dumps(done)}
-    part = run / (FILE + ".part")
-    save_file(contiguous, str(part), metadata)
+    write_tensors(run / FILE, contiguous, metadata)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write contiguous tensors and metadata with their checksum, under a temporary name first."""
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, str(part), metadata | {"checksum": _checksum(tensors, metadata)})
     with part.open("rb+") as file:
         os.fsync(file.fileno())  # before the name: else a power cut may leave the name without the bytes
-    part.replace(run / FILE)
+    part.replace(path)
+
+
+def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """The XXH3-64, in hexadecimal, of everything in a checkpoint but its checksum."""
+    digest = xxhash.xxh3_64()
+    for key in sorted(metadata.keys() - {"checksum"}):
+        digest.update(f"{key} {metadata[key]}\n".encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)  # numpy has no bfloat16
+    return digest.hexdigest()
 
 
 def read_checkpoint(run: Path) -> tuple[Recipe, dict[str, Tensor], dict[str, Any]]:
-    """A run's recipe, tensors and what was done. ``run`` is the folder or the file. Raises NvaeCodecError."""
+    """A run's recipe, tensors and what was done. ``run`` is the folder or the file.
+
+    Raises DamagedFileError where the checksum is not that of the rest (checkpoints from before there was one have
+    none), and NvaeCodecError for what is no checkpoint.
+    """
     path = run / FILE if run.is_dir() else run
     if not path.is_file():
         raise NvaeCodecError(f"{run}: no checkpoint here")
@@ -80,6 +101,8 @@ def read_checkpoint(run: Path) -> tuple[Recipe, dict[str, Tensor], dict[str, Any
         raise NvaeCodecError(f"{path}: not a checkpoint: {error}") from None
     if metadata.get("format") != FORMAT:
         raise NvaeCodecError(f"{path}: not a checkpoint of a training run")
+    if "checksum" in metadata and metadata["checksum"] != _checksum(tensors, metadata):
+        raise DamagedFileError(f"{path}: damaged: its checksum is wrong")
     return parse_recipe(metadata["recipe"]), tensors, json.loads(metadata["done"])
 
 

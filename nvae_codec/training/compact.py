@@ -13,9 +13,8 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
-from nvae_codec.training.checkpoint import FILE, read_checkpoint
+from nvae_codec.training.checkpoint import FILE, read_checkpoint, write_tensors
 
 
 def compact_checkpoint(run: Path, out: Path, *, average_only: bool = False) -> None:
@@ -31,9 +30,7 @@ def compact_checkpoint(run: Path, out: Path, *, average_only: bool = False) -> N
         for name, value in tensors.items()
         if name.startswith("average.") or not average_only
     }
-    part = out.with_name(out.name + ".part")
-    save_file(small, str(part), metadata)
-    part.replace(out)
+    write_tensors(out, small, metadata)
 
 
 def main() -> None:
