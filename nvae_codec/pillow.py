@@ -140,7 +140,8 @@ def _accept(prefix: bytes) -> bool | str:
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Save with ``model`` (a name, a path, or what ``load_model`` gave), ``method`` (auto, model, webp, stored).
 
-    Metadata as PNG takes it: ``exif``, ``icc_profile``, ``dpi``, ``transparency``, ``pnginfo``; and ``xmp``, bytes.
+    Metadata as PNG takes it: ``exif``, ``icc_profile``, ``dpi``, ``transparency``, ``pnginfo``; and ``xmp``, str or bytes of
+    UTF-8.
     """
     options = image.encoderinfo
     if image.mode not in _MODES:
@@ -148,7 +149,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     notes = PngImagePlugin.PngInfo()
     notes.chunks += options["pnginfo"].chunks if options.get("pnginfo") else []
     if options.get("xmp"):
-        notes.add_itxt("XML:com.adobe.xmp", options["xmp"].decode())
+        xmp = options["xmp"]
+        notes.add_itxt("XML:com.adobe.xmp", xmp if isinstance(xmp, str) else str(xmp, "utf-8"))
     of_png = {name: options[name] for name in _OF_PNG if name in options}
     kept_as_file = image.mode in ("1", "P", "I;16", "I;16B")  # then this PNG is the payload
     buffer = io.BytesIO()

@@ -129,6 +129,16 @@ def test_metadata_is_kept_as_a_png_keeps_it() -> None:
     assert reopen(save(image)).info["icc_profile"] == b"profile"
 
 
+def test_xmp_may_be_text() -> None:
+    packet = "<x>Ærø</x>"
+    data = save(Image.fromarray(PIXELS), xmp=packet)
+    assert reopen(data).info["xmp"] == packet.encode()
+    for same in (packet.encode(), bytearray(packet.encode())):
+        assert save(Image.fromarray(PIXELS), xmp=same) == data
+    with pytest.raises(TypeError):
+        save(Image.fromarray(PIXELS), xmp=3)
+
+
 def test_metadata_longer_than_the_beginning_is_read() -> None:
     profile = np.random.default_rng(4).bytes(100_000)
     for image in (Image.fromarray(PIXELS), Image.fromarray(PIXELS).convert("P")):
