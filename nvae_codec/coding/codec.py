@@ -265,7 +265,7 @@ its quantiles before it gives back what is too many."""
 HOPELESS = 1.5
 """A batch starves whose latents take so many times the bits on the stack: BITS_IN_FLIGHT has less room than that."""
 
-BITS_IN_FLIGHT, FLOWN_IN_FLIGHT = 3.5, 6.0
+BITS_IN_FLIGHT, FLOWN_IN_FLIGHT = 3.0, 6.0
 """What popping a latent takes from the stack, about: -log2 of a bin as wide as sigma, with room; and with flows."""
 
 
