@@ -36,7 +36,9 @@ def load_model(
     cuda), ``threads`` and ``batch_tiles`` (how many tiles the network sees together) change speed and memory alone:
     never the bytes of a file, never what they mean.
 
-    Raises UnknownModelError, ModelFileError, and NumericsError where this machine does not compute the model exactly.
+    Raises UnknownModelError, ModelFileError, NumericsError where this machine does not compute the model exactly,
+    NvaeCodecError for other devices and for ``threads`` and ``batch_tiles`` below 1, and TypeError for what is no name,
+    path or number.
     """
     return _models(name_or_path, device=device, threads=threads, batch_tiles=batch_tiles).chosen()
 
@@ -105,7 +107,8 @@ def open_archive(
 ) -> Archive:
     """Open an archive of ``nvae-codec pack``: its ``names``, ``sizes`` (height, width), ``read(name or index)``.
 
-    Raises DamagedFileError for what is no archive or has no sound index, and OSError.
+    Raises DamagedFileError for what is no archive or has no sound index, OSError, and for other arguments what
+    ``load_model`` raises.
     """
     from nvae_codec.container.archive import Archive
 

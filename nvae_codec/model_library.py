@@ -14,21 +14,23 @@ import contextlib
 import importlib
 import itertools
 import json
+import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nvae_codec.errors import ModelFileError, UnknownModelError
+from nvae_codec.errors import ModelFileError, NvaeCodecError, UnknownModelError
 from nvae_codec.hugging_face import find_in_cache, find_snapshot
 from nvae_codec.images.levels import RGB_INPUT, ModelInput
 
 DEFAULT_MODEL = "photo"
+DEVICES = ("auto", "cpu", "cuda")
 MODEL_FORMAT = "nvae-codec exact 1"
 MODEL_FILE = "model.safetensors"
 OLDER = "older/*.safetensors"
@@ -41,6 +43,7 @@ _IDENTITY_BYTES = 32
 _ID_BYTES = 4
 
 
+@runtime_checkable
 class ImageCodec(Protocol):
     """A model that is ready to code pixels of its levels: uint8 (H, W, 3) for one of RGB, or (H, W) gray."""
 
@@ -206,6 +209,14 @@ class Models:
         threads: int | None = None,
         batch_tiles: int | None = None,
     ) -> None:
+        """Raises TypeError for what is no model or no number, NvaeCodecError for other devices and numbers below 1."""
+        if not isinstance(model, str | Path | ImageCodec | None):
+            raise TypeError(f"model must be a name, a path or what load_model gave, not {type(model).__name__}")
+        if device not in DEVICES:
+            raise NvaeCodecError(f"there is no device {device!r}; there are {', '.join(DEVICES)}")
+        for name, count in (("threads", threads), ("batch_tiles", batch_tiles)):
+            if count is not None and operator.index(count) < 1:
+                raise NvaeCodecError(f"{name} must be at least 1, not {count}")
         self._model = model
         self._device, self._threads, self._batch_tiles = device, threads, batch_tiles
         self._loaded: dict[bytes, ImageCodec] = {}
@@ -247,7 +258,7 @@ class Models:
     def _load(self, info: ModelInfo) -> ImageCodec:
         if info.identity not in self._loaded:
             # imported here: it brings torch, which takes longer than everything else that a command does
-            from nvae_codec.coding.codec import load_codec
+            from nvae_codec.coding.load import load_codec
 
             codec: ImageCodec = load_codec(
                 str(info.path), device=self._device, threads=self._threads, batch_tiles=self._batch_tiles

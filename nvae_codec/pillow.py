@@ -47,6 +47,9 @@ def configure(
     """Set how all pictures are decoded and saved from here on; the arguments are those of ``nvae_codec.load_model``.
 
     Without it the model ``photo`` saves and installed models decode. Models are loaded when first needed, and kept.
+
+    Raises NvaeCodecError for other devices and for ``threads`` and ``batch_tiles`` below 1, and TypeError for what is
+    no model or no number.
     """
     NvaeImageFile.models = Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
 
@@ -140,8 +143,8 @@ def _accept(prefix: bytes) -> bool | str:
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Save with ``model`` (a name, a path, or what ``load_model`` gave), ``method`` (auto, model, webp, stored).
 
-    Metadata as PNG takes it: ``exif``, ``icc_profile``, ``dpi``, ``transparency``, ``pnginfo``; and ``xmp``, str or bytes of
-    UTF-8.
+    Metadata as PNG takes it: ``exif``, ``icc_profile``, ``dpi``, ``transparency``, ``pnginfo``; and ``xmp``, str or
+    bytes of UTF-8.
     """
     options = image.encoderinfo
     if image.mode not in _MODES:

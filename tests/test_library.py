@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 import nvae_codec
+import nvae_codec.pillow
 from nvae_codec.arrays import nvae_decode, nvae_encode
 from nvae_codec.container.header import Kind, split_parts
-from nvae_codec.errors import ModelFileError, UnknownModelError, UnsupportedImageError
+from nvae_codec.errors import ModelFileError, NvaeCodecError, UnknownModelError, UnsupportedImageError
 from nvae_codec.model_library import find_model, installed_models, read_model_info
 from tests.fakes import FakeLoader, write_fake_model
 
@@ -103,6 +104,33 @@ def test_other_arrays_are_refused(pixels: np.ndarray[tuple[int, ...], np.dtype[n
 def test_what_is_no_bytes_is_refused(data: Any) -> None:
     with pytest.raises(TypeError, match=r"data must be the bytes of an \.nvae file"):
         nvae_codec.decompress(data)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"model": 3}, TypeError, "model must be a name, a path or what load_model gave, not int"),
+        ({"model": b"photo"}, TypeError, "model must be a name, a path or what load_model gave, not bytes"),
+        ({"device": "tpu"}, NvaeCodecError, "there is no device 'tpu'; there are auto, cpu, cuda"),
+        ({"threads": 0}, NvaeCodecError, "threads must be at least 1, not 0"),
+        ({"batch_tiles": 0}, NvaeCodecError, "batch_tiles must be at least 1, not 0"),
+        ({"batch_tiles": 2.5}, TypeError, "'float' object cannot be interpreted as an integer"),
+    ],
+)
+def test_what_no_model_can_be_loaded_with_is_refused(
+    fake_models: FakeLoader, given: dict[str, Any], error: type, said: str
+) -> None:
+    first = {"name_or_path" if name == "model" else name: value for name, value in given.items()}
+    for call in (
+        lambda: nvae_codec.load_model(**first),
+        lambda: nvae_codec.compress(PIXELS, **given),
+        lambda: nvae_codec.decompress(b"", **given),
+        lambda: nvae_codec.open_archive("none", **given),
+        lambda: nvae_codec.pillow.configure(**given),
+    ):
+        with pytest.raises(error, match=f"^{said}$"):
+            call()
+    assert fake_models.calls == []
 
 
 @pytest.mark.usefixtures("fake_models")
