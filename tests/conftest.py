@@ -25,7 +25,7 @@ def fake_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     write_fake_model(folder, "mnist")
     loader = FakeLoader()
     monkeypatch.setattr(model_library, "MODELS_FOLDER", folder)
-    monkeypatch.setitem(sys.modules, "nvae_codec.coding.codec", loader)
+    monkeypatch.setitem(sys.modules, "nvae_codec.coding.load", loader)
     return loader
 
 

@@ -89,10 +89,10 @@ def write_fake_model(folder: Path, name: str, **changes: str) -> Path:
 
 
 class FakeLoader(types.ModuleType):
-    """Stands in for nvae_codec.coding.codec, and notes what it was asked to load."""
+    """Stands in for nvae_codec.coding.load, and notes what it was asked to load."""
 
     def __init__(self) -> None:
-        super().__init__("nvae_codec.coding.codec")
+        super().__init__("nvae_codec.coding.load")
         self.calls: list[dict[str, Any]] = []
 
     def load_codec(self, name_or_path: str, **options: Any) -> FakeCodec:

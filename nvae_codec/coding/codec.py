@@ -5,12 +5,9 @@ A lone picture is a segment of one.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -18,31 +15,47 @@ import torch
 from numpy.typing import NDArray
 
 from nvae_codec.coding.batch import Batch, order_colours, restore_colours
-from nvae_codec.coding.record import LARGEST_CODE, BatchRecord
+from nvae_codec.coding.plan import count_alike, read_first, read_plan, write_first
 from nvae_codec.coding.stack import Stack
 from nvae_codec.coding.tiles import (
     CORNER_SIDE,
     DENSE,
-    GROWTHS,
     LARGEST_BATCH,
     SPARSE,
     Canvas,
     Growth,
     Tile,
     busiest_corner,
+    cut_plane,
     plan_segment,
     segment_order,
 )
 from nvae_codec.coding.walk import pop_batch, push_batch
-from nvae_codec.errors import DamagedFileError, NumericsError, NvaeCodecError
-from nvae_codec.exact.canary import check_canary
+from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from nvae_codec.exact.inference import exact_inference
 from nvae_codec.exact.model import FrozenModel
-from nvae_codec.exact.model_file import read_model
 from nvae_codec.images.levels import ModelInput
-from nvae_codec.phases import Plane
 
 Result = TypeVar("Result")
+
+TILES_AT_FIRST = 16
+"""So many tiles together are tried first where a GPU had too little memory for all of a batch."""
+
+FILL = 0.9
+"""How much of what lies on the stack the latents of a batch may take."""
+
+DENSE_BITS = 2.0
+"""Latents are dense that take more of the stack, in bits a pixel."""
+
+STARVED = 8
+"""Where no such part of the stack is left, the latents of a batch have likely found too few: a slice of them takes all
+its quantiles before it gives back what is too many."""
+
+HOPELESS = 1.5
+"""A batch starves whose latents take so many times the bits on the stack: BITS_IN_FLIGHT has less room than that."""
+
+BITS_IN_FLIGHT, FLOWN_IN_FLIGHT = 3.0, 6.0
+"""What popping a latent takes from the stack, about: -log2 of a bin as wide as sigma, with room; and with flows."""
 
 
 class ModelCodec:
@@ -106,7 +119,7 @@ class ModelCodec:
                 break
         assert encoded is not None, "the last may starve"
         batches, payload = encoded
-        return [4 * GROWTHS.index(growth) + corner, *batches], payload
+        return [write_first(growth, corner), *batches], payload
 
     def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
         """What ``encode_segment`` gives, and the share of each picture in bits."""
@@ -168,7 +181,7 @@ class ModelCodec:
         self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes, gray: Sequence[bool]
     ) -> list[NDArray[np.uint8]]:
         parts = read_plan(sizes, plan, self.model.side, gray, self._largest_batch)
-        growth = GROWTHS[plan[0] // 4]
+        growth, _ = read_first(plan[0])
         stack = Stack(payload, ramp=not growth.older)
         planes = [np.empty((self.model.channels, height, width), np.uint8) for height, width in sizes]
         with exact_inference(self.device):
@@ -247,117 +260,3 @@ class ModelCodec:
         return sum(
             each * len(group.kept) * seen / group.stride**2 for each, group in zip(bits, self.model.groups, strict=True)
         )
-
-
-TILES_AT_FIRST = 16
-"""So many tiles together are tried first where a GPU had too little memory for all of a batch."""
-
-FILL = 0.9
-"""How much of what lies on the stack the latents of a batch may take."""
-
-DENSE_BITS = 2.0
-"""Latents are dense that take more of the stack, in bits a pixel."""
-
-STARVED = 8
-"""Where no such part of the stack is left, the latents of a batch have likely found too few: a slice of them takes all
-its quantiles before it gives back what is too many."""
-
-HOPELESS = 1.5
-"""A batch starves whose latents take so many times the bits on the stack: BITS_IN_FLIGHT has less room than that."""
-
-BITS_IN_FLIGHT, FLOWN_IN_FLIGHT = 3.0, 6.0
-"""What popping a latent takes from the stack, about: -log2 of a bin as wide as sigma, with room; and with flows."""
-
-
-def read_plan(
-    sizes: Sequence[tuple[int, int]],
-    plan: Sequence[int],
-    side: int = 0,
-    gray: Sequence[bool] = (),
-    largest: int = LARGEST_BATCH,
-) -> list[tuple[list[Tile], BatchRecord]]:
-    """The batches of a plan with their tiles, those of a model made for pictures of ``side`` where it is not 0.
-
-    ``gray``: which pictures are, as in plan_segment. ``largest``: pixels that a batch of several tiles may have.
-    Raises DamagedFileError where it does not fit the pictures' sizes.
-    """
-    if not plan or min(plan) < 0 or plan[0] >= 4 * len(GROWTHS):
-        raise DamagedFileError("damaged: its plan is not one")
-    growth, corner = GROWTHS[plan[0] // 4], plan[0] % 4
-    size = BatchRecord.size(dense=growth.dense)
-    if len(plan) % size != 1:
-        raise DamagedFileError("damaged: its plan is not one")
-    tiles, done = plan_segment(sizes, growth, corner, side, gray=gray), 0
-    parts = []
-    for at in range(1, len(plan), size):
-        record = BatchRecord.read(plan[at : at + size])
-        chosen = tiles[done : done + record.tiles]
-        if not chosen or len(chosen) != record.tiles or not all(tile.is_like(chosen[0]) for tile in chosen):
-            raise DamagedFileError("damaged: its batches do not fit the picture")
-        if max(record.before_code, record.after_code, record.end_code) > LARGEST_CODE or (
-            len(chosen) > 1 and batch_pixels(chosen) > largest
-        ):
-            raise DamagedFileError("damaged: a batch of impossible size")
-        parts.append((chosen, record))
-        done += record.tiles
-    if done != len(tiles):
-        raise DamagedFileError("damaged: its batches do not cover the picture")
-    return parts
-
-
-def count_alike(tiles: Sequence[Tile], most: int) -> int:
-    """How many tiles are like the first one before another comes, at most ``most``, at least one."""
-    first, count = tiles[0], 1
-    while count < min(most, len(tiles)) and tiles[count].is_like(first):
-        count += 1
-    return count
-
-
-def batch_pixels(tiles: Sequence[Tile]) -> int:
-    """Pixels of tiles."""
-    return sum(tile.height * tile.width for tile in tiles)
-
-
-def cut_plane(planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], plane: Plane) -> NDArray[np.uint8]:
-    """A plane of several tiles, (B, C, rows, columns); ``planes`` are the pictures, (C, H, W) each."""
-    inside = [planes[t.picture][:, t.top : t.top + t.height, t.left : t.left + t.width] for t in tiles]
-    return np.stack([tile[:, plane.row :: plane.stride, plane.column :: plane.stride] for tile in inside])
-
-
-def prepare_codec(
-    model: FrozenModel, *, device: str = "auto", threads: int | None = None, batch_tiles: int | None = None
-) -> ModelCodec:
-    """A codec on a device (cpu, cuda, or auto: CUDA where it is and computes the model's integers).
-
-    The model's canary is run with one thread and with the number asked for. Raises NumericsError where it differs.
-    """
-    if threads is not None:
-        torch.set_num_threads(threads)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise NvaeCodecError("no CUDA device is here; use --device cpu")
-    if device != "cpu" and torch.cuda.is_available():
-        with suppress(NumericsError) if device == "auto" else nullcontext():
-            return _prove_codec(model, torch.device("cuda"), batch_tiles)
-    return _prove_codec(model, torch.device("cpu"), batch_tiles)
-
-
-def _prove_codec(model: FrozenModel, device: torch.device, batch_tiles: int | None) -> ModelCodec:
-    graph, threads = model.graph.to(device), torch.get_num_threads()
-    for count in {1, threads} if device.type == "cpu" else {threads}:
-        torch.set_num_threads(count)
-        try:
-            check_canary(graph, model.canary, device)
-        finally:
-            torch.set_num_threads(threads)
-    return ModelCodec(dataclasses.replace(model, graph=graph), device=device, batch_tiles=batch_tiles)
-
-
-def load_codec(
-    name_or_path: str | Path, *, device: str = "auto", threads: int | None = None, batch_tiles: int | None = None
-) -> ModelCodec:
-    """Load a model by name or path. Raises UnknownModelError, ModelFileError, NumericsError."""
-    from nvae_codec.model_library import find_model
-
-    return prepare_codec(
-        read_model(find_model(name_or_path).path), device=device, threads=threads, batch_tiles=batch_tiles
-    )

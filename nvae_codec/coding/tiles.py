@@ -216,3 +216,9 @@ class Canvas:
     def known(self, plane: Plane) -> NDArray[np.int32]:
         """A plane's own pixels, a view (B, C, rows, columns)."""
         return self.tiles[:, :, plane.row :: plane.stride, plane.column :: plane.stride]
+
+
+def cut_plane(planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], plane: Plane) -> NDArray[np.uint8]:
+    """A plane of several tiles, (B, C, rows, columns); ``planes`` are the pictures, (C, H, W) each."""
+    inside = [planes[t.picture][:, t.top : t.top + t.height, t.left : t.left + t.width] for t in tiles]
+    return np.stack([tile[:, plane.row :: plane.stride, plane.column :: plane.stride] for tile in inside])

@@ -27,6 +27,10 @@ from nvae_codec.errors import DamagedFileError
 
 Pushed = tuple[GroupLatents, Int32]
 
+BITS_OF_LATENT, BITS_OF_DENSE, BITS_OF_FLOWN = 36, 72, 84
+"""What popping a latent takes from the stack, about, in sixteenths of a bit: a bin as wide as sigma, a fifth of that
+where latents are dense, and with flows an eighth."""
+
 
 def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
     """Encode a batch whose canvas is full. ``start``: bits that surely lie on the stack, None for the first batch."""
@@ -110,7 +114,7 @@ def sum_log2(width: Int32) -> int:
 def posterior_cuts(stack: Stack, batch: Batch, start: int | None) -> Iterator[list[slice]]:
     """Slices of each group's latents under the posterior, which empties the stack as it goes.
 
-    From an empty stack all at once: there, popping takes nothing (see GroupLatents.turn).
+    From an empty stack all at once: there, popping takes nothing (see GroupLatents.turns).
     """
     for group, count in zip(batch.model.groups, batch.latent_counts, strict=True):
         if start is None:
@@ -119,11 +123,6 @@ def posterior_cuts(stack: Stack, batch: Batch, start: int | None) -> Iterator[li
             bits = BITS_OF_FLOWN if group.flow_bounds else BITS_OF_DENSE if batch.dense else BITS_OF_LATENT
             yield stack.cut(count, start, -bits)
             start = max(0, start - (count * bits >> 4))
-
-
-BITS_OF_LATENT, BITS_OF_DENSE, BITS_OF_FLOWN = 36, 72, 84
-"""What popping a latent takes from the stack, about, in sixteenths of a bit: a bin as wide as sigma, a fifth of that
-where latents are dense, and with flows an eighth."""
 
 
 def pixel_cuts(stack: Stack, batch: Batch, record: BatchRecord) -> Iterator[tuple[int, int, list[slice]]]:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvae_codec.coding.batch import Batch, order_colours
-from nvae_codec.coding.codec import ModelCodec, cut_plane
+from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.latents import GroupLatents
-from nvae_codec.coding.tiles import Canvas, Tile, plane_size
+from nvae_codec.coding.tiles import Canvas, Tile, cut_plane, plane_size
 from nvae_codec.errors import UnsupportedImageError
 from nvae_codec.evaluation.likelihoods import measure_pixels
 from nvae_codec.exact.inference import exact_inference

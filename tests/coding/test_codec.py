@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from nvae_codec.coding import codec as codec_module
 from nvae_codec.coding.batch import Batch
-from nvae_codec.coding.codec import ModelCodec, load_codec, prepare_codec, read_plan
+from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.coding.load import load_codec, prepare_codec
+from nvae_codec.coding.plan import read_plan
 from nvae_codec.coding.record import BatchRecord
 from nvae_codec.coding.stack import Stack
 from nvae_codec.coding.tiles import DENSE, GROWTHS

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nvae_codec.coding.codec import ModelCodec, read_plan
+from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.coding.plan import read_plan
 from nvae_codec.coding.tiles import LARGEST_BATCH, SPARSE, plan_segment, plan_tiles, segment_order
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.evaluation import exact_elbo

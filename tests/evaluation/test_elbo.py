@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nvae_codec.coding.codec import ModelCodec, prepare_codec
+from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.coding.load import prepare_codec
 from nvae_codec.evaluation import PictureElbo, exact_elbo, float_elbo
 from nvae_codec.evaluation.elbo import normal_mass
 from nvae_codec.evaluation.likelihoods import logistic_mass

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nvae_codec.coding.codec import load_codec, prepare_codec
+from nvae_codec.coding.load import load_codec, prepare_codec
 from nvae_codec.exact.canary import check_canary
 from tests.models import RECIPES, frozen_model
 

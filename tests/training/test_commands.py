@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from nvae_codec.coding.codec import load_codec
+from nvae_codec.coding.load import load_codec
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.exact.model_file import read_model
 from nvae_codec.recipe import parse_recipe

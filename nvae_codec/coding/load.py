@@ -1,0 +1,54 @@
+"""A model made ready to code: found, proved on this machine, and put on its device."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import nullcontext, suppress
+from pathlib import Path
+
+import torch
+
+from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.errors import NumericsError, NvaeCodecError
+from nvae_codec.exact.canary import check_canary
+from nvae_codec.exact.model import FrozenModel
+from nvae_codec.exact.model_file import read_model
+
+
+def prepare_codec(
+    model: FrozenModel, *, device: str = "auto", threads: int | None = None, batch_tiles: int | None = None
+) -> ModelCodec:
+    """A codec on a device (cpu, cuda, or auto: CUDA where it is and computes the model's integers).
+
+    The model's canary is run with one thread and with the number asked for. Raises NumericsError where it differs.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise NvaeCodecError("no CUDA device is here; use --device cpu")
+    if device != "cpu" and torch.cuda.is_available():
+        with suppress(NumericsError) if device == "auto" else nullcontext():
+            return _prove_codec(model, torch.device("cuda"), batch_tiles)
+    return _prove_codec(model, torch.device("cpu"), batch_tiles)
+
+
+def _prove_codec(model: FrozenModel, device: torch.device, batch_tiles: int | None) -> ModelCodec:
+    graph, threads = model.graph.to(device), torch.get_num_threads()
+    for count in {1, threads} if device.type == "cpu" else {threads}:
+        torch.set_num_threads(count)
+        try:
+            check_canary(graph, model.canary, device)
+        finally:
+            torch.set_num_threads(threads)
+    return ModelCodec(dataclasses.replace(model, graph=graph), device=device, batch_tiles=batch_tiles)
+
+
+def load_codec(
+    name_or_path: str | Path, *, device: str = "auto", threads: int | None = None, batch_tiles: int | None = None
+) -> ModelCodec:
+    """Load a model by name or path. Raises UnknownModelError, ModelFileError, NumericsError."""
+    from nvae_codec.model_library import find_model
+
+    return prepare_codec(
+        read_model(find_model(name_or_path).path), device=device, threads=threads, batch_tiles=batch_tiles
+    )
