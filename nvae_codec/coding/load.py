@@ -34,10 +34,11 @@ def prepare_codec(
 
 def _prove_codec(model: FrozenModel, device: torch.device, batch_tiles: int | None) -> ModelCodec:
     graph, threads = model.graph.to(device), torch.get_num_threads()
-    for count in {1, threads} if device.type == "cpu" else {threads}:
+    counts = sorted({1, threads}) if device.type == "cpu" else [threads]
+    for count in counts:
         torch.set_num_threads(count)
         try:
-            check_canary(graph, model.canary, device)
+            check_canary(graph, model.canary, device, debug=count == counts[0])
         finally:
             torch.set_num_threads(threads)
     return ModelCodec(dataclasses.replace(model, graph=graph), device=device, batch_tiles=batch_tiles)
