@@ -69,6 +69,11 @@ def test_the_readme_names_commands_that_exist() -> None:
     assert {"compress", "decompress", "test", "info", "train", "freeze"} <= named <= set(COMMANDS)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_results_name_no_place_of_the_machine_that_made_them(path: Path) -> None:
+    assert not re.findall(r'"(?:/|~|[A-Za-z]:\\\\)[^"]*"', path.read_text(encoding="utf-8"))
+
+
 def test_the_rates_of_the_readme_are_those_that_were_measured() -> None:
     kodak, bench = (json.loads((ROOT / f"docs/results/{name}.json").read_text()) for name in ("kodak", "bench"))
     assert kodak["identity"] == find_model("photo").identity.hex()
