@@ -9,7 +9,7 @@ import click
 from nvae_codec.errors import NvaeCodecError
 
 from .files import open_beside
-from .options import how_to_report, refuse_stdout
+from .options import how_to_report, where_it_goes
 from .report import print_line, show_progress
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -17,15 +17,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command("merge")
 @click.argument("shards", nargs=-1, required=True, metavar="SHARD...", type=FILE)
-@click.option(
-    "-o",
-    "output",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    callback=refuse_stdout,
-    help="The archive or report.",
-)
+@where_it_goes("archive or report")
 @click.option("-f", "--force", is_flag=True, help="Overwrite FILE.")
 @how_to_report
 def merge_command(shards: tuple[Path, ...], output: Path, force: bool, quiet: bool, verbose: bool) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from nvae_codec.devices import DEVICES
+
 Command = Callable[..., Any]
 
 ANY_PATH = click.Path(allow_dash=True)
@@ -21,6 +23,14 @@ def refuse_stdout(_context: click.Context, _option: click.Parameter, path: Path 
     if path == Path("-"):
         raise click.BadParameter("it cannot go to stdout")
     return path
+
+
+def where_it_goes(what: str) -> Callable[[Command], Command]:
+    """-o FILE, of a command that makes one file, ``what``, and nothing without it."""
+    path = click.Path(path_type=Path)
+    return click.option(
+        "-o", "output", required=True, metavar="FILE", type=path, callback=refuse_stdout, help=f"The {what}."
+    )
 
 
 class ModelName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -40,7 +50,7 @@ def how_to_evaluate(command: Command) -> Command:
     """--device, --threads, --batch-tiles: they change speed and memory, never a file."""
     more_tiles = "Tiles that the network sees together; fewer take less memory."
     where = "Where the network runs; no file depends on it."
-    devices = click.Choice(["auto", "cpu", "cuda"])
+    devices = click.Choice(DEVICES)
     command = click.option("--batch-tiles", type=click.IntRange(1), metavar="N", help=more_tiles)(command)
     command = click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's]")(
         command

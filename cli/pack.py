@@ -21,7 +21,7 @@ from .options import (
     how_on_many_machines,
     how_to_evaluate,
     how_to_report,
-    refuse_stdout,
+    where_it_goes,
 )
 from .report import explain, print_error, print_line, show_progress
 
@@ -34,15 +34,7 @@ if TYPE_CHECKING:
 
 @click.command("pack")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "-o",
-    "output",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    callback=refuse_stdout,
-    help="The archive.",
-)
+@where_it_goes("archive")
 @how_large_segments
 @click.option("--append", is_flag=True, help="Add to FILE. If that is interrupted, FILE stays as it was.")
 @click.option("--model", type=ModelName(), help="Model to code with.  [default: photo; with --append FILE's]")

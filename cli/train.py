@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from nvae_codec.devices import DEVICES
 from nvae_codec.errors import NvaeCodecError
 
 from .options import FiniteRange
@@ -55,7 +56,7 @@ from .options import FiniteRange
 )
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps of the whole run.  [default: the recipe's]")
 @click.option("--minutes", type=FiniteRange(0, min_open=True), metavar="M", help="Stop after so long, to resume later.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's]")
 @click.option(
     "--bf16",

@@ -25,12 +25,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from nvae_codec.devices import DEVICES
 from nvae_codec.errors import ModelFileError, NvaeCodecError, UnknownModelError
 from nvae_codec.hugging_face import find_in_cache, find_snapshot
 from nvae_codec.images.levels import RGB_INPUT, ModelInput
 
 DEFAULT_MODEL = "photo"
-DEVICES = ("auto", "cpu", "cuda")
 MODEL_FORMAT = "nvae-codec exact 1"
 MODEL_FILE = "model.safetensors"
 OLDER = "older/*.safetensors"
