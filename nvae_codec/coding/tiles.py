@@ -80,9 +80,8 @@ def plan_segment(
     done = 0
     for picture in segment_order(sizes, gray):
         height, width = sizes[picture]
-        planned = (
-            plan_squares(*sizes[picture], side, corner) if side else plan_tiles(*sizes[picture], growth, corner, done)
-        )
+        squares = plan_squares(height, width, side, corner) if side else []
+        planned = squares or plan_tiles(height, width, growth, corner, done)
         tiles += [replace(tile, picture=picture, gray=bool(gray and gray[picture])) for tile in planned]
         done += height * width
     return tiles

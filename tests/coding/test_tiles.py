@@ -75,9 +75,10 @@ def test_the_corner_only_mirrors_the_plan(height: int, width: int, growth: Growt
         assert (first.left == 0) if not corner & 1 else (first.left + first.width == width)
 
 
-def test_thin_pictures_have_few_tiles() -> None:
-    assert len(plan_tiles(1, 1_000_000, SPARSE[0])) < 120
-    assert len(plan_tiles(1_000_000, 1, SPARSE[0])) < 120
+@pytest.mark.parametrize("growth", [SPARSE[0], DENSE[-1]])
+def test_thin_pictures_have_few_tiles(growth: Growth) -> None:
+    assert len(plan_tiles(1, 1_000_000, growth)) < 120
+    assert len(plan_tiles(1_000_000, 1, growth)) < 120
 
 
 @given(sides, sides, st.sampled_from(SPARSE + DENSE), st.integers(0, 3))
