@@ -80,6 +80,8 @@ def main() -> None:
         for index, setting in enumerate(todo):
             packed = Path(folder) / str(index)
             restored = Path(folder) / f"{index}r"
+            packed.mkdir()  # a single picture goes into a folder only where there is one
+            restored.mkdir()
             run(setting, "compress", images, packed)
             for file in sorted(packed.iterdir()):
                 digest = hashlib.sha256(file.read_bytes()).hexdigest()

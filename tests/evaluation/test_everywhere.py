@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from pathlib import Path
 
+import pytest
 import torch
+from PIL import Image
 
-from nvae_codec.evaluation.everywhere import list_settings
+from nvae_codec.evaluation import everywhere
+from nvae_codec.evaluation.everywhere import Setting, list_settings
 
 
 def test_settings_name_torch_and_no_place_of_this_machine() -> None:
@@ -17,3 +22,22 @@ def test_settings_name_torch_and_no_place_of_this_machine() -> None:
     assert {setting.python for setting in settings} == {sys.executable}
     assert {each["torch"] for each in described} == {torch.__version__}
     assert sys.executable not in json.dumps(described)
+
+
+def test_a_single_picture_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    picture, out = tmp_path / "a.png", tmp_path / "out.json"
+    Image.new("RGB", (3, 2), "red").save(picture)
+    commands = []
+
+    def copy(_setting: Setting, command: str, inputs: list[Path], output: Path) -> None:
+        commands.append(command)
+        shutil.copy(inputs[0], output / ("a.nvae" if command == "compress" else "a.png"))
+
+    monkeypatch.setattr(everywhere, "run", copy)
+    monkeypatch.setattr(everywhere, "list_settings", lambda _: [Setting(1, n, {}, "2.13.0", "python") for n in (1, 4)])
+    monkeypatch.setattr(sys, "argv", ["everywhere", str(picture), "--json", str(out)])
+    everywhere.main()
+    assert commands == ["compress", "decompress"] * 2
+    result = json.loads(out.read_text())
+    assert result["settings"][1] == {"threads": 1, "tiles": 4, "environment": {}, "torch": "2.13.0"}
+    assert list(result["files"]) == ["a.nvae"]
