@@ -8,6 +8,7 @@ it would have to search for the former at each step, and refuses the latter.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
 
@@ -36,6 +37,8 @@ class Processes:
             ) from None
         state = PartialState(cpu=device == "cpu")
         self.index, self.count, self.device = state.process_index, state.num_processes, state.device
+        # threads of the group that outlive the interpreter abort the process
+        atexit.register(state.destroy_process_group)
 
     @property
     def first(self) -> bool:
