@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -68,7 +69,14 @@ def stop_one(folder: Path, run: Path) -> None:
     assert len(lines) == trainer.processes.first
 
 
+def need_ended_group() -> None:
+    """Fail where the group is still there; an exception at a process's exit would only be printed."""
+    if torch.distributed.is_initialized():
+        os._exit(1)
+
+
 def main() -> None:
+    atexit.register(need_ended_group)  # before the trainer's own, so it runs after
     torch.set_num_threads(1)
     folder, rank = Path(sys.argv[1]), os.environ["RANK"]
     for name in RECIPES:
