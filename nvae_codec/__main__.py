@@ -2,6 +2,6 @@
 
 import sys
 
-from nvae_codec.cli.main import main
+from nvae_codec.cli.main import run
 
-sys.exit(main())
+sys.exit(run())

@@ -109,7 +109,7 @@ class Evaluation:
         return result
 
     def _check(self, operation: Operation, value: Tensor) -> None:
-        if not bool((value == value.round()).all()):
+        if not torch.equal(value, value.round()):
             raise NumericsError(f"{operation.name} is not a whole number")
 
     def _use(self, name: str) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nvae_codec.cli.main import COLLECT_AFTER
 from nvae_codec.images.picture import Picture, same_picture
 from nvae_codec.images.read import read_picture
 from nvae_codec.images.write import write_png
@@ -237,3 +238,13 @@ sys.exit(any(codes) or "torch" in sys.modules or "rich" in sys.modules)
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     assert "--version" in finished.stdout
+
+
+def test_the_program_neither_looks_for_garbage_all_the_time_nor_at_its_end() -> None:
+    code = (
+        "import atexit, gc, sys; from nvae_codec.cli import main;"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0));"  # the first in is the last to run
+        "sys.argv = ['nvae-codec', '--version']; code = main.run(); print(gc.get_threshold()[0], code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1:] == [f"{COLLECT_AFTER} 0", "True"]
