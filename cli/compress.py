@@ -36,7 +36,7 @@ SUFFIX = ".nvae"
     type=click.Choice(["auto", "model", "webp", "stored"]),
     default="auto",
     show_default=True,
-    help="auto: the smallest. model: RGB and gray. webp: 8 bits without a palette. stored: a PNG's own bytes.",
+    help="auto: the smallest. model: RGB and gray. webp: at most 8 bits a sample. stored: a PNG's own bytes.",
 )
 @how_much_metadata
 @how_to_evaluate

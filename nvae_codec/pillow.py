@@ -155,14 +155,14 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         xmp = options["xmp"]
         notes.add_itxt("XML:com.adobe.xmp", xmp if isinstance(xmp, str) else str(xmp, "utf-8"))
     of_png = {name: options[name] for name in _OF_PNG if name in options}
-    kept_as_file = image.mode in ("1", "P", "I;16", "I;16B")  # then this PNG is the payload
+    kept_as_file = image.mode in ("1", "P", "I;16", "I;16B")  # then this PNG may be the payload
     buffer = io.BytesIO()
     # a copy, as the options of this save would go before those that are given here
     image.copy().save(buffer, "PNG", pnginfo=notes, optimize=kept_as_file, compress_level=1, **of_png)
     models = NvaeImageFile.models if options.get("model") is None else Models(options["model"])
     try:
         picture = read_picture(buffer.getvalue())
-        if picture.has_bytes:
+        if not kept_as_file:
             picture = replace(picture, png=None)
         data = write_file(picture, options.get("method", "auto"), models)
     except NvaeCodecError as error:

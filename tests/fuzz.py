@@ -57,10 +57,12 @@ def make_targets(folder: Path) -> list[Target]:
     picture = Picture.from_pixels(make_picture(40, 56))
     tagged = read_picture((PNGSUITE / "ccwn2c08.png").read_bytes())
     deep = read_picture((PNGSUITE / "basn6a16.png").read_bytes())
+    palette = read_picture((PNGSUITE / "tp1n3p08.png").read_bytes())
     lone = {
         "model": write_model_file(picture, models.chosen()), "tagged": write_model_file(tagged, models.chosen()),
         "deep": write_model_file(deep, models.chosen()),
-        "webp": write_webp_file(picture), "pixels": write_pixels_file(picture), "png": write_png_file(tagged),
+        "webp": write_webp_file(picture), "palette": write_webp_file(palette),
+        "pixels": write_pixels_file(picture), "png": write_png_file(tagged),
     }  # fmt: skip
     targets = [Target(name, data, lambda data: read_file(data, models), _mend_file) for name, data in lone.items()]
 

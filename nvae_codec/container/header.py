@@ -15,7 +15,7 @@ from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
 from nvae_codec.container.varints import LARGEST, ByteReader, pack_varint
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.levels import Shown
-from nvae_codec.images.picture import COLOURS, GRAY1, GRAY8, PIXEL_COLOURS, RGB8, WHOLE_BYTES, Colour
+from nvae_codec.images.picture import COLOURS, GRAY1, GRAY8, IN_BYTES, RGB8, WHOLE_BYTES, Colour
 
 MAGIC = b"\xd6N"  # the first byte is no ASCII (and no UTF-8 before an N), so that text tools keep away
 VERSION = 1
@@ -32,8 +32,8 @@ class Kind(IntEnum):
     """What a payload is; the other numbers up to 7 are free for what comes later."""
 
     MODEL = 1  # through a model's codec: pixels whose values are the model's levels
-    WEBP = 2  # 8-bit pixels as a VP8L stream
-    PIXELS = 3  # 8-bit pixels as they are
+    WEBP = 2  # samples of at most 8 bits as a VP8L stream
+    PIXELS = 3  # samples of at most 8 bits as they are, a byte each
     PNG = 4  # a PNG file as it is
     MODEL_SPREAD = 5  # through a model's codec: its levels spread over 0 to 255
     MODEL_SHIFTED = 6  # through a model's codec: its levels in the highest bits
@@ -48,8 +48,8 @@ COLOURS_OF = {
     Kind.MODEL: (GRAY1, *WHOLE_BYTES),
     Kind.MODEL_SPREAD: (GRAY8, RGB8),
     Kind.MODEL_SHIFTED: (GRAY8, RGB8),
-    Kind.WEBP: tuple(PIXEL_COLOURS.values()),
-    Kind.PIXELS: tuple(PIXEL_COLOURS.values()),
+    Kind.WEBP: IN_BYTES,
+    Kind.PIXELS: IN_BYTES,
     Kind.PNG: COLOURS,
 }
 """What each kind can hold."""

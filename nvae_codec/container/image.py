@@ -16,7 +16,7 @@ from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.levels import ModelInput
 from nvae_codec.images.limits import check_size
 from nvae_codec.images.picture import Chunk, Colour, Picture
-from nvae_codec.images.png import parse_png
+from nvae_codec.images.png import check_palette, parse_png
 from nvae_codec.images.webp import BEST, decode_webp, encode_webp
 from nvae_codec.model_library import ImageCodec
 
@@ -55,8 +55,8 @@ def check_input(model: ModelInput, kind: Kind, colour: Colour) -> None:
 
 
 def write_webp_file(picture: Picture, effort: tuple[int, int] = BEST) -> bytes:
-    """8-bit pixels as lossless WebP; raises UnsupportedImageError where WebP cannot hold them."""
-    return _write(picture, Kind.WEBP, encode_webp(picture.require_pixels("WebP"), effort))
+    """Pixels of at most 8 bits as lossless WebP; raises UnsupportedImageError where WebP cannot hold them."""
+    return _write(picture, Kind.WEBP, encode_webp(picture.require_bytes("WebP"), effort))
 
 
 def _read_webp_payload(parts: Parts) -> Picture:
@@ -65,8 +65,8 @@ def _read_webp_payload(parts: Parts) -> Picture:
 
 
 def write_pixels_file(picture: Picture) -> bytes:
-    """8-bit pixels as they are: for pictures so small, or so noisy, that nothing gains."""
-    return _write(picture, Kind.PIXELS, picture.require_pixels("this method").tobytes())
+    """Pixels of at most 8 bits as they are: for pictures so small, or so noisy, that nothing gains."""
+    return _write(picture, Kind.PIXELS, picture.require_bytes("this method").tobytes())
 
 
 def _read_pixels_payload(parts: Parts) -> Picture:
@@ -104,9 +104,19 @@ def read_file(data: bytes, codecs: CodecFinder) -> Picture:
     check_size(parts.header.width, parts.header.height)
     by_model = parts.header.kind in MODEL_KINDS
     picture = _read_model_payload(parts, codecs) if by_model else read_classical_payload(parts)
+    check_samples(picture)
     if content_checksum(picture) != parts.header.content_checksum:
         raise DamagedFileError("damaged: the checksum of its pixels is wrong")
     return picture
+
+
+def check_samples(picture: Picture) -> None:
+    """Raise DamagedFileError where samples have more bits than their colour, or a palette is none."""
+    if picture.pixels is None:
+        return
+    if picture.colour.bits < 8 and picture.pixels.max() >> picture.colour.bits:
+        raise DamagedFileError("damaged: its samples have too many bits")
+    check_palette(picture.colour, picture.chunks)
 
 
 def read_classical_payload(parts: Parts) -> Picture:

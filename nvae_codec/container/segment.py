@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nvae_codec.container.checksums import content_checksum
 from nvae_codec.container.choice import ChosenCodec, write_file, write_without_model
 from nvae_codec.container.header import MODEL_KINDS, Header, Kind, Parts, model_kind, split_parts
-from nvae_codec.container.image import CodecFinder, check_input, read_classical_payload
+from nvae_codec.container.image import CodecFinder, check_input, check_samples, read_classical_payload
 from nvae_codec.container.index import Entry
 from nvae_codec.container.metadata import pack_shared_metadata, unpack_shared_metadata
 from nvae_codec.container.planes import add_planes, pack_planes, take_planes
@@ -146,6 +146,7 @@ def unpack_segment(data: bytes, entries: Sequence[Entry], identity: bytes, codec
             header = Header(entry.kind, entry.colour, entry.width, entry.height, b"")
             picture = read_classical_payload(Parts(header, b"", _take_sized(reader)))
         pictures.append(replace(picture, chunks=next(chunks)) if entry.metadata else picture)
+        check_samples(pictures[-1])
     if reader.left:
         raise DamagedFileError("damaged: it is too long")
     if _join_checksums([content_checksum(picture) for picture in pictures]) != checksum:

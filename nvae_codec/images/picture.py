@@ -29,6 +29,11 @@ class Colour(NamedTuple):
         """Whether its last sample is alpha."""
         return self.mode in ("gray+alpha", "RGBA")
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its samples are brightness from 0 to 255, rather than places in a palette or fewer or more levels."""
+        return self.bits == 8 and self.mode != "palette"
+
 
 # Every combination that PNG allows. A colour's place in this row is its number in .nvae files: append, never reorder.
 COLOURS = (
@@ -50,6 +55,7 @@ COLOURS = (
 )
 GRAY1, GRAY8, RGB8, GRAY_ALPHA8, RGBA8 = COLOURS[0], COLOURS[3], COLOURS[5], COLOURS[11], COLOURS[13]
 WHOLE_BYTES = tuple(colour for colour in COLOURS if colour.bits >= 8 and colour.mode != "palette")
+IN_BYTES = tuple(colour for colour in COLOURS if colour.bits <= 8)  # whose samples take a byte each
 PIXEL_COLOURS = {1: GRAY8, 2: GRAY_ALPHA8, 3: RGB8, 4: RGBA8}  # by channels: those that are kept as pixels
 
 
@@ -64,11 +70,11 @@ class Chunk(NamedTuple):
 class Picture:
     """What was read from a picture's file, or is to be written to one.
 
-    ``pixels`` is uint8, (H, W) for gray (of 1 bit: 0 and 1) and (H, W, C) else, or None where the picture is kept as a
-    file only, and then ``why_file_only`` says why in words that follow "it". Of 16 bits it has the high bytes, and
-    ``low``, of the same shape, the low ones. ``chunks`` are the ancillary chunks of a
-    PNG in their order, with one empty IDAT that says where the pixels stand; they are empty where there is nothing to
-    keep.
+    ``pixels`` is uint8, (H, W) for gray and palettes (of few bits from 0: of 1 bit 0 and 1) and (H, W, C) else, or None
+    where the picture is kept as a file only, and then ``why_file_only`` says why in words that follow "it". Of 16 bits
+    it has the high bytes, and ``low``, of the same shape, the low ones. ``chunks`` are the palette and the ancillary
+    chunks of a PNG in their order, with one empty IDAT that says where the pixels stand; they are empty where there is
+    nothing to keep.
     ``png`` is the PNG file itself, byte for byte, where the picture came as one.
     """
 
@@ -103,14 +109,21 @@ class Picture:
 
     @property
     def has_bytes(self) -> bool:
-        """Whether there are pixels of 8 bits a sample."""
-        return self.pixels is not None and self.colour.bits == 8
+        """Whether there are pixels of at most 8 bits a sample."""
+        return self.pixels is not None and self.colour in IN_BYTES
+
+    def require_bytes(self, for_what: str) -> NDArray[np.uint8]:
+        """The pixels, of at most 8 bits, palettes too; raises UnsupportedImageError where there are none."""
+        if self.pixels is None or self.colour not in IN_BYTES:
+            why = self.why_file_only or f"has {self.colour.bits} bits a sample"
+            raise UnsupportedImageError(f"{for_what} takes pixels of at most 8 bits, but this picture {why}")
+        return self.pixels
 
     def require_pixels(self, for_what: str) -> NDArray[np.uint8]:
-        """The pixels of 8 bits; raises UnsupportedImageError where there are none."""
-        if self.pixels is None or self.colour.bits != 8:
-            bits = self.colour.bits
-            why = self.why_file_only or f"has {bits} bit{'s' if bits > 1 else ''} a sample"
+        """The pixels of 8 bits, without a palette; raises UnsupportedImageError where there are none."""
+        if self.pixels is None or not self.colour.is_whole:
+            bits = f"{self.colour.bits} bit{'s' if self.colour.bits > 1 else ''} a sample"
+            why = self.why_file_only or f"has {'a palette' if self.colour.mode == 'palette' else bits}"
             raise UnsupportedImageError(f"{for_what} takes 8-bit pixels, but this picture {why}")
         return self.pixels
 

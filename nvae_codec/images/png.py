@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,15 +71,14 @@ def parse_png(data: bytes) -> PngFile:
                 kept.append(IDAT_PLACE)
             stream.append(chunk.data)
         else:
-            _check_chunk(chunk, colour, kept)
+            _check_chunk(chunk)
             kept.append(chunk)
         previous = chunk.type
     if not stream:
         raise DamagedFileError("damaged PNG: it has no IDAT chunk")
     if not ended:
         raise DamagedFileError("damaged PNG: it has no IEND chunk")
-    if colour.mode == "palette" and not any(chunk.type == b"PLTE" for chunk in kept):
-        raise DamagedFileError("damaged PNG: its palette is missing")
+    check_palette(colour, kept)
     png = PngFile(width, height, colour, interlaced, tuple(kept), b"".join(stream), size < len(data))
     _check_stream(png)
     return png
@@ -116,9 +115,15 @@ def join_chunks(chunks: Iterable[Chunk]) -> bytes:
 
 
 def pixels_only(png: PngFile) -> bytes:
-    """The same picture as a PNG without any metadata."""
-    header = pack_header(png.width, png.height, png.colour, interlaced=png.interlaced)
-    return join_chunks([header, Chunk(b"IDAT", png.pixel_stream), Chunk(b"IEND", b"")])
+    """The same samples as a PNG without any metadata.
+
+    Of palettes and of less than 8 bits as places in a palette, which Pillow gives as they are.
+    """
+    places = png.colour.mode == "palette" or png.colour.bits < 8
+    colour = next(c for c in COLOURS if c.mode == "palette" and c.bits == png.colour.bits) if places else png.colour
+    header = pack_header(png.width, png.height, colour, interlaced=png.interlaced)
+    palette = [Chunk(b"PLTE", bytes(3 << colour.bits))] if places else []
+    return join_chunks([header, *palette, Chunk(b"IDAT", png.pixel_stream), Chunk(b"IEND", b"")])
 
 
 def split_bytes(png: PngFile) -> tuple[PngFile, PngFile]:
@@ -155,6 +160,14 @@ def pack_pixels(samples: NDArray[np.uint8]) -> Chunk:
     return Chunk(b"IDAT", zlib.compress(np.insert(rows, 0, PAETH, axis=1).tobytes(), 3))
 
 
+def pack_places(samples: NDArray[np.uint8], bits: int) -> Chunk:
+    """The IDAT chunk of (H, W) samples of at most 8 bits, as rows without a filter: which levels seldom gain from."""
+    height, width = samples.shape
+    of_bits = np.unpackbits(samples[:, :, None], axis=2)[:, :, 8 - bits :]
+    rows = np.packbits(of_bits.reshape(height, width * bits), axis=1)
+    return Chunk(b"IDAT", zlib.compress(np.insert(rows, 0, 0, axis=1).tobytes(), 9))
+
+
 def pack_header(width: int, height: int, colour: Colour, *, interlaced: bool = False) -> Chunk:
     """The IHDR chunk."""
     kinds = (width, height, colour.bits, colour.png_type, 0, 0, int(interlaced))
@@ -179,19 +192,27 @@ def read_header(chunk: Chunk) -> tuple[int, int, Colour, bool]:
     return width, height, colour, interlace == 1
 
 
-def _check_chunk(chunk: Chunk, colour: Colour, before: list[Chunk]) -> None:
+def check_palette(colour: Colour, chunks: Sequence[Chunk]) -> None:
+    """Raise DamagedFileError for a palette that a PNG of this colour cannot have there, and where one is missing."""
+    types = [chunk.type for chunk in chunks]
+    palettes = [chunk for chunk in chunks if chunk.type == b"PLTE"]
+    if colour.mode == "palette" and not palettes:
+        raise DamagedFileError("damaged PNG: its palette is missing")
+    most = 1 << colour.bits if colour.mode == "palette" else 256
+    for chunk in palettes:
+        entries, rest = divmod(len(chunk.data), 3)
+        if colour.is_gray or rest or not 1 <= entries <= most:
+            raise DamagedFileError("damaged PNG: a palette that its colour type cannot have")
+    if palettes and (len(palettes) > 1 or types.index(b"PLTE") > types.index(b"IDAT")):
+        raise DamagedFileError("damaged PNG: its palette is in the wrong place")
+
+
+def _check_chunk(chunk: Chunk) -> None:
     if chunk.type == b"IHDR":
         raise DamagedFileError("damaged PNG: a second header (IHDR)")
     if chunk.type == b"acTL":
         raise UnsupportedImageError("animated PNG is not supported")
-    if chunk.type == b"PLTE":
-        entries, rest = divmod(len(chunk.data), 3)
-        most = 1 << colour.bits if colour.mode == "palette" else 256
-        if colour.mode.startswith("gray") or rest or not 1 <= entries <= most:
-            raise DamagedFileError("damaged PNG: a palette that its colour type cannot have")
-        if any(other.type in (b"IDAT", b"PLTE") for other in before):
-            raise DamagedFileError("damaged PNG: its palette is in the wrong place")
-    elif chunk.type[:1].isupper():
+    if chunk.type[:1].isupper() and chunk.type != b"PLTE":
         raise UnsupportedImageError(f"PNG with an unknown critical chunk ({chunk.type.decode('ascii')})")
 
 

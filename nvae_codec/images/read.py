@@ -38,9 +38,9 @@ _METADATA_LIMIT = 1 << 26  # bytes of PNG chunks beyond which a picture is kept 
 def read_picture(data: bytes) -> Picture:
     """Read the bytes of a PNG, PPM, BMP, WebP, TIFF or JPEG file.
 
-    Gray and RGB, with alpha or without, of 8 and 16 bits come as pixels, and so does gray of 1 bit (0 and 1); a PNG of
-    any other kind is kept as the file that it is. Of other formats, which have 8 bits, the decoded pixels count, and
-    their colour profile, EXIF data, XMP and dots an inch are kept as PNG chunks.
+    All that a PNG may be comes as pixels, gray of few bits as levels from 0, a palette as places in it; but one with
+    data behind its end, or too much metadata, is kept as the file that it is. Of other formats, which have 8 bits, the
+    decoded pixels count, and their colour profile, EXIF data, XMP and dots an inch are kept as PNG chunks.
 
     Raises DamagedFileError for files that are not sound pictures, UnsupportedImageError for pictures whose every bit
     could not be kept, and for those beyond Pillow's pixel limit.
@@ -73,9 +73,9 @@ def read_pixels(picture: Picture, for_what: str) -> NDArray[np.uint8]:
     """A picture's pixels, out of its PNG where it is kept as one; raises UnsupportedImageError where it has none."""
     if picture.pixels is None and picture.png is not None:
         picture = read_picture(picture.png)
-    if picture.pixels is None or picture.low is not None:
-        return picture.require_pixels(for_what)
-    return picture.pixels
+    if picture.pixels is not None and picture.colour == GRAY1:
+        return picture.pixels
+    return picture.require_pixels(for_what)
 
 
 def _read_png(data: bytes) -> Picture:
@@ -91,10 +91,6 @@ def _read_png(data: bytes) -> Picture:
 
 
 def _why_file_only(png: PngFile) -> str:
-    if png.colour.mode == "palette":
-        return "has a palette"
-    if png.colour.bits in (2, 4):
-        return f"has {png.colour.bits} bits a sample"
     if png.trailing:
         return "has data after its end"
     if sum(len(chunk.data) + 16 for chunk in png.chunks) > _METADATA_LIMIT:
@@ -106,7 +102,6 @@ def _decode_png(png: PngFile) -> NDArray[np.uint8]:
     # Without its metadata: Pillow has limits and opinions about some chunks that have nothing to do with pixels.
     with Image.open(io.BytesIO(pixels_only(png)), formats=("PNG",)) as image:
         pixels = np.asarray(image)
-    pixels = pixels.astype(np.uint8) if png.colour == GRAY1 else pixels
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if pixels.dtype != np.uint8 or channels != png.colour.channels or pixels.shape[:2] != (png.height, png.width):
         raise UnsupportedImageError(f"PNG that Pillow reads as {pixels.dtype} of shape {pixels.shape}")

@@ -21,6 +21,8 @@ BEST = (6, 100)  # method and quality (effort): the smallest files that libwebp 
 def encode_webp(pixels: NDArray[np.uint8], effort: tuple[int, int] = BEST) -> bytes:
     """Code (H, W) gray or (H, W, C) pixels, C 2 to 4, into a VP8L stream, without the 20 bytes of RIFF around it.
 
+    A palette's places go as gray: WebP has a palette of its own for so few values.
+
     Raises UnsupportedImageError where a side is longer than 16383 or libwebp did not give the same pixels back.
     """
     height, width = pixels.shape[:2]
@@ -57,7 +59,7 @@ def decode_webp(stream: bytes, width: int, height: int, colour: Colour) -> NDArr
             pixels = np.array(image.convert("RGBA" if "alpha" in colour.mode or colour.mode == "RGBA" else "RGB"))
     except (OSError, ValueError, SyntaxError) as error:
         raise DamagedFileError("damaged: its WebP picture cannot be decoded") from error
-    if colour.mode == "gray":
+    if colour.channels == 1:
         return np.ascontiguousarray(pixels[:, :, 0])
     if colour.mode == "gray+alpha":
         return np.ascontiguousarray(pixels[:, :, [0, 3]])

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from nvae_codec.images.picture import Chunk, Picture
-from nvae_codec.images.png import IDAT_PLACE, join_chunks, pack_header, pack_pixels, split_chunks
+from nvae_codec.images.png import IDAT_PLACE, join_chunks, pack_header, pack_pixels, pack_places, split_chunks
 
 _COMPRESS_LEVEL = 3  # on photographs smaller than 6, and twice as fast
 
@@ -22,10 +22,12 @@ def write_png(picture: Picture) -> bytes:
         samples = np.stack([picture.pixels.reshape(*size, -1), picture.low.reshape(*size, -1)], -1)
         header = pack_header(picture.width, picture.height, picture.colour)
         pixels, end = [pack_pixels(samples.reshape(*size, -1))], Chunk(b"IEND", b"")
+    elif not picture.colour.is_whole:
+        header = pack_header(picture.width, picture.height, picture.colour)
+        pixels, end = [pack_places(picture.pixels, picture.colour.bits)], Chunk(b"IEND", b"")
     else:
         buffer = io.BytesIO()
-        shown = picture.pixels.astype(bool) if picture.colour.bits == 1 else picture.pixels
-        Image.fromarray(shown).save(buffer, "PNG", compress_level=_COMPRESS_LEVEL)
+        Image.fromarray(picture.pixels).save(buffer, "PNG", compress_level=_COMPRESS_LEVEL)
         header, *pixels, end = split_chunks(buffer.getvalue())
     if not picture.chunks:
         return join_chunks([header, *pixels, end])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+from PIL import Image
 
 from nvae_codec.container import choice
 from nvae_codec.container.checksums import bytes_checksum
 from nvae_codec.container.choice import FAST, METHODS, write_file
 from nvae_codec.container.header import Kind, Parts, join_parts, split_parts
 from nvae_codec.container.image import read_file, write_model_file, write_pixels_file, write_webp_file
+from nvae_codec.container.segment import pack_segment, unpack_segment
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
-from nvae_codec.images.picture import WHOLE_BYTES, Chunk, Picture, same_picture
+from nvae_codec.images.picture import COLOURS, WHOLE_BYTES, Chunk, Colour, Picture, same_picture
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.read import read_picture
 from nvae_codec.images.webp import encode_webp
@@ -26,6 +29,7 @@ from tests.fakes import FakeCodec, OneCodec
 from tests.reference_png import decode_png
 
 Pixels = NDArray[np.uint8]
+GOLDEN = Path(__file__).parents[1] / "golden"
 CODECS = OneCodec(FakeCodec("photo"))
 CHUNKS = (Chunk(b"gAMA", bytes(4)), IDAT_PLACE, Chunk(b"tEXt", b"Title\0Harbour"))
 
@@ -60,17 +64,72 @@ def test_a_png_comes_back_with_its_metadata(method: str, with_chunks: bool) -> N
     assert method != "stored" or restored == png
 
 
-@pytest.mark.parametrize("name", ["basn0g04", "basn3p08", "basn3p04", "basn0g01"])
-def test_what_is_not_8_bit_pixels_is_stored_as_its_file(pngsuite: Path, name: str) -> None:
+FEW_VALUES = [colour for colour in COLOURS if not colour.is_whole and colour.bits <= 8]
+PALETTE = Chunk(b"PLTE", bytes(range(6)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(FEW_VALUES), st.integers(1, 17), st.integers(1, 17), st.sampled_from(["auto", "webp", "stored"]))
+def test_palettes_and_few_bits_come_back(colour: Colour, height: int, width: int, method: str) -> None:
+    samples = np.random.default_rng(height * width).integers(0, 1 << colour.bits, (height, width), np.uint8)
+    chunks = (PALETTE, Chunk(b"tRNS", b"\7"), IDAT_PLACE) if colour.mode == "palette" else ()
+    picture = Picture(width, height, colour, samples, chunks)
+    assert same_picture(picture, read_file(write_file(picture, method, CODECS), CODECS))
+    png = write_png(picture)
+    assert np.array_equal(decode_png(png).samples.reshape(samples.shape), samples)
+    assert same_picture(picture, read_picture(png))
+    with Image.open(io.BytesIO(png)) as image:
+        image.load()
+
+
+@pytest.mark.parametrize("name", ["basn0g04", "basn3p08", "basn3p04", "basn0g01", "basi3p02", "tbbn3p08"])
+def test_what_has_few_values_is_kept_by_webp_or_as_its_file(pngsuite: Path, name: str) -> None:
     data = (pngsuite / f"{name}.png").read_bytes()
     picture = read_picture(data)
-    for method in ("auto", "stored"):
+    for method in ("auto", "webp", "stored"):
         file = write_file(picture, method, CODECS)
-        assert split_parts(file).header.kind is Kind.PNG
-        assert write_png(read_file(file, CODECS)) == data
-    for method in ("model", "webp"):
-        with pytest.raises(UnsupportedImageError):
-            write_file(picture, method, CODECS)
+        assert split_parts(file).header.kind is (Kind.PNG if method == "stored" else Kind.WEBP)
+        restored = write_png(read_file(file, CODECS))
+        assert same_picture(read_picture(restored), picture)
+        assert method != "stored" or restored == data
+        assert method != "auto" or len(file) < len(data)
+    with pytest.raises(UnsupportedImageError):
+        write_file(picture, "model", CODECS)
+
+
+def test_the_golden_palette_is_read(pngsuite: Path) -> None:
+    golden = (GOLDEN / "palette.nvae").read_bytes()
+    assert split_parts(golden).header.kind is Kind.WEBP
+    assert same_picture(read_file(golden, CODECS), read_picture((pngsuite / "tp1n3p08.png").read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "why"),
+    [
+        ((), "its palette is missing"),
+        ((Chunk(b"gAMA", bytes(4)), IDAT_PLACE), "its palette is missing"),
+        ((IDAT_PLACE, PALETTE), "its palette is in the wrong place"),
+        ((PALETTE, PALETTE, IDAT_PLACE), "its palette is in the wrong place"),
+        ((Chunk(b"PLTE", bytes(4)), IDAT_PLACE), "a palette that its colour type cannot have"),
+        ((Chunk(b"PLTE", bytes(15)), IDAT_PLACE), "a palette that its colour type cannot have"),
+    ],
+)
+def test_a_file_with_a_bad_palette_is_damaged(chunks: tuple[Chunk, ...], why: str) -> None:
+    two_bits = next(colour for colour in FEW_VALUES if (colour.mode, colour.bits) == ("palette", 2))
+    picture = Picture(4, 4, two_bits, np.zeros((4, 4), np.uint8), chunks)
+    for method in ("webp", "stored"):
+        with pytest.raises(DamagedFileError, match=why):
+            read_file(write_file(picture, method, CODECS), CODECS)
+    packed = pack_segment([("a.png", picture)], "stored", CODECS)
+    with pytest.raises(DamagedFileError, match=why):
+        unpack_segment(packed.data, packed.entries, bytes(32), CODECS)
+
+
+def test_samples_of_more_bits_than_their_colour_are_damage() -> None:
+    picture = Picture(4, 4, COLOURS[1], np.full((4, 4), 4, np.uint8))
+    for method in ("webp", "stored"):
+        with pytest.raises(DamagedFileError, match="samples have too many bits"):
+            read_file(write_file(picture, method, CODECS), CODECS)
 
 
 @pytest.mark.parametrize("name", ["basn0g16", "basn2c16", "basi4a16", "basi6a16"])

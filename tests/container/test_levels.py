@@ -65,10 +65,9 @@ def test_auto_takes_what_a_model_does_not() -> None:
     with pytest.raises(UnsupportedImageError, match="the model takes gray of the values 0 and 1, or 0 and 255"):
         write_file(gray, "model", models("bernoulli"))
     binary = read_picture(make_png(make_levels("bernoulli"), "1"))
-    assert split_parts(write_file(binary, "auto", models("joint"))).header.kind is Kind.PNG
-    for method in ("webp", "model"):
-        with pytest.raises(UnsupportedImageError):
-            write_file(binary, method, models("joint"))
+    assert split_parts(write_file(binary, "auto", models("joint"))).header.kind in (Kind.WEBP, Kind.PNG)
+    with pytest.raises(UnsupportedImageError):
+        write_file(binary, "model", models("joint"))
 
 
 @pytest.mark.parametrize("shown", Shown)
