@@ -65,12 +65,19 @@ def save_checkpoint(
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write contiguous tensors and metadata with their checksum, under a temporary name first."""
+    """Write contiguous tensors and metadata with their checksum, under a temporary name first.
+
+    Where that fails, on a full disk, it leaves the file that was there before, and nothing else.
+    """
     part = path.with_name(path.name + ".part")
-    save_file(tensors, str(part), metadata | {"checksum": _checksum(tensors, metadata)})
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())  # before the name: else a power cut may leave the name without the bytes
-    part.replace(path)
+    try:
+        save_file(tensors, str(part), metadata | {"checksum": _checksum(tensors, metadata)})
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())  # before the name: else a power cut may leave the name without the bytes
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:

@@ -11,7 +11,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
-from nvae_codec.training.checkpoint import FILE, Average, copy_weights, load_average, part_of, read_checkpoint
+from nvae_codec.training import checkpoint
+from nvae_codec.training.checkpoint import (
+    FILE,
+    Average,
+    copy_weights,
+    load_average,
+    part_of,
+    read_checkpoint,
+    write_tensors,
+)
 from nvae_codec.training.loop import Options, Trainer
 from tests.models import make_recipe
 
@@ -104,3 +113,18 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, str(tmp_path / FILE))
     with pytest.raises(NvaeCodecError, match="not a checkpoint of a training run"):
         read_checkpoint(tmp_path)
+
+
+def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tensors(tmp_path / FILE, {"a": torch.zeros(2)}, {})
+    before = (tmp_path / FILE).read_bytes()
+
+    def fill_disk(_: object, path: str, __: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", fill_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_tensors(tmp_path / FILE, {"a": torch.ones(2)}, {})
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert (tmp_path / FILE).read_bytes() == before
