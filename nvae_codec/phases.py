@@ -23,6 +23,11 @@ class Plane:
     row: int
     column: int
 
+    @property
+    def name(self) -> str:
+        """What a model's inputs call it."""
+        return f"plane.{self.stride}.{self.row}.{self.column}"
+
 
 @dataclass(frozen=True)
 class Phase:

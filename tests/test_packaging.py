@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -17,3 +19,13 @@ def test_every_folder_with_code_is_installed() -> None:
         for module in folder.rglob("*.py")
     }
     assert sorted(with_code) == sorted(setuptools["packages"])
+
+
+def test_coding_imports_nothing_of_training() -> None:
+    code = (
+        "import nvae_codec, sys; nvae_codec.load_model('photo', device='cpu');"
+        "print(*(name for name in sys.modules if name.startswith(('nvae_codec.network', 'nvae_codec.training',"
+        "'nvae_codec.recipe', 'nvae_codec.exact.freeze', 'nvae_codec.exact.trace', 'nvae_codec.evaluation'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

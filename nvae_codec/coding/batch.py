@@ -20,7 +20,6 @@ from nvae_codec.coding.stack import Int32
 from nvae_codec.coding.tiles import Canvas, plane_size
 from nvae_codec.exact.graph import Evaluation
 from nvae_codec.exact.model import FrozenModel
-from nvae_codec.exact.trace import plane_name
 
 
 class Batch:
@@ -109,7 +108,7 @@ class Batch:
         """The distribution of the pixels of a phase; those before it lie on the canvas."""
         phase = self.model.phases[index]
         for plane in phase.known:
-            self._give(self.walks, plane_name(plane), self._normalized(self.canvas.read(plane)))
+            self._give(self.walks, plane.name, self._normalized(self.canvas.read(plane)))
         return LIKELIHOODS[self.model.likelihood](self.model, phase, self.canvas, self._take(f"pixels.{index}"))
 
     def _normalized(self, pixels: NDArray[np.int32]) -> NDArray[np.float32]:

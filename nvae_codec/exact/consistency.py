@@ -33,7 +33,6 @@ from nvae_codec.exact.tables import (
     JointTables,
     MixtureTables,
 )
-from nvae_codec.exact.trace import plane_name
 
 LARGEST_LEVELS, LARGEST_COMPONENTS, LARGEST_STRIDE = 8, 16, 4096
 LARGEST_PADDING, LARGEST_SIDE, MOST_HALVES = 64, 65536, 8
@@ -135,7 +134,7 @@ def _check_inputs(model: FrozenModel) -> None:
         given[f"z.{index}"] = (group.channels, group.stride, group.bound)
         for half, bound in enumerate(group.flow_bounds):
             given[f"flow.{index}.{half}"] = (group.channels, group.stride, bound)
-    given |= {plane_name(plane): (channels, plane.stride, top) for phase in model.phases for plane in phase.known}
+    given |= {plane.name: (channels, plane.stride, top) for phase in model.phases for plane in phase.known}
     for operation in model.graph.operations.values():
         if isinstance(operation, Input):
             expected, pixels, bound = given.get(operation.name, (0, 0, 0))

@@ -18,7 +18,7 @@ from nvae_codec.exact.model import FrozenModel, LatentGroup
 from nvae_codec.exact.model_file import seal
 from nvae_codec.exact.quantize import LayerReport, Width, quantize
 from nvae_codec.exact.tables import FIXED, NORMAL_REACH, RAW_BOUND, RAW_UNIT, SHIFT_BOUND, make_tables
-from nvae_codec.exact.trace import plane_name, trace
+from nvae_codec.exact.trace import trace
 from nvae_codec.network.cells import ResidualCell
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.pyramid import carrying_parts
@@ -97,7 +97,7 @@ def _input_strides(recipe: Recipe) -> dict[str, int]:
         strides[f"z.{group}"] = stride
         strides |= {f"flow.{group}.{half}": stride for half in range(2 * recipe.network.flows)}
     for phase in list_phases(recipe.likelihood.levels):
-        strides |= {plane_name(plane): plane.stride for plane in phase.known}
+        strides |= {plane.name: plane.stride for plane in phase.known}
     return strides
 
 

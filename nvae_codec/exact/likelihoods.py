@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from nvae_codec.errors import ModelFileError
@@ -15,7 +17,9 @@ from nvae_codec.exact.tables import (
     PIXEL_RAW_BOUND,
     half_range,
 )
-from nvae_codec.recipe import Recipe
+
+if TYPE_CHECKING:
+    from nvae_codec.recipe import Recipe
 
 PIXEL_BITS = {"colourwise": 18, "joint": 16, "bernoulli": 12}
 """P of pixels (docs/format.md, "Intervals"): many values want a fine distribution, two the coder's own exactness."""

@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from nvae_codec.errors import ModelFileError
 from nvae_codec.exact import operations as ops
-from nvae_codec.exact.lower import Step
 from nvae_codec.exact.prove import FLOAT32_BOUND, FLOAT64_BOUND
+
+if TYPE_CHECKING:
+    from nvae_codec.exact.lower import Step
 
 DERIVED = ("Concatenate", "Fold", "Average")
 """Steps whose result takes its width from what they read."""

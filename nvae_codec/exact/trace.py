@@ -23,11 +23,6 @@ LEAVES = (
 )  # fmt: skip
 
 
-def plane_name(plane: Plane) -> str:
-    """The graph input of a plane of known pixels."""
-    return f"plane.{plane.stride}.{plane.row}.{plane.column}"
-
-
 class _Skeleton(nn.Module):
     """The network with its latents and pixels as named inputs instead of draws and data."""
 
@@ -53,7 +48,7 @@ class _Skeleton(nn.Module):
             return place(f"z.{group}")  # type: ignore[no-any-return]
 
         def look(plane: Plane) -> Tensor:
-            return place(plane_name(plane))  # type: ignore[no-any-return]
+            return place(plane.name)  # type: ignore[no-any-return]
 
         def predict(phase: int, raw: Tensor) -> None:
             outputs[f"pixels.{phase}"] = raw

@@ -12,7 +12,6 @@ from torch import Tensor
 from nvae_codec.exact.freeze import LEAST_KL, Frozen, freeze
 from nvae_codec.exact.graph import Evaluation
 from nvae_codec.exact.tables import COLOUR_UNIT, FIXED, LEVEL_UNIT, LOG_SCALE_UNIT, LOGIT_UNIT, RAW_UNIT
-from nvae_codec.exact.trace import plane_name
 from nvae_codec.network.flow import list_halves
 from nvae_codec.network.groups import AnyGroup
 from nvae_codec.network.normal import normal_of_raw
@@ -69,7 +68,7 @@ def largest_differences(network: Nvae, frozen: Frozen, pixels: Tensor) -> dict[s
     evaluation.give("blank", network.blank(x))
     for phase in list_phases(network.recipe.likelihood.levels):
         for plane in phase.known:
-            evaluation.give(plane_name(plane), (look(plane) * 255).round())
+            evaluation.give(plane.name, (look(plane) * 255).round())
     units = pixel_units(network.recipe)
     with torch.inference_mode():
         features = network.hierarchy(x, network.blank(x), choose)
