@@ -18,7 +18,7 @@ METHODS = ("auto", "model", "webp", "stored")
 
 # WebP's best effort takes about 20 seconds a megapixel. Below this many pixels it is always tried; above, quick efforts
 # go first, at 0.3 and 0.9 seconds a megapixel. Photographs end there: the second was within 1.1 % of the best on four
-# of five, within 1.7 % on all. On graphics the best follows where it may still win.
+# of five, within 1.7 % on all. On graphics and palettes (dithered photographs: 7 %) the best follows where it may win.
 FAST = (2, 60)
 
 # How much smaller than a quick effort a greater one may be, less the 1 % that a file may be larger than the smallest.
@@ -100,7 +100,7 @@ def _try_webp(picture: Picture, best: bytes, to_beat: float, always: int = SMALL
             file = write_webp_file(picture, effort)
             best = _smaller(best, file)
             smallest = min(smallest or len(file), len(file))
-            photo = 8 * smallest > GRAPHICS_BITS_PER_DIM * picture.dims
+            photo = picture.colour.is_whole and 8 * smallest > GRAPHICS_BITS_PER_DIM * picture.dims
             if smallest > to_beat * (PHOTO_MARGIN if photo else GRAPHICS_MARGINS[effort]):
                 return best
             if photo and effort == MEDIUM:
