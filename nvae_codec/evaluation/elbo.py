@@ -1,8 +1,8 @@
 """The two bounds that a file is measured against: the float network's ELBO and the exact one (docs/theory.md).
 
-Both are of the whole picture, without tiles, as the mean of several draws of z from a stated seed. The exact one uses
-the frozen network's whole-number parameters with real-valued distributions; what a file takes beyond it is overhead of
-coding, what it takes beyond the float one is the price of exactness.
+Both are of the whole picture, without tiles, as the mean of several draws of z, each picture's own, from a stated seed.
+The exact one uses the frozen network's whole-number parameters with real-valued distributions; what a file takes beyond
+it is overhead of coding, what it takes beyond the float one is the price of exactness.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -64,12 +65,22 @@ class PictureElbo:
         return self.bits_per_dim
 
 
+def noise_of(pixels: NDArray[np.uint8], seed: int) -> np.random.Generator:
+    """What the draws for a picture are made of: numpy's PCG64 of the seed and of the XXH3-64 of the picture's bytes.
+
+    Each picture has noise of its own, as luck that many pictures shared would not average out.
+    """
+    own = xxhash.xxh3_64_intdigest(np.ascontiguousarray(pixels).tobytes())
+    return np.random.Generator(np.random.PCG64([seed, own]))
+
+
 def exact_elbo(
     pixels: NDArray[np.uint8], model: FrozenModel | ModelCodec, *, seed: int = 0, samples: int = 4
 ) -> PictureElbo:
     """The exact network's negative ELBO of a picture, uint8 (H, W, 3), or (H, W) gray: of RGB, of one colour of three.
 
-    Latents are drawn on the fine grid with numpy's PCG64(seed); Φ and the logistic function are real-valued, float64.
+    Latents are drawn on the fine grid with the :func:`noise_of` the picture; Φ and the logistic function are
+    real-valued, float64.
     """
     return mean_of(exact_draws(pixels, model, seed=seed, samples=samples))
 
@@ -89,7 +100,7 @@ def exact_draws(
     """The draws that :func:`exact_elbo` is the mean of: each -log2 p(x, z) / q(z|x) of one z, by part."""
     device = model.device if isinstance(model, ModelCodec) else torch.device("cpu")
     model = model.model if isinstance(model, ModelCodec) else model
-    rng = np.random.Generator(np.random.PCG64(seed))
+    rng = noise_of(pixels, seed)
     draws = []
     with exact_inference(device):
         for _ in range(samples):
@@ -243,8 +254,8 @@ def normal_mass(low: Float64, high: Float64) -> Float64:
 def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, samples: int = 4) -> PictureElbo:
     """The float network's negative ELBO of a picture, uint8 (H, W, 3), or (H, W) gray: of RGB, of one colour of three.
 
-    z is continuous, with noise of numpy's PCG64(seed): the noise of :func:`exact_elbo`, so that what tells the bounds
-    apart is not the luck of their draws. With flows the KL is that of the draws. Raises UnsupportedImageError for gray
+    z is continuous, with the noise of :func:`exact_elbo`, so that what tells the bounds apart is not the luck of their
+    draws. With flows the KL is that of the draws. Raises UnsupportedImageError for gray
     where a network's colours share a component, whose first one alone has no density here.
     """
     from nvae_codec.network.likelihood import pixel_nats
@@ -259,7 +270,7 @@ def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, sampl
     )
     x = torch.from_numpy(canvas.pixels).float() * (2 / (2**bits - 1)) - 1
     x = x.contiguous(memory_format=torch.channels_last)
-    rng = np.random.Generator(np.random.PCG64(seed))
+    rng = noise_of(pixels, seed)
     kl, nats = np.zeros(len(network.latents)), np.zeros(len(phases))
 
     def draw(group: int, raw_prior: Tensor | None, raw: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.load import prepare_codec
 from nvae_codec.evaluation import PictureElbo, exact_elbo, float_elbo
-from nvae_codec.evaluation.elbo import normal_mass
+from nvae_codec.evaluation.elbo import noise_of, normal_mass
 from nvae_codec.evaluation.likelihoods import logistic_mass
 from tests.models import OF_LIKELIHOODS, RECIPES, frozen_model, frozen_network, make_picture
 
@@ -75,6 +75,14 @@ def test_the_exact_bound_follows_from_its_seed(which: str) -> None:
     assert len(one.pixels) == len(model.phases)
     assert one.dims == 40 * 56 * 3
     assert all(part > 0 for part in (*one.kl, *one.pixels))
+
+
+def test_each_picture_has_noise_of_its_own() -> None:
+    pictures = [np.full((4, 4, 3), value, np.uint8) for value in range(3)]
+    drawn = [noise_of(picture, seed).random() for picture in pictures for seed in range(2)]
+    assert len(set(drawn)) == 6
+    assert noise_of(pictures[1].copy(), 0).random() == drawn[2]
+
 
 
 def test_a_codec_and_its_model_have_one_bound() -> None:
