@@ -84,7 +84,6 @@ def test_each_picture_has_noise_of_its_own() -> None:
     assert noise_of(pictures[1].copy(), 0).random() == drawn[2]
 
 
-
 def test_a_codec_and_its_model_have_one_bound() -> None:
     picture = make_picture(24, 24)
     expected = exact_elbo(picture, frozen_model(), samples=1)
