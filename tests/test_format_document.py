@@ -53,7 +53,7 @@ def test_files_of_before_slices_grew_from_one_symbol_are_read(tmp_path: Path) ->
         assert same_picture(opened.read_picture(name), expected)
 
 
-@pytest.mark.parametrize("bits", [16, 18, 20])
+@pytest.mark.parametrize("bits", [16, 17, 18, 19, 20])
 def test_remainders_of_wide_and_narrow_intervals_are_as_the_page_says(bits: int) -> None:
     rng = np.random.default_rng(bits)
     width = np.concatenate([[1, 2**14 - 1, 2**14, 2**14 + 1, 2**bits], 2 ** rng.uniform(0, bits, 200)]).astype(np.int32)

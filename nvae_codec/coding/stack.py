@@ -27,7 +27,7 @@ SMALLEST_ARRAY = 8
 """However little lies on the stack, slices grow to so many symbols: a flat picture would else be coded one by one."""
 BORROWED_BITS = 20
 """What a symbol of an array borrows: at most its quantile's bits, with room."""
-WHOLE_BITS, WIDE, FINE_BITS = 16, 1 << 14, 4
+WHOLE_BITS, WIDE = 16, 1 << 14
 """Of tables of more than 2^16, remainders in wide intervals go in two parts, see :meth:`Stack.push`."""
 NONE = np.zeros(0, np.intp)
 
@@ -84,9 +84,10 @@ class Stack:
         wide = np.flatnonzero(width >= WIDE) if bits > WHOLE_BITS else NONE
         if not wide.size:
             return self._pop_uniform(width)
-        rest = self._pop_uniform(coarse_sizes(width, wide))
-        fine = self._pop_uniform(fine_sizes(rest[wide], width[wide]))
-        rest[wide] = (rest[wide] << FINE_BITS) + fine
+        fine_bits = count_fine_bits(bits)
+        rest = self._pop_uniform(coarse_sizes(width, wide, fine_bits))
+        fine = self._pop_uniform(fine_sizes(rest[wide], width[wide], fine_bits))
+        rest[wide] = (rest[wide] << fine_bits) + fine
         return rest
 
     def _push_rest(self, rest: Int32, width: Int32, bits: int) -> None:
@@ -94,10 +95,11 @@ class Stack:
         if not wide.size:
             self._push_uniform(rest, width)
             return
-        coarse = rest[wide] >> FINE_BITS
-        self._push_uniform(rest[wide] - (coarse << FINE_BITS), fine_sizes(coarse, width[wide]))
+        fine_bits = count_fine_bits(bits)
+        coarse = rest[wide] >> fine_bits
+        self._push_uniform(rest[wide] - (coarse << fine_bits), fine_sizes(coarse, width[wide], fine_bits))
         rest[wide] = coarse
-        self._push_uniform(rest, coarse_sizes(width, wide))
+        self._push_uniform(rest, coarse_sizes(width, wide, fine_bits))
 
     def _pop_uniform(self, sizes: Int32) -> Int32:
         if sizes.size and int(sizes.min()) < 1:
@@ -118,16 +120,21 @@ class Stack:
             )
 
 
-def coarse_sizes(width: Int32, wide: NDArray[np.intp]) -> Int32:
+def count_fine_bits(bits: int) -> int:
+    """Bits of a remainder's second part: those that leave the first 12. Models of 18 bits came first, and have 4."""
+    return 4 if bits == 18 else bits - 12
+
+
+def coarse_sizes(width: Int32, wide: NDArray[np.intp], fine_bits: int) -> Int32:
     """How many coarse parts a wide interval has, the last of which may be smaller; of others their width."""
     sizes = width.copy()
-    sizes[wide] = (sizes[wide] - 1 >> FINE_BITS) + 1
+    sizes[wide] = (sizes[wide] - 1 >> fine_bits) + 1
     return sizes
 
 
-def fine_sizes(coarse: Int32, width: Int32) -> Int32:
+def fine_sizes(coarse: Int32, width: Int32, fine_bits: int) -> Int32:
     """How much of wide intervals lies in a coarse part of each."""
-    return np.minimum(width - (coarse << FINE_BITS), 1 << FINE_BITS)
+    return np.minimum(width - (coarse << fine_bits), 1 << fine_bits)
 
 
 def cut(count: int, fill: int, rate: int = 0, *, ramp: bool = True) -> list[slice]:

@@ -21,8 +21,8 @@ from nvae_codec.exact.tables import (
 if TYPE_CHECKING:
     from nvae_codec.recipe import Recipe
 
-PIXEL_BITS = {"colourwise": 18, "joint": 16, "bernoulli": 13}
-"""P of pixels (docs/format.md, "Intervals"): many values want a fine distribution, two the coder's own exactness."""
+PIXEL_BITS = {"colourwise": 18, "joint": 16, "bernoulli": 17}
+"""P of pixels (docs/format.md, "Intervals"): many values want fine distributions, and so do bits nearly sure."""
 
 
 def check_likelihood(recipe: Recipe) -> None:

@@ -45,24 +45,26 @@ class Ans:
     def push(self, left: Ints, width: Ints, turn: Ints, bits: int) -> None:
         widths = [int(w) for w in width]
         wide = [bits > 16 and w >= 2**14 for w in widths]
-        parts = [-(-w // 16) if in_two else w for w, in_two in zip(widths, wide, strict=True)]
+        size = 2 ** (4 if bits == 18 else bits - 12)
+        parts = [-(-w // size) if in_two else w for w, in_two in zip(widths, wide, strict=True)]
         rest = [self.pop_uniform(n) if n > 1 else 0 for n in parts]
         for at in np.flatnonzero(wide):
-            n = min(16, widths[at] - 16 * rest[at])
-            rest[at] = 16 * rest[at] + (self.pop_uniform(n) if n > 1 else 0)
+            n = min(size, widths[at] - size * rest[at])
+            rest[at] = size * rest[at] + (self.pop_uniform(n) if n > 1 else 0)
         for value in reversed((left + rest - turn) % 2**bits):
             self.push_uniform(int(value), 2**bits)
 
     def pop(self, count: int, find: Find, bits: int) -> Ints:
         q = np.array([self.pop_uniform(2**bits) for _ in range(count)], np.int64)
         symbols, left, width = find(q)
+        size = 2 ** (4 if bits == 18 else bits - 12)
         rest, parts = [int(r) for r in q - left], [int(w) for w in width]
         for at in reversed(range(count)):
             if bits > 16 and parts[at] >= 2**14:
-                n = min(16, parts[at] - rest[at] // 16 * 16)
+                n = min(size, parts[at] - rest[at] // size * size)
                 if n > 1:
-                    self.push_uniform(rest[at] % 16, n)
-                rest[at], parts[at] = rest[at] // 16, -(-parts[at] // 16)
+                    self.push_uniform(rest[at] % size, n)
+                rest[at], parts[at] = rest[at] // size, -(-parts[at] // size)
         for r, n in zip(reversed(rest), reversed(parts), strict=True):
             if n > 1:
                 self.push_uniform(r, n)
