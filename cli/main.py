@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -92,4 +93,20 @@ def run() -> int:
     """
     gc.set_threshold(COLLECT_AFTER)
     atexit.register(gc.freeze)
-    return main()
+    return flush_stdout(main())
+
+
+def flush_stdout(code: int) -> int:
+    """Write what stdout still holds; ``code``, or 1 where that fails.
+
+    It is told where the command has not failed already, and not once more by Python as it ends.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not code:
+            print_error(explain(error), "stdout")
+        return code or 1
+    return code

@@ -67,6 +67,7 @@ def test_a_stdout_that_takes_nothing(pictures: Path, run: Run, command: str) -> 
             [sys.executable, "-m", "nvae_codec", command, str(source), *more],
             stdout=full,
             stderr=subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
             check=False,
         )
     assert done.stderr.decode() == f"nvae-codec: {source}: No space left on device\n"

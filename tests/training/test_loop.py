@@ -120,11 +120,15 @@ def test_a_request_to_end_saves_first(folder: Crops, tmp_path: Path) -> None:
 
 
 def test_a_second_signal_acts_as_ever() -> None:
-    with stop_signals() as asked:
-        signal.raise_signal(signal.SIGINT)
-        assert asked == [signal.SIGINT]
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with stop_signals() as asked:
             signal.raise_signal(signal.SIGINT)
+            assert asked == [signal.SIGINT]
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_fp16_skips_until_its_scale_fits_and_resumes_with_it(
