@@ -22,7 +22,6 @@ from nvae_codec.container.header import ARCHIVE, MAGIC, VERSION, Kind, split_beg
 from nvae_codec.container.image import read_file
 from nvae_codec.container.metadata import unpack_metadata
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
-from nvae_codec.images.picture import PIXEL_COLOURS
 from nvae_codec.images.png import IDAT_PLACE, join_chunks, pack_header
 from nvae_codec.images.read import read_picture
 from nvae_codec.images.write import write_png
@@ -111,7 +110,7 @@ class NvaeImageFile(ImageFile.ImageFile):
             picture = read_file(self._read(), self.models)
         except NvaeCodecError as error:
             raise OSError(str(error)) from error
-        if picture.pixels is not None and picture.colour in PIXEL_COLOURS.values():
+        if picture.pixels is not None and picture.colour.is_8_bit:
             return picture.pixels.tobytes()
         with PngImagePlugin.PngImageFile(io.BytesIO(write_png(picture))) as image:
             image.load()

@@ -100,7 +100,7 @@ def _try_webp(picture: Picture, best: bytes, to_beat: float, always: int = SMALL
             file = write_webp_file(picture, effort)
             best = _smaller(best, file)
             smallest = min(smallest or len(file), len(file))
-            photo = picture.colour.is_whole and 8 * smallest > GRAPHICS_BITS_PER_DIM * picture.dims
+            photo = picture.colour.is_8_bit and 8 * smallest > GRAPHICS_BITS_PER_DIM * picture.dims
             if smallest > to_beat * (PHOTO_MARGIN if photo else GRAPHICS_MARGINS[effort]):
                 return best
             if photo and effort == MEDIUM:

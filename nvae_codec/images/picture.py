@@ -30,8 +30,8 @@ class Colour(NamedTuple):
         return self.mode in ("gray+alpha", "RGBA")
 
     @property
-    def is_whole(self) -> bool:
-        """Whether its samples are brightness from 0 to 255, rather than places in a palette or fewer or more levels."""
+    def is_8_bit(self) -> bool:
+        """Whether its samples are levels from 0 to 255: 8 bits, and no places in a palette."""
         return self.bits == 8 and self.mode != "palette"
 
 
@@ -56,7 +56,12 @@ COLOURS = (
 GRAY1, GRAY8, RGB8, GRAY_ALPHA8, RGBA8 = COLOURS[0], COLOURS[3], COLOURS[5], COLOURS[11], COLOURS[13]
 WHOLE_BYTES = tuple(colour for colour in COLOURS if colour.bits >= 8 and colour.mode != "palette")
 IN_BYTES = tuple(colour for colour in COLOURS if colour.bits <= 8)  # whose samples take a byte each
-PIXEL_COLOURS = {1: GRAY8, 2: GRAY_ALPHA8, 3: RGB8, 4: RGBA8}  # by channels: those that are kept as pixels
+PIXEL_COLOURS = {1: GRAY8, 2: GRAY_ALPHA8, 3: RGB8, 4: RGBA8}  # by channels: those of 8 bits that are no places
+
+
+def find_colour(mode: str, bits: int) -> Colour:
+    """The colour of a mode and so many bits a sample. Raises StopIteration where PNG has none."""
+    return next(colour for colour in COLOURS if (colour.mode, colour.bits) == (mode, bits))
 
 
 class Chunk(NamedTuple):
@@ -121,7 +126,7 @@ class Picture:
 
     def require_pixels(self, for_what: str) -> NDArray[np.uint8]:
         """The pixels of 8 bits, without a palette; raises UnsupportedImageError where there are none."""
-        if self.pixels is None or not self.colour.is_whole:
+        if self.pixels is None or not self.colour.is_8_bit:
             bits = f"{self.colour.bits} bit{'s' if self.colour.bits > 1 else ''} a sample"
             why = self.why_file_only or f"has {'a palette' if self.colour.mode == 'palette' else bits}"
             raise UnsupportedImageError(f"{for_what} takes 8-bit pixels, but this picture {why}")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.images.limits import check_size
-from nvae_codec.images.picture import COLOURS, PIXEL_COLOURS, Picture
+from nvae_codec.images.picture import PIXEL_COLOURS, Picture, find_colour
 from nvae_codec.images.read import read_picture, read_pixels
 from nvae_codec.images.write import write_png
 
@@ -33,7 +33,7 @@ def picture_of(samples: Any, channels: tuple[int, ...] = (1, 2, 3, 4)) -> Pictur
     check_size(samples.shape[1], samples.shape[0])
     if samples.dtype == np.uint8:
         return Picture.from_pixels(np.ascontiguousarray(samples))
-    colour = next(each for each in COLOURS if (each.mode, each.bits) == (PIXEL_COLOURS[count].mode, 16))
+    colour = find_colour(PIXEL_COLOURS[count].mode, 16)
     height, width = samples.shape[:2]
     high, low = (samples >> 8).astype(np.uint8), (samples & 255).astype(np.uint8)
     picture = Picture(width, height, colour, high, low=low)

@@ -22,7 +22,7 @@ def write_png(picture: Picture) -> bytes:
         samples = np.stack([picture.pixels.reshape(*size, -1), picture.low.reshape(*size, -1)], -1)
         header = pack_header(picture.width, picture.height, picture.colour)
         pixels, end = [pack_pixels(samples.reshape(*size, -1))], Chunk(b"IEND", b"")
-    elif not picture.colour.is_whole:
+    elif not picture.colour.is_8_bit:
         header = pack_header(picture.width, picture.height, picture.colour)
         pixels, end = [pack_places(picture.pixels, picture.colour.bits)], Chunk(b"IEND", b"")
     else:

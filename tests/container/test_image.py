@@ -20,7 +20,7 @@ from nvae_codec.container.header import Kind, Parts, join_parts, split_parts
 from nvae_codec.container.image import read_file, write_model_file, write_pixels_file, write_webp_file
 from nvae_codec.container.segment import pack_segment, unpack_segment
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
-from nvae_codec.images.picture import COLOURS, WHOLE_BYTES, Chunk, Colour, Picture, same_picture
+from nvae_codec.images.picture import COLOURS, WHOLE_BYTES, Chunk, Colour, Picture, find_colour, same_picture
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.read import read_picture
 from nvae_codec.images.webp import encode_webp
@@ -64,7 +64,7 @@ def test_a_png_comes_back_with_its_metadata(method: str, with_chunks: bool) -> N
     assert method != "stored" or restored == png
 
 
-FEW_VALUES = [colour for colour in COLOURS if not colour.is_whole and colour.bits <= 8]
+FEW_VALUES = [colour for colour in COLOURS if not colour.is_8_bit and colour.bits <= 8]
 PALETTE = Chunk(b"PLTE", bytes(range(6)))
 
 
@@ -115,8 +115,7 @@ def test_the_golden_palette_is_read(pngsuite: Path) -> None:
     ],
 )
 def test_a_file_with_a_bad_palette_is_damaged(chunks: tuple[Chunk, ...], why: str) -> None:
-    two_bits = next(colour for colour in FEW_VALUES if (colour.mode, colour.bits) == ("palette", 2))
-    picture = Picture(4, 4, two_bits, np.zeros((4, 4), np.uint8), chunks)
+    picture = Picture(4, 4, find_colour("palette", 2), np.zeros((4, 4), np.uint8), chunks)
     for method in ("webp", "stored"):
         with pytest.raises(DamagedFileError, match=why):
             read_file(write_file(picture, method, CODECS), CODECS)
@@ -126,7 +125,7 @@ def test_a_file_with_a_bad_palette_is_damaged(chunks: tuple[Chunk, ...], why: st
 
 
 def test_samples_of_more_bits_than_their_colour_are_damage() -> None:
-    picture = Picture(4, 4, COLOURS[1], np.full((4, 4), 4, np.uint8))
+    picture = Picture(4, 4, find_colour("gray", 2), np.full((4, 4), 4, np.uint8))
     for method in ("webp", "stored"):
         with pytest.raises(DamagedFileError, match="samples have too many bits"):
             read_file(write_file(picture, method, CODECS), CODECS)
