@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +20,20 @@ from nvae_codec.errors import NvaeCodecError
 
 LAUNCHED = ("WORLD_SIZE", "ACCELERATE_MIXED_PRECISION")
 """Variables of which a launcher sets one at least."""
+
+
+GIVE_UP_SECONDS = 0.5
+"""What a thread of gloo needs, with much room, to let go of the tensors of the last collective."""
+
+
+def end_group(destroy: Callable[[], None]) -> None:
+    """Destroy the process group, and let its threads come to rest before the interpreter ends.
+
+    One that lets go of a Python object once the interpreter is gone aborts the process. Where something still refers to
+    the group, destroying it does not wait for them.
+    """
+    destroy()
+    time.sleep(GIVE_UP_SECONDS)  # without the lock of the interpreter, which they wait for
 
 
 class Processes:
@@ -37,8 +52,8 @@ class Processes:
             ) from None
         state = PartialState(cpu=device == "cpu")
         self.index, self.count, self.device = state.process_index, state.num_processes, state.device
-        # threads of the group that outlive the interpreter abort the process
-        atexit.register(state.destroy_process_group)
+        if self.count > 1:
+            atexit.register(end_group, state.destroy_process_group)
 
     @property
     def first(self) -> bool:
