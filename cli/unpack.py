@@ -57,7 +57,8 @@ def unpack_command(
 ) -> int:
     """Restore the pictures of an archive as PNGs: holiday.nvae to holiday/.
 
-    A damaged segment is named, and all others are restored. One picture takes as long as the segment that it is in.
+    A damaged segment is named, and all others are restored. One picture takes at most as long as the
+    segment that it is in.
     """
     from nvae_codec.container.archive import Archive
     from nvae_codec.model_library import Models
@@ -219,13 +220,14 @@ def check_pictures(models: Models, task: Task) -> Done:
 
 def _decode(models: Models, task: Task) -> tuple[list[tuple[str, Picture, Path]], list[tuple[str, str]]]:
     """Name, picture and target of those that go somewhere; or what is wrong with the segment."""
-    from nvae_codec.container.archive import read_segment
+    from nvae_codec.container.archive import read_wanted
 
+    wanted = {place: target for place, target in enumerate(task.targets) if target is not None}
     try:
-        pictures = read_segment(task.path, task.segment, task.identity, models)
+        pictures = read_wanted(task.path, task.segment, task.identity, models, wanted)
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # a panic of constriction is no Exception
         return [], [(task.label, explain(error))]
-    rows = zip(task.segment.entries, pictures, task.targets, strict=True)
-    return [(entry.name, picture, target) for entry, picture, target in rows if target is not None], []
+    names = [entry.name for entry in task.segment.entries]
+    return [(names[place], pictures[place], target) for place, target in wanted.items()], []

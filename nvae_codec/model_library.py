@@ -16,7 +16,7 @@ import itertools
 import json
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -80,10 +80,18 @@ class ImageCodec(Protocol):
         """What ``encode_segment`` gives, and the share of each picture in bits."""
         ...
 
-    def decode_segment(
-        self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes, gray: Sequence[bool] = ()
-    ) -> list[NDArray[np.uint8]]:
-        """The pictures of (height, width) of a payload, ``gray`` where that says so; raises DamagedFileError."""
+    def decode_wanted(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        plan: Sequence[int],
+        payload: bytes,
+        wanted: Collection[int],
+        gray: Sequence[bool] = (),
+    ) -> dict[int, NDArray[np.uint8]]:
+        """The ``wanted`` pictures of (height, width) of a payload by their index, and maybe others.
+
+        ``gray`` says which are, none where it is empty. Raises DamagedFileError.
+        """
         ...
 
 

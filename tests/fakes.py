@@ -6,7 +6,7 @@ import hashlib
 import json
 import types
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class FakeCodec:
     def decode(
         self, height: int, width: int, plan: Sequence[int], payload: bytes, *, gray: bool = False
     ) -> NDArray[np.uint8]:
-        return self.decode_segment([(height, width)], plan, payload, [gray])[0]
+        return self.decode_wanted([(height, width)], plan, payload, [0], [gray])[0]
 
     def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
         self.encoded += len(pictures)
@@ -44,9 +44,15 @@ class FakeCodec:
         prices = [8.0 * len(zlib.compress(pixels.tobytes(), 9)) for pixels in pictures]
         return *self.encode_segment(pictures), prices
 
-    def decode_segment(
-        self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes, gray: Sequence[bool] = ()
-    ) -> list[NDArray[np.uint8]]:
+    def decode_wanted(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        plan: Sequence[int],
+        payload: bytes,
+        wanted: Collection[int],
+        gray: Sequence[bool] = (),
+    ) -> dict[int, NDArray[np.uint8]]:
+        """As a codec does that decodes from the last picture to the first, and stops behind those that are wanted."""
         if list(plan) != PLAN:
             raise DamagedFileError("damaged: its plan is not one")
         try:
@@ -58,7 +64,8 @@ class FakeCodec:
         if len(pixels) != ends[-1]:
             raise DamagedFileError("damaged: its payload is too short or too long")
         parts = np.split(np.frombuffer(pixels, np.uint8), ends[:-1])
-        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        pictures = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        return {index: picture for index, picture in enumerate(pictures) if index >= min(wanted)}
 
 
 class OneCodec:

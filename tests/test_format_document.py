@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import nvae_codec
+import nvae_codec.coding.codec as codec_module
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.stack import Int32, Stack
 from nvae_codec.container.choice import write_file
@@ -213,6 +214,26 @@ def test_the_page_is_enough_to_decode_an_archive(tmp_path: Path) -> None:
         pixels, chunks = found[name]
         assert np.array_equal(pixels, picture.require_pixels("a test"))
         assert chunks == list(picture.chunks)
+        assert same_picture(archive.read_picture(name), picture)
+
+
+def test_the_page_is_enough_to_decode_batches_with_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several batches on one stack, gray among them, and one that is stored; the decoder compares their checksums."""
+    monkeypatch.setattr(codec_module, "CHECKED_PIXELS", 500)
+    whole, file = golden_picture(), GOLDEN / "checked.nvae"
+    pixels = [whole[9 * i : 9 * i + 24, 4 * i : 4 * i + 20] for i in range(8)]
+    pixels += [whole[:30, :40], whole[40:64, 80:100, 1], whole[41:65, 81:101, 1]]
+    named = [(f"{i}.png", Picture.from_pixels(np.ascontiguousarray(part))) for i, part in enumerate(pixels)]
+    out = io.BytesIO()
+    list(write_archive(out, [named], method="model", models=Models(MODEL)))
+    if os.environ.get(REFRESH):
+        file.write_bytes(out.getvalue())
+    assert out.getvalue() == file.read_bytes(), "archives have the same bytes everywhere"
+    found = decode_archive(file.read_bytes(), Model(MODEL))
+    archive = nvae_codec.open_archive(file, model=MODEL)
+    for name, picture in named:
+        assert np.array_equal(found[name][0], picture.require_pixels("a test"))
+        assert np.array_equal(nvae_codec.open_archive(file, model=MODEL).read(name), found[name][0])
         assert same_picture(archive.read_picture(name), picture)
 
 

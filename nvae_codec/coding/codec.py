@@ -6,7 +6,9 @@ A lone picture is a segment of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -15,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from nvae_codec.coding.batch import Batch, order_colours, restore_colours
-from nvae_codec.coding.plan import count_alike, read_first, read_plan, write_first
+from nvae_codec.coding.plan import PlanKind, batch_pixels, count_alike, read_plan
+from nvae_codec.coding.record import levels_checksum
 from nvae_codec.coding.stack import Stack
 from nvae_codec.coding.tiles import (
     CORNER_SIDE,
@@ -32,6 +35,7 @@ from nvae_codec.coding.tiles import (
 )
 from nvae_codec.coding.walk import pop_batch, push_batch
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
+from nvae_codec.exact.canary import check_canary
 from nvae_codec.exact.inference import exact_inference
 from nvae_codec.exact.model import FrozenModel
 from nvae_codec.images.levels import ModelInput
@@ -54,6 +58,10 @@ its quantiles before it gives back what is too many."""
 HOPELESS = 1.5
 """A batch starves whose latents take so many times the bits on the stack: BITS_IN_FLIGHT has less room than that."""
 
+CHECKED_PIXELS = 1 << 16
+"""Where pictures together have more, their batches have checksums and so many pixels, or a quarter of all: whoever
+wants one picture stops behind its batch. Pictures of one bit are too small for that."""
+
 BITS_IN_FLIGHT, FLOWN_IN_FLIGHT = 3.0, 6.0
 """What popping a latent takes from the stack, about: -log2 of a bin as wide as sigma, with room; and with flows."""
 
@@ -72,6 +80,18 @@ class ModelCodec:
         self.model = model
         self.device = device or torch.device("cpu")
         self.batch_tiles = batch_tiles
+        self._proved: set[int] = set()
+
+    def prove(self) -> None:
+        """Run the model's canary, unless that was done with as many threads as torch has now.
+
+        Done before anything is coded: whoever gives torch other threads later is safe too. Raises NumericsError where
+        the device computes something else than the model's integers.
+        """
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 0
+        if threads not in self._proved:
+            check_canary(self.model.graph, self.model.canary, self.device)
+            self._proved.add(threads)
 
     @property
     def name(self) -> str:
@@ -103,7 +123,10 @@ class ModelCodec:
 
         The plan: which growth and corner the tiles have, then the numbers of each batch (docs/format.md).
         """
+        self.prove()
         sizes = [(len(pixels), len(pixels[0])) for pixels in pictures]
+        pixel_count = sum(height * width for height, width in sizes)
+        checked = len(pictures) > 1 and self.model.value_bits > 1 and pixel_count > CHECKED_PIXELS
         gray = [pixels.ndim == 2 for pixels in pictures]
         corner = busiest_corner(pictures[segment_order(sizes, gray)[0]])
         plans: dict[Growth, list[Tile]] = {}
@@ -111,15 +134,15 @@ class ModelCodec:
             tiles = plan_segment(sizes, growth, corner, self.model.side, gray=gray)
             if tiles not in plans.values():
                 plans[growth if len(tiles) > 1 else SPARSE[0]] = tiles  # of a lone tile, nobody asks for the end
-        last = growth = list(plans)[-1]
+        last = list(plans)[-1]
         for growth, tiles in plans.items():
-            encode = partial(self._encode, pictures, tiles, dense=growth.dense, may_starve=growth == last)
-            encoded = self._within_memory(encode)
+            kind = PlanKind(growth, corner, checked)
+            encoded = self._within_memory(partial(self._encode, pictures, tiles, kind, may_starve=growth == last))
             if encoded is not None:
                 break
         assert encoded is not None, "the last may starve"
         batches, payload = encoded
-        return [write_first(growth, corner), *batches], payload
+        return [kind.number, *batches], payload
 
     def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
         """What ``encode_segment`` gives, and the share of each picture in bits."""
@@ -129,17 +152,20 @@ class ModelCodec:
         return *measured.encode_segment(pictures), measured.picture_bits(len(pictures))
 
     def _encode(
-        self, pictures: Sequence[NDArray[np.uint8]], tiles: list[Tile], *, dense: bool, may_starve: bool
+        self, pictures: Sequence[NDArray[np.uint8]], tiles: list[Tile], kind: PlanKind, *, may_starve: bool
     ) -> tuple[list[int], bytes] | None:
         """The numbers of all batches, and payload.
 
         None, unless it ``may_starve``, where the latents of a batch find too few bits on the stack.
         """
         planes = [order_colours(pixels, self.model.colour_order) for pixels in pictures]
-        plan, done = list[int](), 0
+        plan, done, dense = list[int](), 0, kind.growth.dense
+        largest = self._largest_batch
+        if kind.checked:
+            largest = min(largest, max(CHECKED_PIXELS, batch_pixels(tiles) // 4))
         start: int | None = None
         with exact_inference(self.device):
-            size = self._choose_first(planes, tiles, dense=dense)
+            size = self._choose_first(planes, tiles, largest, dense=dense)
             stack = self._open_stack()
             while done < len(tiles):
                 chosen = tiles[done : done + size]
@@ -151,17 +177,34 @@ class ModelCodec:
                 record = push_batch(stack, batch, start)
                 if must_feed and record.before < lying // STARVED:
                     return None
+                if kind.checked:
+                    record = replace(record, checksum=levels_checksum(batch.canvas.tiles))
                 plan += record.numbers(dense=dense)
                 done, start = done + record.tiles, record.end
-                size = self._choose_size(tiles[done:], stack.bits) if done < len(tiles) else 0
+                size = self._choose_size(tiles[done:], stack.bits, largest) if done < len(tiles) else 0
         return plan, stack.to_bytes()
 
     def decode_segment(
         self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes, gray: Sequence[bool] = ()
     ) -> list[NDArray[np.uint8]]:
         """The pictures of (height, width), ``gray`` where that says so. Raises DamagedFileError as ``decode`` does."""
+        return list(self.decode_wanted(sizes, plan, payload, range(len(sizes)), gray).values())
+
+    def decode_wanted(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        plan: Sequence[int],
+        payload: bytes,
+        wanted: Collection[int],
+        gray: Sequence[bool] = (),
+    ) -> dict[int, NDArray[np.uint8]]:
+        """The ``wanted`` pictures of a segment by their index, and others that lie on the way to them.
+
+        All, if batches have no checksums. Raises as ``decode_segment``.
+        """
+        self.prove()
         known = [self.model.channels == 1 or bool(gray and gray[index]) for index in range(len(sizes))]
-        return self._within_memory(partial(self._decode, sizes, plan, payload, known))
+        return self._within_memory(partial(self._decode, sizes, plan, payload, known, wanted))
 
     def _within_memory(self, work: Callable[[], Result]) -> Result:
         """Do the work, and again with fewer tiles together where a GPU has too little memory for them.
@@ -178,26 +221,38 @@ class ModelCodec:
             torch.cuda.empty_cache()
 
     def _decode(
-        self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes, gray: Sequence[bool]
-    ) -> list[NDArray[np.uint8]]:
+        self,
+        sizes: Sequence[tuple[int, int]],
+        plan: Sequence[int],
+        payload: bytes,
+        gray: Sequence[bool],
+        wanted: Collection[int],
+    ) -> dict[int, NDArray[np.uint8]]:
         parts = read_plan(sizes, plan, self.model.side, gray, self._largest_batch)
-        growth, _ = read_first(plan[0])
-        stack = Stack(payload, ramp=not growth.older)
+        kind = PlanKind.read(plan[0])
+        stack = Stack(payload, ramp=not kind.growth.older)
         planes = [np.empty((self.model.channels, height, width), np.uint8) for height, width in sizes]
+        missing = Counter(tile.picture for tiles, _ in parts for tile in tiles)
         with exact_inference(self.device):
             starts: list[int | None] = [None]
             for _, record in parts[:-1]:
                 starts.append(record.end)
             for (tiles, record), start in zip(reversed(parts), reversed(starts), strict=True):
-                batch = self._batch(tiles, first=start is None, dense=growth.dense)
+                if kind.checked and not any(missing[picture] for picture in wanted):
+                    break
+                batch = self._batch(tiles, first=start is None, dense=kind.growth.dense)
                 pop_batch(stack, batch, start, record)
+                if kind.checked and levels_checksum(batch.canvas.tiles) != record.checksum:
+                    raise DamagedFileError("damaged: the checksum of a batch's pixels is wrong")
                 for tile, pixels in zip(tiles, batch.canvas.tiles, strict=True):
                     picture = planes[tile.picture]
                     picture[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = pixels
-        if not stack.is_empty():
+                missing.subtract(tile.picture for tile in tiles)
+        if not missing.total() and not stack.is_empty():
             raise DamagedFileError("damaged: something is left on the stack")
         order = self.model.colour_order
-        return [restore_colours(picture, order, gray=one) for picture, one in zip(planes, gray, strict=True)]
+        whole = [index for index in range(len(sizes)) if not missing[index]]
+        return {index: restore_colours(planes[index], order, gray=gray[index]) for index in whole}
 
     def _open_stack(self) -> Stack:
         """The empty stack of a segment; evaluation has one that measures what goes through it."""
@@ -216,13 +271,15 @@ class ModelCodec:
             batch.canvas.write(phase.plane, cut_plane(planes, tiles, phase.plane))
         return batch
 
-    def _choose_first(self, planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], *, dense: bool) -> int:
+    def _choose_first(
+        self, planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], largest: int, *, dense: bool
+    ) -> int:
         """Tiles of the first batch: one, or of one size as many as leave what the latents of the next take.
 
         Small pictures that cost few bits starve one another: better that a few have coarse latents.
         """
         count, needed = 1, self._bits_in_flight(tiles[0])
-        most = count_alike(tiles, self._largest_batch // (tiles[0].height * tiles[0].width))
+        most = count_alike(tiles, largest // (tiles[0].height * tiles[0].width))
         while count < most:
             stack = Stack()
             push_batch(stack, self._fill_batch(planes, tiles[:count], first=True, dense=dense), None)
@@ -232,11 +289,11 @@ class ModelCodec:
             count = min(most, max(count + 1, int(count / max(fed, 0.25))))
         return count
 
-    def _choose_size(self, tiles: Sequence[Tile], bits: int) -> int:
-        """Tiles of one size as many as the stack's bits feed and memory allows, at least one."""
+    def _choose_size(self, tiles: Sequence[Tile], bits: int, largest: int) -> int:
+        """Tiles of one size as many as the stack's bits feed, of ``largest`` pixels together; at least one."""
         first = tiles[0]
         fed = int(FILL * bits / max(self._bits_in_flight(first), 1))
-        return count_alike(tiles, min(fed, self._largest_batch // (first.height * first.width)))
+        return count_alike(tiles, min(fed, largest // (first.height * first.width)))
 
     @property
     def _growths(self) -> tuple[Growth, ...]:

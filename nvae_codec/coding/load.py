@@ -10,7 +10,6 @@ import torch
 
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.errors import NumericsError, NvaeCodecError
-from nvae_codec.exact.canary import check_canary
 from nvae_codec.exact.model import FrozenModel
 from nvae_codec.exact.model_file import read_model
 
@@ -20,7 +19,7 @@ def prepare_codec(
 ) -> ModelCodec:
     """A codec on a device (cpu, cuda, or auto: CUDA where it is and computes the model's integers).
 
-    The model's canary is run with one thread and with the number asked for. Raises NumericsError where it differs.
+    Raises NumericsError where the model's canary, run with as many threads, differs.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -33,15 +32,9 @@ def prepare_codec(
 
 
 def _prove_codec(model: FrozenModel, device: torch.device, batch_tiles: int | None) -> ModelCodec:
-    graph, threads = model.graph.to(device), torch.get_num_threads()
-    counts = sorted({1, threads}) if device.type == "cpu" else [threads]
-    for count in counts:
-        torch.set_num_threads(count)
-        try:
-            check_canary(graph, model.canary, device, debug=count == counts[0])
-        finally:
-            torch.set_num_threads(threads)
-    return ModelCodec(dataclasses.replace(model, graph=graph), device=device, batch_tiles=batch_tiles)
+    codec = ModelCodec(dataclasses.replace(model, graph=model.graph.to(device)), device=device, batch_tiles=batch_tiles)
+    codec.prove()
+    return codec
 
 
 def load_codec(

@@ -115,6 +115,7 @@ class MeasuredCodec(ModelCodec):
 
     def __init__(self, codec: ModelCodec) -> None:
         super().__init__(codec.model, device=codec.device, batch_tiles=codec.batch_tiles)
+        self._proved = codec._proved
         self.stack = MeasuredStack()
 
     def _open_stack(self) -> Stack:

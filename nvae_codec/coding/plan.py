@@ -1,22 +1,41 @@
-"""The plan of a payload: its first number says how tiles grow and from where, the others are the records of batches."""
+"""The plan of a payload: its first number says how tiles grow and from where, the others are the records of batches.
+
+It also says whether every batch has a checksum of its own, so that whoever wants one picture may stop behind it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from nvae_codec.coding.record import LARGEST_CODE, BatchRecord
+from nvae_codec.coding.record import LARGEST_CHECKSUM, LARGEST_CODE, BatchRecord
 from nvae_codec.coding.tiles import GROWTHS, LARGEST_BATCH, Growth, Tile, plan_segment
 from nvae_codec.errors import DamagedFileError
 
-
-def write_first(growth: Growth, corner: int) -> int:
-    """A plan's first number."""
-    return 4 * GROWTHS.index(growth) + corner
+CHECKED = 64
+"""What the first number has more where every batch has a checksum."""
 
 
-def read_first(number: int) -> tuple[Growth, int]:
-    """The growth and the corner of a plan's first number."""
-    return GROWTHS[number // 4], number % 4
+@dataclass(frozen=True)
+class PlanKind:
+    """What a plan's first number says: how tiles grow, where the first one lies, and whether batches have checksums."""
+
+    growth: Growth
+    corner: int
+    checked: bool = False
+
+    @property
+    def number(self) -> int:
+        """The plan's first number."""
+        return CHECKED * self.checked + 4 * GROWTHS.index(self.growth) + self.corner
+
+    @classmethod
+    def read(cls, number: int) -> PlanKind:
+        """What a first number says. Raises DamagedFileError for one that there is not."""
+        growth = number % CHECKED // 4
+        if not 0 <= number < 2 * CHECKED or growth >= len(GROWTHS):
+            raise DamagedFileError("damaged: its plan is not one")
+        return cls(GROWTHS[growth], number % 4, number >= CHECKED)
 
 
 def read_plan(
@@ -31,22 +50,22 @@ def read_plan(
     ``gray``: which pictures are, as in plan_segment. ``largest``: pixels that a batch of several tiles may have.
     Raises DamagedFileError where it does not fit the pictures' sizes.
     """
-    if not plan or min(plan) < 0 or plan[0] >= 4 * len(GROWTHS):
+    if not plan or min(plan) < 0:
         raise DamagedFileError("damaged: its plan is not one")
-    growth, corner = read_first(plan[0])
-    size = BatchRecord.size(dense=growth.dense)
+    kind = PlanKind.read(plan[0])
+    size = BatchRecord.size(dense=kind.growth.dense, checked=kind.checked)
     if len(plan) % size != 1:
         raise DamagedFileError("damaged: its plan is not one")
-    tiles, done = plan_segment(sizes, growth, corner, side, gray=gray), 0
+    tiles, done = plan_segment(sizes, kind.growth, kind.corner, side, gray=gray), 0
     parts = []
     for at in range(1, len(plan), size):
-        record = BatchRecord.read(plan[at : at + size])
+        record = BatchRecord.read(plan[at : at + size], dense=kind.growth.dense)
         chosen = tiles[done : done + record.tiles]
         if not chosen or len(chosen) != record.tiles or not all(tile.is_like(chosen[0]) for tile in chosen):
             raise DamagedFileError("damaged: its batches do not fit the picture")
-        if max(record.before_code, record.after_code, record.end_code) > LARGEST_CODE or (
-            len(chosen) > 1 and batch_pixels(chosen) > largest
-        ):
+        codes = max(record.before_code, record.after_code, record.end_code)
+        many = len(chosen) > 1 and batch_pixels(chosen) > largest
+        if codes > LARGEST_CODE or many or (record.checksum or 0) > LARGEST_CHECKSUM:
             raise DamagedFileError("damaged: a batch of impossible size")
         parts.append((chosen, record))
         done += record.tiles

@@ -1,11 +1,16 @@
-"""What a file says of each batch beside the payload: three or four small numbers."""
+"""What a file says of each batch beside the payload: three or four small numbers, and in some segments a checksum."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
 LARGEST_CODE = 255
+LARGEST_CHECKSUM = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -13,28 +18,31 @@ class BatchRecord:
     """A batch's tiles, and the bits that surely lay on the stack before and after its pixels, and at its end.
 
     All as codes of short floats. Where the latents bring little the file has no code of the end: what lies there after
-    the pixels surely lies there still.
+    the pixels surely lies there still. ``checksum`` is that of the batch's pixels, of a batch that has one.
     """
 
     tiles: int
     before_code: int
     after_code: int
     end_code: int
+    checksum: int | None = None
 
     @staticmethod
-    def size(*, dense: bool) -> int:
+    def size(*, dense: bool, checked: bool) -> int:
         """How many numbers a file has of a batch: of dense latents (tiles.Growth) the end too."""
-        return 4 if dense else 3
+        return 3 + dense + checked
 
     def numbers(self, *, dense: bool) -> list[int]:
         """What a file has of it."""
-        return [self.tiles, self.before_code, self.after_code, self.end_code][: self.size(dense=dense)]
+        end = [self.end_code] if dense else []
+        checksum = [] if self.checksum is None else [self.checksum]
+        return [self.tiles, self.before_code, self.after_code, *end, *checksum]
 
     @classmethod
-    def read(cls, numbers: Sequence[int]) -> BatchRecord:
-        """The record of three numbers or four."""
-        tiles, before, after = numbers[:3]
-        return cls(tiles, before, after, numbers[3] if len(numbers) > 3 else after)
+    def read(cls, numbers: Sequence[int], *, dense: bool) -> BatchRecord:
+        """The record of what a file has of it."""
+        tiles, before, after, *more = numbers
+        return cls(tiles, before, after, more.pop(0) if dense else after, more[0] if more else None)
 
     @classmethod
     def of(cls, tiles: int, before: int, after: int) -> BatchRecord:
@@ -59,6 +67,11 @@ class BatchRecord:
     def rate(self, values: int) -> int:
         """Half of what each of so many pixel values added, in sixteenths of a bit: some parts are thriftier."""
         return max(0, self.after - self.before) * 8 // values
+
+
+def levels_checksum(levels: NDArray[np.integer]) -> int:
+    """The low 32 bits of the XXH3-64 of a batch's levels, (tiles, C, rows, columns), as bytes."""
+    return int(xxhash.xxh3_64_intdigest(levels.astype(np.uint8).tobytes())) & LARGEST_CHECKSUM
 
 
 def short_float(code: int) -> int:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import bisect
 import io
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from nvae_codec.container.image import CodecFinder
 from nvae_codec.container.index import Entry, Segment, is_archive, read_index, segment_checksum
-from nvae_codec.container.segment import unpack_segment
+from nvae_codec.container.segment import unpack_wanted
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.picture import Picture
 from nvae_codec.images.samples import Samples, samples_of
 
 
 class Archive:
-    """The pictures in an archive. Opening reads the index alone; the segment read last is kept.
+    """The pictures in an archive. Opening reads the index alone; what was decoded of the segment read last is kept.
+
+    Of a segment that is new, the first picture read is decoded with those alone that lie on the way to it; one that
+    is not among them, then all.
 
     Examples::
 
@@ -40,11 +44,11 @@ class Archive:
         self._first = [0]
         for segment in index.segments:
             self._first.append(self._first[-1] + len(segment.entries))
-        self._kept: tuple[int, list[Picture]] | None = None
+        self._kept: tuple[int, dict[int, Picture]] = -1, {}
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs to read the same archive."""
-        return self.__dict__ | {"_kept": None}
+        return self.__dict__ | {"_kept": (-1, {})}
 
     def __len__(self) -> int:
         """How many pictures there are."""
@@ -73,14 +77,20 @@ class Archive:
         """A picture with its metadata; raises as ``read``."""
         place = self.place(name_or_index)
         number = bisect.bisect_right(self._first, place) - 1
-        if self._kept is None or self._kept[0] != number:
-            self._kept = number, self.read_segment(number)
-        return self._kept[1][place - self._first[number]]
+        within = place - self._first[number]
+        if self._kept[0] != number:
+            self._kept = number, self._read_wanted(number, [within])
+        elif within not in self._kept[1]:
+            self._kept = number, dict(enumerate(self.read_segment(number)))
+        return self._kept[1][within]
 
     def read_segment(self, number: int) -> list[Picture]:
         """The pictures of a segment. Raises DamagedFileError, which names it, UnknownModelError, OSError."""
+        return list(self._read_wanted(number, range(len(self.segments[number].entries))).values())
+
+    def _read_wanted(self, number: int, wanted: Collection[int]) -> dict[int, Picture]:
         try:
-            return read_segment(self.path, self.segments[number], self.identity, self._codecs)
+            return read_wanted(self.path, self.segments[number], self.identity, self._codecs, wanted)
         except DamagedFileError as error:
             raise DamagedFileError(f"{self.name_segment(number)}: {error}") from error
 
@@ -91,14 +101,16 @@ class Archive:
         return f"segment {number + 1} of {len(self.segments)} ({through})"
 
 
-def read_segment(path: Path, segment: Segment, identity: bytes, codecs: CodecFinder) -> list[Picture]:
-    """The pictures of a segment of an archive at ``path``; raises as ``unpack_segment`` does, and OSError."""
+def read_wanted(
+    path: Path, segment: Segment, identity: bytes, codecs: CodecFinder, wanted: Collection[int]
+) -> dict[int, Picture]:
+    """What ``unpack_wanted`` gives of a segment of an archive at ``path``; raises as it does, and OSError."""
     with path.open("rb") as file:  # anew each time: no process shares a position with another
         file.seek(segment.start)
         data = file.read(segment.length)
     if segment_checksum(data) != segment.checksum:
         raise DamagedFileError("damaged: its checksum is wrong")
-    return unpack_segment(data, segment.entries, identity, codecs)
+    return unpack_wanted(data, segment.entries, identity, codecs, wanted)
 
 
 def is_archive_file(path: Path) -> bool:

@@ -7,7 +7,7 @@ Each part in brackets is there if a picture of the index needs it; each but the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -116,9 +116,18 @@ def _join_checksums(checksums: Sequence[bytes]) -> bytes:
 
 
 def unpack_segment(data: bytes, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder) -> list[Picture]:
-    """The pictures of a segment whose own checksum is right; ``identity`` of the model, 32 bytes.
+    """The pictures of a segment whose own checksum is right; raises as ``unpack_wanted``."""
+    return list(unpack_wanted(data, entries, identity, codecs, range(len(entries))).values())
 
-    Raises DamagedFileError, UnknownModelError, and UnsupportedImageError beyond Pillow's pixel limit.
+
+def unpack_wanted(
+    data: bytes, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder, wanted: Collection[int]
+) -> dict[int, Picture]:
+    """The ``wanted`` pictures of a segment whose own checksum is right, by their place in it, and maybe others.
+
+    ``identity`` of the model, 32 bytes. The model stops behind them where it can; the checksums of its batches then
+    take the place of that of the segment's content. Raises DamagedFileError, UnknownModelError, and
+    UnsupportedImageError beyond Pillow's pixel limit.
     """
     pixel_count = sum(entry.width * entry.height for entry in entries)
     check_pixel_count(pixel_count, f"a segment of {pixel_count:,} pixels")
@@ -126,32 +135,52 @@ def unpack_segment(data: bytes, entries: Sequence[Entry], identity: bytes, codec
     checksum = reader.take(8)
     count = sum(entry.metadata for entry in entries)
     chunks = iter(unpack_shared_metadata(_take_sized(reader), count) if count else ())
-    modelled = [entry for entry in entries if entry.kind in MODEL_KINDS]
-    pixels: Iterator[NDArray[np.uint8]] = iter(())
-    if modelled:
-        plan = [reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left))]
-        sizes = [(entry.height, entry.width) for entry in modelled]
-        codec = codecs.made_by(identity)
-        for entry in modelled:
-            check_input(codec.input, entry.kind, entry.colour)
-        gray = [entry.colour.is_gray for entry in modelled]
-        levels = codec.decode_segment(sizes, plan, _take_sized(reader), gray)
-        pixels = (codec.input.show(part, MODEL_KINDS[entry.kind]) for part, entry in zip(levels, modelled, strict=True))
-    pictures = []
-    for entry in entries:
-        if entry.kind in MODEL_KINDS:
-            whole, low = add_planes(next(pixels), entry.colour, take_planes(reader, entry.colour))
-            picture = Picture(entry.width, entry.height, entry.colour, whole, low=low)
+    pixels = _decode_modelled(reader, entries, identity, codecs, wanted)
+    whole = len(pixels) == sum(entry.kind in MODEL_KINDS for entry in entries)
+    pictures: dict[int, Picture] = {}
+    for place, entry in enumerate(entries):
+        blocks = take_planes(reader, entry.colour) if entry.kind in MODEL_KINDS else [_take_sized(reader)]
+        its_chunks = next(chunks) if entry.metadata else ()
+        if not whole and not (place in pixels and _is_by_model_alone(entry)):
+            continue
+        if place in pixels:
+            samples, low = add_planes(pixels[place], entry.colour, blocks)
+            picture = Picture(entry.width, entry.height, entry.colour, samples, its_chunks, low=low)
         else:
             header = Header(entry.kind, entry.colour, entry.width, entry.height, b"")
-            picture = read_classical_payload(Parts(header, b"", _take_sized(reader)))
-        pictures.append(replace(picture, chunks=next(chunks)) if entry.metadata else picture)
-        check_samples(pictures[-1])
+            picture = replace(read_classical_payload(Parts(header, b"", blocks[0])), chunks=its_chunks)
+        check_samples(picture)
+        pictures[place] = picture
     if reader.left:
         raise DamagedFileError("damaged: it is too long")
-    if _join_checksums([content_checksum(picture) for picture in pictures]) != checksum:
+    if whole and _join_checksums([content_checksum(picture) for picture in pictures.values()]) != checksum:
         raise DamagedFileError("damaged: the checksum of its pixels is wrong")
     return pictures
+
+
+def _decode_modelled(
+    reader: ByteReader, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder, wanted: Collection[int]
+) -> dict[int, NDArray[np.uint8]]:
+    """The pixels of pictures that the model codes: of all, unless it codes those that are ``wanted`` alone."""
+    modelled = [place for place, entry in enumerate(entries) if entry.kind in MODEL_KINDS]
+    if not modelled:
+        return {}
+    plan = [reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left))]
+    codec = codecs.made_by(identity)
+    for place in modelled:
+        check_input(codec.input, entries[place].kind, entries[place].colour)
+    sizes = [(entries[place].height, entries[place].width) for place in modelled]
+    gray = [entries[place].colour.is_gray for place in modelled]
+    all_of_them = not all(_is_by_model_alone(entries[place]) for place in wanted)
+    goal = [at for at, place in enumerate(modelled) if all_of_them or place in wanted]
+    levels = codec.decode_wanted(sizes, plan, _take_sized(reader), goal, gray)
+    kinds = [MODEL_KINDS[entries[place].kind] for place in modelled]
+    return {modelled[at]: codec.input.show(part, kinds[at]) for at, part in levels.items()}
+
+
+def _is_by_model_alone(entry: Entry) -> bool:
+    """Whether the checksums of batches are of all that the picture's pixels follow from."""
+    return entry.kind in MODEL_KINDS and not entry.colour.has_alpha and entry.colour.bits <= 8
 
 
 def _take_sized(reader: ByteReader) -> bytes:

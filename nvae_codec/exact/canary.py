@@ -18,16 +18,16 @@ BATCHES = (1, 17)
 
 def make_canary(graph: Graph) -> str:
     """The hash that a model file carries, hexadecimal."""
-    return _combine(_hash_outputs(graph, max(BATCHES), torch.device("cpu"), debug=True))
+    return _combine(_hash_outputs(graph, max(BATCHES), torch.device("cpu")))
 
 
-def check_canary(graph: Graph, canary: str, device: torch.device, *, debug: bool = True) -> None:
+def check_canary(graph: Graph, canary: str, device: torch.device) -> None:
     """Raise NumericsError where this machine computes something else than the one that froze the model.
 
-    With ``debug`` also where an accumulator is not a whole number.
+    Also where an accumulator is not a whole number: of one that was not, rounding may hide the fraction.
     """
-    many = _hash_outputs(graph, BATCHES[1], device, debug=debug)
-    if _combine(many) != canary or _hash_outputs(graph, BATCHES[0], device, debug=debug) != many[: BATCHES[0]]:
+    many = _hash_outputs(graph, BATCHES[1], device)
+    if _combine(many) != canary or _hash_outputs(graph, BATCHES[0], device) != many[: BATCHES[0]]:
         raise NumericsError(
             f"this machine ({device}) does not compute the model's integers: its files could not be read elsewhere"
         )
@@ -37,10 +37,10 @@ def _combine(hashes: list[str]) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _hash_outputs(graph: Graph, batch: int, device: torch.device, *, debug: bool) -> list[str]:
+def _hash_outputs(graph: Graph, batch: int, device: torch.device) -> list[str]:
     """A hash of all outputs for each of ``batch`` made-up pictures; those of a smaller batch are its first."""
     with exact_inference(device):
-        return _hash_exactly(graph.evaluate(debug=debug), batch, device)
+        return _hash_exactly(graph.evaluate(debug=True), batch, device)
 
 
 def _hash_exactly(evaluation: Evaluation, batch: int, device: torch.device) -> list[str]:

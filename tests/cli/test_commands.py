@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -240,11 +241,23 @@ sys.exit(any(codes) or "torch" in sys.modules or "rich" in sys.modules)
     assert "--version" in finished.stdout
 
 
-def test_the_program_neither_looks_for_garbage_all_the_time_nor_at_its_end() -> None:
+def test_the_program_ends_at_once_but_behind_all_that_asked_to_be_called() -> None:
     code = (
-        "import atexit, gc, sys; from nvae_codec.cli import main;"
-        "atexit.register(lambda: print(gc.get_freeze_count() > 0));"  # the first in is the last to run
-        "sys.argv = ['nvae-codec', '--version']; code = main.run(); print(gc.get_threshold()[0], code)"
+        "import atexit, gc, sys, threading, time; from nvae_codec.cli import main\n"
+        "class Kept:\n    def __del__(self): print('freed', flush=True)\n"
+        "kept = Kept()\n"
+        "def wait(): time.sleep(0.2); print('thread', flush=True)\n"
+        "sys.argv = ['nvae-codec', *sys.argv[1:]]; code = main.run()\n"
+        "atexit.register(lambda: print('called')); threading.Thread(target=wait).start()\n"
+        "print(gc.get_threshold()[0], code); sys.exit(code)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[1:] == [f"{COLLECT_AFTER} 0", "True"]
+    for arguments, expected in ((["--version"], 0), (["no-such-command"], 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONUNBUFFERED": ""},
+        )
+        assert done.returncode == expected
+        assert done.stdout.splitlines()[-3:] == [f"{COLLECT_AFTER} {expected}", "thread", "called"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -21,7 +22,7 @@ from nvae_codec.coding.record import BatchRecord
 from nvae_codec.coding.stack import Stack
 from nvae_codec.coding.tiles import DENSE, GROWTHS
 from nvae_codec.coding.walk import pop_batch, push_batch
-from nvae_codec.errors import DamagedFileError, NvaeCodecError
+from nvae_codec.errors import DamagedFileError, NumericsError, NvaeCodecError
 from tests.models import RECIPES, frozen_model, make_picture
 
 Pixels = NDArray[np.uint8]
@@ -116,6 +117,22 @@ def test_neither_threads_nor_tiles_at_once_change_a_byte(which: str) -> None:
     other = prepare_codec(frozen_model(which), device="cpu", threads=2)
     assert other.encode(picture) == expected
     assert np.array_equal(other.decode(64, 40, *expected), picture)
+
+
+@pytest.mark.usefixtures("_threads")
+def test_no_number_of_threads_codes_that_has_not_passed_the_canary() -> None:
+    torch.set_num_threads(1)
+    model, picture = frozen_model(), make_picture(20, 20)
+    proved = prepare_codec(model, device="cpu")
+    file = proved.encode(picture)
+    broken = ModelCodec(replace(model, canary="of another machine"))
+    broken._proved = proved._proved
+    assert broken.encode(picture) == file
+    torch.set_num_threads(2)
+    for code in (lambda: broken.encode(picture), lambda: broken.decode(20, 20, *file)):
+        with pytest.raises(NumericsError, match="does not compute the model's integers"):
+            code()
+    assert proved.encode(picture) == file
 
 
 def test_the_model_names_itself() -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.coding.plan import read_plan
+from nvae_codec.coding.plan import PlanKind, read_plan
+from nvae_codec.coding.record import BatchRecord
 from nvae_codec.coding.tiles import LARGEST_BATCH, SPARSE, plan_segment, plan_tiles, segment_order
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.evaluation import exact_elbo
@@ -113,3 +114,49 @@ def test_plans_of_other_segments_are_refused() -> None:
             read_plan(sizes, plan)
     with pytest.raises(DamagedFileError, match="impossible size"):
         read_plan([(16, 16)] * (LARGEST_BATCH // 256 + 1), [0, LARGEST_BATCH // 256 + 1, 0, 9])
+
+
+def checked_segment(pictures: list[Pixels], which: str = "phases of two levels") -> tuple[ModelCodec, list[int], bytes]:
+    codec = ModelCodec(frozen_model(which))
+    plan, payload = codec.encode_segment(pictures)
+    assert PlanKind.read(plan[0]).checked
+    return codec, plan, payload
+
+
+@pytest.mark.parametrize("which", ["phases of two levels", "official, two pairs of flows", "joint, 5 bits"])
+def test_who_wants_one_picture_stops_behind_it(which: str) -> None:
+    top = frozen_model(which).top_value
+    pictures = [picture & np.uint8(top) for picture in pictures_of([(64, 48), (32, 32)] * 20)]
+    codec, plan, payload = checked_segment(pictures, which)
+    sizes = [picture.shape[:2] for picture in pictures]
+    for wanted, most in (([38], 20), ([0], 39), ([1], 40), ([38, 36], 20), (range(40), 40)):
+        found = codec.decode_wanted(sizes, plan, payload, wanted)
+        assert set(wanted) <= set(found)
+        assert len(found) <= most
+        assert all(np.array_equal(pictures[index], pixels) for index, pixels in found.items())
+
+
+def test_a_wrong_checksum_of_a_batch_is_damage() -> None:
+    codec, plan, payload = checked_segment(pictures_of([(64, 64)] * 17))
+    size = BatchRecord.size(dense=PlanKind.read(plan[0]).growth.dense, checked=True)
+    for at in (size, len(plan) - 1):
+        damaged = [*plan[:at], plan[at] ^ 1, *plan[at + 1 :]]
+        with pytest.raises(DamagedFileError, match="checksum of a batch"):
+            codec.decode_segment([(64, 64)] * 17, damaged, payload)
+    with pytest.raises(DamagedFileError, match="impossible size"):
+        codec.decode_segment([(64, 64)] * 17, [*plan[:-1], 1 << 32], payload)
+
+
+def test_what_has_no_checksums_is_decoded_whole() -> None:
+    codec, pictures = ModelCodec(frozen_model()), pictures_of([(16, 16)] * 20)
+    plan, payload = codec.encode_segment(pictures)
+    assert not PlanKind.read(plan[0]).checked
+    assert len(codec.decode_wanted([(16, 16)] * 20, plan, payload, [19])) == 20
+
+
+@given(st.integers(-1, 300))
+def test_the_first_number_of_a_plan(number: int) -> None:
+    try:
+        assert PlanKind.read(number).number == number
+    except DamagedFileError:
+        assert not 0 <= number < 128 or number % 64 >= 48

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from nvae_codec.container.archive import Archive
 from nvae_codec.container.header import Kind
 from nvae_codec.container.index import HEADER_BYTES, Entry, Index, Segment, pack_index, read_index, segment_checksum
 from nvae_codec.container.pack import group_pictures, write_archive
-from nvae_codec.container.segment import Named, pack_segment, unpack_segment
+from nvae_codec.container.segment import Named, pack_segment, unpack_segment, unpack_wanted
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
 from nvae_codec.images.picture import COLOURS, RGB8, Chunk, Picture, same_picture
 from nvae_codec.images.png import IDAT_PLACE
@@ -126,6 +127,56 @@ def test_16_bits_and_alpha_share_a_stack(pngsuite: Path) -> None:
     assert {entry.kind for entry in packed.entries} == {Kind.MODEL}
     restored = unpack_segment(packed.data, packed.entries, FAKE.identity, OneCodec(FAKE))
     assert all(same_picture(one, other) for (_, one), other in zip(named, restored, strict=True))
+
+
+@pytest.mark.parametrize(("wanted", "decoded"), [(4, {4}), (3, None), (2, {2, 4}), (1, None), (0, None)])
+def test_what_the_model_alone_codes_needs_not_all_of_its_segment(
+    pngsuite: Path, wanted: int, decoded: set[int] | None
+) -> None:
+    """Alpha and what the model does not code have no checksum of a batch: with them the whole segment is decoded."""
+    gray = Picture.from_pixels(np.zeros((9, 9), np.uint8), CHUNKS)
+    palette, alpha = (read_picture((pngsuite / f"{name}.png").read_bytes()) for name in ("basn3p08", "basn6a08"))
+    colour = Picture.from_pixels(make_picture(9, 9))
+    named = [("palette", palette), ("1", gray), ("2", colour), ("alpha", alpha), ("4", gray)]
+
+    class Modelled(FakeCodec):
+        def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
+            return *self.encode_segment(pictures), [8.0] * len(pictures)
+
+    codec = Modelled("photo")
+    codecs = OneCodec(codec)
+    packed = pack_segment(named, "auto", codecs)
+    assert [entry.kind is Kind.MODEL for entry in packed.entries] == [False, True, True, True, True]
+    found = unpack_wanted(packed.data, packed.entries, codec.identity, codecs, [wanted])
+    assert set(found) == (decoded or set(range(5)))
+    for place, picture in found.items():
+        assert same_picture(picture, named[place][1])
+
+
+def test_reading_keeps_what_was_decoded_of_a_segment(tmp_path: Path) -> None:
+    named = named_pictures(8, side=9)
+    write(tmp_path / "a.nvae", named, method="model", most=4)
+    calls: list[list[int]] = []
+
+    class Counted(FakeCodec):
+        def decode_wanted(self, *rest: Any) -> dict[int, NDArray[np.uint8]]:
+            calls.append(list(rest[3]))
+            return super().decode_wanted(*rest)
+
+    archive = Archive(tmp_path / "a.nvae", OneCodec(Counted("photo")))
+    for index, expected in (
+        (2, [[2]]),
+        (3, []),
+        (2, []),
+        (1, [[0, 1, 2, 3]]),
+        (0, []),
+        (4, [[0]]),
+        (7, []),
+        (2, [[2]]),
+    ):
+        calls.clear()
+        assert same_picture(archive.read_picture(index), named[index][1])
+        assert calls == expected
 
 
 def test_auto_takes_the_smallest_for_each_picture() -> None:

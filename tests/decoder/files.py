@@ -71,22 +71,26 @@ def decode_stack(
         tiles += [(index, tile) for tile in parts]
         done += sizes[index][0] * sizes[index][1]
     ans, fill, batches = Ans(payload), 0, []
-    size = 4 if plan[0] >= 32 else 3
+    checked, kind = divmod(plan[0] // 16, 4)
+    size = (4 if kind == 2 else 3) + checked
     for at in range(1, len(plan), size):
         count, *fills = plan[at : at + size]
+        checksum = [fills.pop() for _ in range(checked)]
         chosen, tiles = tiles[:count], tiles[count:]
         codes = [(8 + c % 8) * 2 ** (c // 8) - 8 for c in fills]
-        batches.append((chosen, codes, fill))
+        batches.append((chosen, codes, fill, checksum))
         fill = codes[-1]
     assert not tiles
     planes = [np.zeros((*size, channels), np.uint8) for size in sizes]
     with exact_inference(torch.device("cpu")):
-        for number, (chosen, codes, fill) in reversed(list(enumerate(batches))):
+        for number, (chosen, codes, fill, checksum) in reversed(list(enumerate(batches))):
             (colours,) = {gray[index] for index, _ in chosen}
             decoder = BatchDecoder(
-                model, ans, len(chosen), chosen[0][1][2:], first=number == 0, kind=plan[0] // 16, gray=colours
+                model, ans, len(chosen), chosen[0][1][2:], first=number == 0, kind=kind, gray=colours
             )
             decoded = decoder.decode(codes[0], codes[1], fill)
+            found = xxhash.xxh3_64_intdigest(decoded.astype(np.uint8).tobytes()) % 2**32
+            assert checksum in ([], [found])
             for (index, (top, left, rows, columns)), pixels in zip(chosen, decoded, strict=True):
                 planes[index][top : top + rows, left : left + columns] = pixels.transpose(1, 2, 0)
     assert (ans.state, ans.words) == (0, [])

@@ -10,7 +10,7 @@ Rectangle = tuple[int, int, int, int]
 
 def read_tiles(height: int, width: int, start: int, done: int) -> list[Rectangle]:
     """(top, left, rows, columns) of a plan's first number; ``done``: the pixels of the pictures before."""
-    kind, index, corner = start // 16, start % 16 // 4, start % 4
+    kind, index, corner = start // 16 % 4, start % 16 // 4, start % 4
     if kind and width > height:
         upright = read_tiles(width, height, start - corner + (0, 2, 1, 3)[corner], done)
         return [(left, top, columns, rows) for top, left, rows, columns in upright]
