@@ -1,0 +1,58 @@
+"""Nothing but copies crosses between the CPU and another device: tests/pretended.py, and tests/gpu for a real one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.evaluation.pictures import Evaluator
+from nvae_codec.exact.model import FrozenModel
+from nvae_codec.images.picture import Picture
+from tests.models import OF_LIKELIHOODS, RECIPES, frozen_model, make_picture
+from tests.pretended import DEVICE, pretended_device
+
+
+def put_there(model: FrozenModel, batch_tiles: int | None = None) -> ModelCodec:
+    return ModelCodec(replace(model, graph=model.graph.to(DEVICE)), device=DEVICE, batch_tiles=batch_tiles)
+
+
+@pytest.mark.parametrize("which", RECIPES | OF_LIKELIHOODS)
+def test_a_device_gives_the_same_bytes_and_pixels(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = frozen_model(which)
+    pictures = [make_picture(40, 36, seed)[:, :, : model.channels] & np.uint8(model.top_value) for seed in range(3)]
+    if model.channels == 1:
+        pictures = [picture[:, :, 0] for picture in pictures]
+    expected = ModelCodec(model).encode_segment(pictures)
+    with pretended_device(monkeypatch) as device:
+        codec = put_there(model, batch_tiles=1)
+        codec.prove()
+        assert codec.encode_segment(pictures) == expected
+        restored = codec.decode_segment([(40, 36)] * 3, *expected)
+    assert all(np.array_equal(one, other) for one, other in zip(restored, pictures, strict=True))
+    assert {"aten::bmm", "aten::addmm"} <= device.operations
+    assert "aten::convolution" not in device.operations, "only matrix products and sums of products are exact there"
+
+
+def test_a_device_measures_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = Picture.from_pixels(make_picture(70, 90))
+    expected, heat = Evaluator(ModelCodec(frozen_model()), samples=2).measure("it", picture)
+    with pretended_device(monkeypatch):
+        row, same_heat = Evaluator(put_there(frozen_model()), samples=2).measure("it", picture)
+    assert {key: value for key, value in row.items() if "seconds" not in key} == {
+        key: value for key, value in expected.items() if "seconds" not in key
+    }
+    assert np.array_equal(heat, same_heat)
+
+
+def test_the_pretended_device_finds_a_copy_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pretended_device(monkeypatch):
+        there = torch.ones(3).to(DEVICE)
+        with pytest.raises(RuntimeError, match="on the same device"):
+            there + torch.ones(3)
+        with pytest.raises(RuntimeError, match="not supported"):
+            there.numpy()
+        assert (there + 1).mul_(2).cpu().tolist() == [4, 4, 4]
