@@ -199,14 +199,14 @@ def check_palette(colour: Colour, chunks: Sequence[Chunk]) -> None:
     types = [chunk.type for chunk in chunks]
     palettes = [chunk for chunk in chunks if chunk.type == b"PLTE"]
     if colour.mode == "palette" and not palettes:
-        raise DamagedFileError("damaged PNG: its palette is missing")
+        raise DamagedFileError("damaged: its palette is missing")
     most = 1 << colour.bits if colour.mode == "palette" else 256
     for chunk in palettes:
         entries, rest = divmod(len(chunk.data), 3)
         if colour.is_gray or rest or not 1 <= entries <= most:
-            raise DamagedFileError("damaged PNG: a palette that its colour type cannot have")
+            raise DamagedFileError("damaged: a palette that its colour cannot have")
     if palettes and (len(palettes) > 1 or types.index(b"PLTE") > types.index(b"IDAT")):
-        raise DamagedFileError("damaged PNG: its palette is in the wrong place")
+        raise DamagedFileError("damaged: its palette is in the wrong place")
 
 
 def _check_chunk(chunk: Chunk) -> None:

@@ -110,8 +110,8 @@ def test_the_golden_palette_is_read(pngsuite: Path) -> None:
         ((Chunk(b"gAMA", bytes(4)), IDAT_PLACE), "its palette is missing"),
         ((IDAT_PLACE, PALETTE), "its palette is in the wrong place"),
         ((PALETTE, PALETTE, IDAT_PLACE), "its palette is in the wrong place"),
-        ((Chunk(b"PLTE", bytes(4)), IDAT_PLACE), "a palette that its colour type cannot have"),
-        ((Chunk(b"PLTE", bytes(15)), IDAT_PLACE), "a palette that its colour type cannot have"),
+        ((Chunk(b"PLTE", bytes(4)), IDAT_PLACE), "a palette that its colour cannot have"),
+        ((Chunk(b"PLTE", bytes(15)), IDAT_PLACE), "a palette that its colour cannot have"),
     ],
 )
 def test_a_file_with_a_bad_palette_is_damaged(chunks: tuple[Chunk, ...], why: str) -> None:
