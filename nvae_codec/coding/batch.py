@@ -109,7 +109,9 @@ class Batch:
         phase = self.model.phases[index]
         for plane in phase.known:
             self._give(self.walks, plane.name, self._normalized(self.canvas.read(plane)))
-        return LIKELIHOODS[self.model.likelihood](self.model, phase, self.canvas, self._take(f"pixels.{index}"))
+        parts = [walk.take(f"pixels.{index}").to(torch.int32).contiguous() for walk in self.walks]
+        raw = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return LIKELIHOODS[self.model.likelihood](self.model, phase, self.canvas, raw)
 
     def _normalized(self, pixels: NDArray[np.int32]) -> NDArray[np.float32]:
         """Values from 0 as odd whole numbers around zero."""

@@ -52,9 +52,9 @@ def _(likelihood: Bernoulli, colour: int, values: Int32, at: slice) -> Float64:
 
 @_colour_bits.register
 def _(likelihood: Colourwise, colour: int, values: Int32, at: slice) -> Float64:
-    centre = likelihood.mean[colour][:, at] + likelihood.centre(colour, at)
-    mass = component_masses(likelihood.model, values, centre, likelihood.log_scale[colour][:, at])
-    return _mixture_bits(likelihood.logit[colour][:, at] / LOGIT_UNIT, mass)
+    mean, log_scale, logit = (part[:, at] for part in likelihood.parameters(colour))
+    mass = component_masses(likelihood.model, values, mean + likelihood.centre(colour, at), log_scale)
+    return _mixture_bits(logit / LOGIT_UNIT, mass)
 
 
 @_colour_bits.register

@@ -43,7 +43,7 @@ BERNOULLI_UNIT, BERNOULLI_BOUND = 256, 4095
 """Logits of a Bernoulli: units of 1/256, in [-4095, 4095]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tables:
     """Tables of every model: those of its latents. Those of its pixels depend on the likelihood.
 
@@ -60,7 +60,7 @@ class Tables:
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MixtureTables(Tables):
     """Of a colourwise mixture of logistics.
 
@@ -75,7 +75,7 @@ class MixtureTables(Tables):
     tanh: Int32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class JointTables(MixtureTables):
     """Of a joint mixture, whose components gain or lose weight with each colour.
 
@@ -88,7 +88,7 @@ class JointTables(MixtureTables):
     softplus: Int32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BernoulliTables(Tables):
     """Of pixels that are 0 or 1. zero: quantiles of 0 by the logit of 1, 1 to 2^pixel_bits - 1."""
 

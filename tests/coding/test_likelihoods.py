@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ def make_likelihood(which: str, seed: int, *, extreme: bool) -> Likelihood:
     if extreme:
         ends = rng.choice([-bound, bound], shape)
         raw = np.where(rng.random(shape) < 0.3, ends, rng.integers(-bound, bound + 1, shape))
-    return LIKELIHOODS[model.likelihood](model, model.phases[0], canvas, raw.astype(np.int32))
+    return LIKELIHOODS[model.likelihood](model, model.phases[0], canvas, torch.from_numpy(raw.astype(np.int32)))
 
 
 def draw_values(likelihood: Likelihood, rng: np.random.Generator) -> Int32:
@@ -88,7 +89,7 @@ def test_a_colour_tells_the_component_of_the_next() -> None:
         raw[:, start] = -6000  # means of the first component: dark
         raw[:, start + 1] = 6000
         raw[:, start + 3 : start + 6] = -600  # narrow
-    likelihood = LIKELIHOODS["joint"](model, model.phases[0], canvas, raw)
+    likelihood = LIKELIHOODS["joint"](model, model.phases[0], canvas, torch.from_numpy(raw))
     red = np.where(np.arange(64) % 2 == 0, 34, 221).astype(np.int32)
     half = likelihood.interval(0, red)[1]
     green = likelihood.interval(1, red)[1]

@@ -6,11 +6,13 @@ from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nvae_codec.coding.likelihoods.colourwise import colour_centre, split_raw
+from nvae_codec.coding.likelihoods.device_mixture import DeviceMixture
 from nvae_codec.coding.likelihoods.mixture import Mixture, mixture_weights
 from nvae_codec.exact.tables import PIXEL_RAW_BOUND, MixtureTables
 from tests.models import frozen_model
@@ -116,8 +118,29 @@ def test_colours_follow_from_those_before() -> None:
     assert abs(int(colour_centre(bounded, coefficients, guess, [first])[0]) - expected) <= 1
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.sampled_from([1, 2, 5, 16]), st.booleans())
+def test_a_mixture_on_a_device_is_the_same(seed: int, components: int, extreme: bool) -> None:
+    count, model, rng = 200, frozen_model(MODEL), np.random.default_rng(seed)
+    mean, log_scale, logit = random_raw(rng, (3, components, count), extreme)
+    centre = rng.integers(-20000, 40000, count).astype(np.int32)
+    here = Mixture(model, mean, log_scale, logit, centre)
+    raw = [torch.from_numpy(part) for part in (mean, log_scale, logit)]
+    there = DeviceMixture(model, raw[0], raw[1], raw[2], centre)
+    assert np.array_equal(there.weight.numpy(), here.weight)
+    values, at = rng.choice(np.r_[0, 255, np.arange(256)], count).astype(np.int32), slice(3, 150)
+    quantile = rng.choice(np.r_[0, 2**here.bits - 1, rng.integers(0, 2**here.bits, 500)], count).astype(np.int32)
+    for one, other in (
+        (here.interval(values), there.interval(values)),
+        (here.interval(values[at], at), there.interval(values[at], at)),
+        (here.find(quantile), there.find(quantile)),
+        (here.find(quantile[at], at), there.find(quantile[at], at)),
+    ):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
 def test_raw_parameters_are_split_by_colour() -> None:
-    raw = np.arange(9 * 2 + 3, dtype=np.int32)[:, None]
+    raw = torch.arange(9 * 2 + 3, dtype=torch.int32)[:, None]
     mean, log_scale, logit, coefficients = split_raw(raw, 2)
     assert mean[:, :, 0].tolist() == [[0, 1], [2, 3], [4, 5]]
     assert log_scale[1, :, 0].tolist() == [8, 9]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import numpy as np
+from torch import Tensor
 
 from nvae_codec.coding.likelihoods.likelihood import Likelihood
 from nvae_codec.coding.stack import Int32
@@ -15,9 +16,9 @@ from nvae_codec.exact.tables import BERNOULLI_BOUND, BernoulliTables
 class Bernoulli(Likelihood):
     """Independent bits: quantiles below ``zero`` mean 0, those above 1, and either has one at least."""
 
-    def _read(self, parameters: Int32, canvas: Canvas) -> None:
-        self.logit = parameters
-        self.zero = cast(BernoulliTables, self.model.tables).zero.take(parameters + BERNOULLI_BOUND)
+    def _read(self, parameters: Tensor, canvas: Canvas) -> None:
+        self.logit: Int32 = parameters.cpu().numpy()
+        self.zero = cast(BernoulliTables, self.model.tables).zero.take(self.logit + BERNOULLI_BOUND)
 
     def distribution(self, colour: int) -> Bits:
         """Of the next colour, whatever the others are."""

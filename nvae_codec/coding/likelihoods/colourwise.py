@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
-from nvae_codec.coding.likelihoods.likelihood import Likelihood
+from nvae_codec.coding.likelihoods.device_mixture import DeviceMixture
+from nvae_codec.coding.likelihoods.likelihood import BLOCK, Distribution, Likelihood
 from nvae_codec.coding.likelihoods.mixture import Mixture
 from nvae_codec.coding.stack import Int32
 from nvae_codec.coding.tiles import Canvas
@@ -16,15 +17,26 @@ from nvae_codec.exact.tables import COLOUR_UNIT, LEVEL_UNIT, PIXEL_RAW_BOUND, Mi
 
 
 class Colourwise(Likelihood):
-    """Every colour of a pixel has a mixture of its own."""
+    """Every colour of a pixel has a mixture of its own, where its raw parameters lie."""
 
-    def _read(self, parameters: Int32, canvas: Canvas) -> None:
-        self.mean, self.log_scale, self.logit, self.coefficients = split_raw(parameters, self.model.components)
+    def _read(self, parameters: Tensor, canvas: Canvas) -> None:
+        *self.raw, coefficients = split_raw(parameters, self.model.components)
+        self.coefficients: Int32 = coefficients.cpu().numpy()
         self.guess = self._guess(canvas)
+        self.is_here = parameters.device.type == "cpu"
+        self.block = BLOCK if self.is_here else self.count
 
-    def distribution(self, colour: int) -> Mixture:
+    def distribution(self, colour: int) -> Distribution:
         """Of the next colour."""
-        return Mixture(self.model, self.mean[colour], self.log_scale[colour], self.logit[colour], self.centre(colour))
+        if self.is_here:
+            return Mixture(self.model, *self.parameters(colour), self.centre(colour))
+        mean, log_scale, logit = (part[colour] for part in self.raw)
+        return DeviceMixture(self.model, mean, log_scale, logit, self.centre(colour))
+
+    def parameters(self, colour: int) -> tuple[Int32, Int32, Int32]:
+        """Raw means, log scales and logits of a colour, (K, n) each."""
+        mean, log_scale, logit = (part[colour].cpu().numpy() for part in self.raw)
+        return mean, log_scale, logit
 
     def centre(self, colour: int, at: slice = slice(None)) -> Int32:
         """Of the next colour in 1/64 level: its guess, and what the colours before tell."""
@@ -60,7 +72,7 @@ def colour_centre(model: FrozenModel, coefficients: Int32, guess: Int32, residua
     return centre + ((total * (LEVEL_UNIT // 4) + COLOUR_UNIT // 2) >> COLOUR_UNIT.bit_length() - 1)
 
 
-def split_raw(raw: NDArray[np.int32], components: int) -> tuple[Int32, Int32, Int32, Int32]:
+def split_raw(raw: Tensor, components: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Raw parameters (9K + 3, n) as means, log scales and logits (3, K, n) and colour coefficients (3, n)."""
     mean, log_scale, logit = raw[: 9 * components].reshape(3, 3, components, -1)
     return mean, log_scale, logit, raw[9 * components :]

@@ -12,6 +12,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nvae_codec.coding.likelihoods.likelihood import Likelihood
 from nvae_codec.coding.likelihoods.mixture import Mixture
@@ -39,10 +40,10 @@ NATS_SHIFT = (NATS_UNIT // LOGIT_UNIT).bit_length() - 1
 class Joint(Likelihood):
     """The colours of a pixel share their component."""
 
-    def _read(self, parameters: Int32, canvas: Canvas) -> None:
-        k = self.model.components
-        self.first_logit = self.logit = parameters[:k]
-        self.mean, self.log_scale, raw = parameters[k:].reshape(3, 3, k, -1).swapaxes(0, 1)
+    def _read(self, parameters: Tensor, canvas: Canvas) -> None:
+        k, host = self.model.components, parameters.cpu().numpy()
+        self.first_logit = self.logit = host[:k]
+        self.mean, self.log_scale, raw = host[k:].reshape(3, 3, k, -1).swapaxes(0, 1)
         self.tables = cast(JointTables, self.model.tables)
         # red to green, red to blue, green to blue, each a component
         self.coefficients = self.tables.tanh.take(raw + PIXEL_RAW_BOUND)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from nvae_codec.coding.stack import Int32
 from nvae_codec.coding.tiles import Canvas, plane_size
@@ -34,21 +35,24 @@ class Likelihood(ABC):
     The ``count`` symbols of a colour run over tiles, rows, columns of the plane's own pixels.
     """
 
-    def __init__(self, model: FrozenModel, phase: Phase, canvas: Canvas, raw: Int32) -> None:
-        """``raw`` (B, R, h, w) covers the padded plane."""
+    block = BLOCK
+    """Values whose intervals are asked for together."""
+
+    def __init__(self, model: FrozenModel, phase: Phase, canvas: Canvas, raw: Tensor) -> None:
+        """``raw`` (B, R, h, w), int32 where the network ran, covers the padded plane."""
         self.model, self.phase = model, phase
         self.tiles = len(raw)
         self.rows, self.columns = plane_size(canvas.size, phase.plane)
         edge = canvas.edge
         own = raw[:, :, edge : edge + self.rows, edge : edge + self.columns]
-        parameters = np.ascontiguousarray(own.transpose(1, 0, 2, 3)).reshape(raw.shape[1], -1)
+        parameters = own.transpose(0, 1).reshape(raw.shape[1], -1)
         self.count: int = parameters.shape[1]
         self.values: list[Int32] = []
         self._read(parameters, canvas)
 
     @abstractmethod
-    def _read(self, parameters: Int32, canvas: Canvas) -> None:
-        """Take the raw parameters (R, n), and what the phases before tell."""
+    def _read(self, parameters: Tensor, canvas: Canvas) -> None:
+        """Take the raw parameters, int32 (R, n), and what the phases before tell."""
 
     @abstractmethod
     def distribution(self, colour: int) -> Distribution:
@@ -59,8 +63,8 @@ class Likelihood(ABC):
         distribution = self.distribution(colour)
         self.observe(colour, values)
         left, width = np.empty_like(values), np.empty_like(values)
-        for start in range(0, len(values), BLOCK):
-            at = slice(start, start + BLOCK)
+        for start in range(0, len(values), self.block):
+            at = slice(start, start + self.block)
             left[at], width[at] = distribution.interval(values[at], at)
         return left, width
 
