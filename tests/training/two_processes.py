@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from nvae_codec.cli.main import end_at_once
 from nvae_codec.recipe import Recipe, parse_recipe
 from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.loop import Options, Trainer, train
@@ -76,12 +77,15 @@ def need_ended_group() -> None:
 
 
 def main() -> None:
+    codes: list[int] = []
+    atexit.register(end_at_once, codes)  # as the command ends
     atexit.register(need_ended_group)  # before the trainer's own, so it runs after
     torch.set_num_threads(1)
     folder, rank = Path(sys.argv[1]), os.environ["RANK"]
     for name in RECIPES:
         take_steps(folder, name, folder / rank / name)
     stop_one(folder, folder / rank / "stopped")
+    codes.append(0)
 
 
 if __name__ == "__main__":
