@@ -36,7 +36,8 @@ from nvae_codec.model_library import Models
 from tests.conftest import PNGSUITE
 from tests.models import make_picture
 
-TINY = Path(__file__).parent / "golden" / "tiny.safetensors"
+GOLDEN = Path(__file__).parent / "golden"
+TINY, CHECKED = GOLDEN / "tiny.safetensors", GOLDEN / "checked.nvae"
 NUMBERS = (b"\0", b"\x7f", b"\x80", b"\xff\x7f", b"\xff\xff\xff\xff\x07", b"\xff" * 9 + b"\x01")
 """Varints and lengths that readers like least."""
 
@@ -52,7 +53,7 @@ class Target:
 
 
 def make_targets(folder: Path) -> list[Target]:
-    """A file of each kind: lone pictures, an archive, a model, PNGs. ``folder`` holds what must lie on disk."""
+    """A file of each kind: lone pictures, archives, a model, PNGs. ``folder`` holds what must lie on disk."""
     models = Models(ModelCodec(read_model(TINY)))
     picture = Picture.from_pixels(make_picture(40, 56))
     tagged = read_picture((PNGSUITE / "ccwn2c08.png").read_bytes())
@@ -75,15 +76,16 @@ def make_targets(folder: Path) -> list[Target]:
     def read_archive(data: bytes) -> None:
         archive.write_bytes(data)
         opened = Archive(archive, models)
-        for number in range(len(opened.segments)):
-            opened.read_segment(number)
+        for place in reversed(range(len(opened))):  # of each segment the last alone, where it can be, and then all
+            opened.read_picture(place)
 
     def read_model_bytes(data: bytes) -> None:
         model.write_bytes(data)
         codec = ModelCodec(read_model(model))
         codec.decode(40, 56, *codec.encode(make_picture(40, 56)))
 
-    targets.append(Target("archive", archive.read_bytes(), read_archive, _mend_archive))
+    for name, data in (("archive", archive.read_bytes()), ("checksums of batches", CHECKED.read_bytes())):
+        targets.append(Target(name, data, read_archive, _mend_archive))
     targets.append(Target("model file", TINY.read_bytes(), read_model_bytes, lambda data, _: data))
     for name in ("basn6a08", "basi3p04", "basi2c16", "ctzn0g04"):
         targets.append(Target(f"{name}.png", (PNGSUITE / f"{name}.png").read_bytes(), read_picture, _mend_png))

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -81,6 +81,10 @@ class ModelCodec:
         self.device = device or torch.device("cpu")
         self.batch_tiles = batch_tiles
         self._proved: set[int] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process, maybe of another machine, needs: there the canary has not been run."""
+        return self.__dict__ | {"_proved": set()}
 
     def prove(self) -> None:
         """Run the model's canary, unless that was done with as many threads as torch has now.
@@ -216,7 +220,7 @@ class ModelCodec:
                 return work()
             except torch.OutOfMemoryError:
                 if self.batch_tiles == 1:
-                    raise NvaeCodecError("the GPU has too little memory for a single tile; use --device cpu") from None
+                    raise NvaeCodecError("the GPU has too little memory for this picture; use --device cpu") from None
             self.batch_tiles = max(1, (self.batch_tiles or 2 * TILES_AT_FIRST) // 2)
             torch.cuda.empty_cache()
 
@@ -233,12 +237,14 @@ class ModelCodec:
         stack = Stack(payload, ramp=not kind.growth.older)
         planes = [np.empty((self.model.channels, height, width), np.uint8) for height, width in sizes]
         missing = Counter(tile.picture for tiles, _ in parts for tile in tiles)
+        goal = set(wanted)
+        to_do = sum(missing[picture] for picture in goal)
         with exact_inference(self.device):
             starts: list[int | None] = [None]
             for _, record in parts[:-1]:
                 starts.append(record.end)
             for (tiles, record), start in zip(reversed(parts), reversed(starts), strict=True):
-                if kind.checked and not any(missing[picture] for picture in wanted):
+                if kind.checked and not to_do:
                     break
                 batch = self._batch(tiles, first=start is None, dense=kind.growth.dense)
                 pop_batch(stack, batch, start, record)
@@ -248,6 +254,7 @@ class ModelCodec:
                     picture = planes[tile.picture]
                     picture[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = pixels
                 missing.subtract(tile.picture for tile in tiles)
+                to_do -= sum(tile.picture in goal for tile in tiles)
         if not missing.total() and not stack.is_empty():
             raise DamagedFileError("damaged: something is left on the stack")
         order = self.model.colour_order

@@ -19,8 +19,8 @@ from nvae_codec.images.samples import Samples, samples_of
 class Archive:
     """The pictures in an archive. Opening reads the index alone; what was decoded of the segment read last is kept.
 
-    Of a segment that is new, the first picture read is decoded with those alone that lie on the way to it; one that
-    is not among them, then all.
+    Reading in order decodes each segment once. Of a segment that is read out of order, the first picture is decoded
+    with those alone that lie on the way to it; the next that is not among them, with all.
 
     Examples::
 
@@ -45,6 +45,7 @@ class Archive:
         for segment in index.segments:
             self._first.append(self._first[-1] + len(segment.entries))
         self._kept: tuple[int, dict[int, Picture]] = -1, {}
+        self._last = -1
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs to read the same archive."""
@@ -78,9 +79,10 @@ class Archive:
         place = self.place(name_or_index)
         number = bisect.bisect_right(self._first, place) - 1
         within = place - self._first[number]
-        if self._kept[0] != number:
+        in_order, self._last = place == self._last + 1, place
+        if self._kept[0] != number and not in_order:
             self._kept = number, self._read_wanted(number, [within])
-        elif within not in self._kept[1]:
+        elif self._kept[0] != number or within not in self._kept[1]:
             self._kept = number, dict(enumerate(self.read_segment(number)))
         return self._kept[1][within]
 

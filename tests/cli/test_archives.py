@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import nvae_codec
+import nvae_codec.coding.codec as codec_module
 from nvae_codec.cli.unpack import name_pngs
+from nvae_codec.coding.walk import pop_batch
 from nvae_codec.images.picture import Chunk, same_picture
 from nvae_codec.images.png import SIGNATURE, join_chunks
 from nvae_codec.images.read import read_picture
@@ -64,6 +67,26 @@ def test_what_metadata_go_along(run: Run, tmp_path: Path) -> None:
         restored = (back / "a.png").read_bytes()
         assert {kind for kind in (b"cHRM", b"gAMA", b"tEXt") if kind in restored} == kinds
         assert np.array_equal(pixels_of(back / "a.png"), pixels_of(tmp_path / "a.png"))
+
+
+def test_one_picture_costs_only_the_batches_behind_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "some.npz", images=np.stack([make_picture(64, 64, seed) for seed in range(40)]))
+    archive, back, batches = tmp_path / "some.nvae", tmp_path / "back", list[object]()
+
+    def count(*rest: Any) -> None:
+        batches.append(rest[1])
+        pop_batch(*rest)
+
+    assert run("pack", tmp_path / "some.npz", "-o", archive, "--method", "model", *ON_TINY).error_lines == []
+    monkeypatch.setattr(codec_module, "pop_batch", count)
+    for only, most in (("00039.png", 1), ("00000.png", 100)):
+        batches.clear()
+        assert run("unpack", archive, "-o", back, "--only", only, *ON_TINY).error_lines == []
+        assert np.array_equal(pixels_of(back / only), make_picture(64, 64, int(only[:5])))
+        assert 1 <= len(batches) <= most
+    assert len(batches) > 3
 
 
 @pytest.mark.usefixtures("fake_models")

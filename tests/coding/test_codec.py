@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -117,6 +118,26 @@ def test_neither_threads_nor_tiles_at_once_change_a_byte(which: str) -> None:
     other = prepare_codec(frozen_model(which), device="cpu", threads=2)
     assert other.encode(picture) == expected
     assert np.array_equal(other.decode(64, 40, *expected), picture)
+
+
+def test_what_lies_below_the_first_batch_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = make_picture(20, 20)
+
+    class NotEmpty(Stack):
+        def __init__(self, payload: bytes = b"", **options: Any) -> None:
+            super().__init__(payload or bytes(range(1, 100)), **options)
+
+    whole = ModelCodec(frozen_model())
+    monkeypatch.setattr(whole, "_open_stack", NotEmpty)
+    plan, payload = whole.encode(picture)
+    with pytest.raises(DamagedFileError, match="left on the stack"):
+        codec().decode(20, 20, plan, payload)
+
+
+def test_another_machine_proves_for_itself() -> None:
+    proved = prepare_codec(frozen_model(), device="cpu")
+    assert proved._proved
+    assert not pickle.loads(pickle.dumps(proved))._proved
 
 
 @pytest.mark.usefixtures("_threads")
@@ -246,5 +267,5 @@ def test_a_gpu_of_little_memory_sees_fewer_tiles_together(monkeypatch: pytest.Mo
     assert codec.encode(pixels) == file
     assert np.array_equal(codec.decode(70, 130, *file), pixels)
     most = 0
-    with pytest.raises(NvaeCodecError, match="too little memory for a single tile"):
+    with pytest.raises(NvaeCodecError, match="too little memory for this picture"):
         codec.encode(pixels)

@@ -37,6 +37,17 @@ def test_a_device_gives_the_same_bytes_and_pixels(which: str, monkeypatch: pytes
     assert "aten::convolution" not in device.operations, "only matrix products and sums of products are exact there"
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 2), (3, 40), (70, 90)])
+def test_a_device_takes_any_size(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where planes have no pixel, and where slices are small and large; flat, too, for slices of one symbol."""
+    for picture in (make_picture(*size), np.full((*size, 3), 7, np.uint8)):
+        expected = ModelCodec(frozen_model()).encode(picture)
+        with pretended_device(monkeypatch):
+            codec = put_there(frozen_model())
+            assert codec.encode(picture) == expected
+            assert np.array_equal(codec.decode(*size, *expected), picture)
+
+
 def test_a_device_measures_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = Picture.from_pixels(make_picture(70, 90))
     expected, heat = Evaluator(ModelCodec(frozen_model()), samples=2).measure("it", picture)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nvae_codec.coding.likelihoods.colourwise import colour_centre, split_raw
-from nvae_codec.coding.likelihoods.device_mixture import DeviceMixture
+from nvae_codec.coding.likelihoods.device_mixture import FEW_EDGES, DeviceMixture
 from nvae_codec.coding.likelihoods.mixture import Mixture, mixture_weights
 from nvae_codec.exact.tables import PIXEL_RAW_BOUND, MixtureTables
 from tests.models import frozen_model
@@ -121,7 +121,7 @@ def test_colours_follow_from_those_before() -> None:
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10**6), st.sampled_from([1, 2, 5, 16]), st.booleans())
 def test_a_mixture_on_a_device_is_the_same(seed: int, components: int, extreme: bool) -> None:
-    count, model, rng = 200, frozen_model(MODEL), np.random.default_rng(seed)
+    count, model, rng = 400, frozen_model(MODEL), np.random.default_rng(seed)
     mean, log_scale, logit = random_raw(rng, (3, components, count), extreme)
     centre = rng.integers(-20000, 40000, count).astype(np.int32)
     here = Mixture(model, mean, log_scale, logit, centre)
@@ -129,6 +129,7 @@ def test_a_mixture_on_a_device_is_the_same(seed: int, components: int, extreme: 
     there = DeviceMixture(model, raw[0], raw[1], raw[2], centre)
     assert np.array_equal(there.weight.numpy(), here.weight)
     values, at = rng.choice(np.r_[0, 255, np.arange(256)], count).astype(np.int32), slice(3, 150)
+    assert 147 << 8 <= FEW_EDGES < count << 8, "both searches"
     quantile = rng.choice(np.r_[0, 2**here.bits - 1, rng.integers(0, 2**here.bits, 500)], count).astype(np.int32)
     for one, other in (
         (here.interval(values), there.interval(values)),

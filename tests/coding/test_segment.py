@@ -147,6 +147,14 @@ def test_a_wrong_checksum_of_a_batch_is_damage() -> None:
         codec.decode_segment([(64, 64)] * 17, [*plan[:-1], 1 << 32], payload)
 
 
+def test_the_checksum_takes_no_room_of_pictures_of_one_bit() -> None:
+    codec, rng = ModelCodec(frozen_model("bernoulli")), np.random.default_rng(3)
+    pictures = [rng.integers(0, 2, (64, 64), np.uint8) for _ in range(17)]
+    plan, payload = codec.encode_segment(pictures)
+    assert not PlanKind.read(plan[0]).checked
+    assert np.array_equal(codec.decode_segment([(64, 64)] * 17, plan, payload)[5], pictures[5])
+
+
 def test_what_has_no_checksums_is_decoded_whole() -> None:
     codec, pictures = ModelCodec(frozen_model()), pictures_of([(16, 16)] * 20)
     plan, payload = codec.encode_segment(pictures)

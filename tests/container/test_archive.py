@@ -129,15 +129,16 @@ def test_16_bits_and_alpha_share_a_stack(pngsuite: Path) -> None:
     assert all(same_picture(one, other) for (_, one), other in zip(named, restored, strict=True))
 
 
+@pytest.mark.parametrize("more", ["basn6a08", "basn2c16", "basn4a16"])
 @pytest.mark.parametrize(("wanted", "decoded"), [(4, {4}), (3, None), (2, {2, 4}), (1, None), (0, None)])
 def test_what_the_model_alone_codes_needs_not_all_of_its_segment(
-    pngsuite: Path, wanted: int, decoded: set[int] | None
+    pngsuite: Path, wanted: int, decoded: set[int] | None, more: str
 ) -> None:
-    """Alpha and what the model does not code have no checksum of a batch: with them the whole segment is decoded."""
+    """Alpha, low bytes and what the model does not code have no checksum of a batch: with them all is decoded."""
     gray = Picture.from_pixels(np.zeros((9, 9), np.uint8), CHUNKS)
-    palette, alpha = (read_picture((pngsuite / f"{name}.png").read_bytes()) for name in ("basn3p08", "basn6a08"))
+    palette, beside = (read_picture((pngsuite / f"{name}.png").read_bytes()) for name in ("basn3p08", more))
     colour = Picture.from_pixels(make_picture(9, 9))
-    named = [("palette", palette), ("1", gray), ("2", colour), ("alpha", alpha), ("4", gray)]
+    named = [("palette", palette), ("1", gray), ("2", colour), ("beside", beside), ("4", gray)]
 
     class Modelled(FakeCodec):
         def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
@@ -164,16 +165,10 @@ def test_reading_keeps_what_was_decoded_of_a_segment(tmp_path: Path) -> None:
             return super().decode_wanted(*rest)
 
     archive = Archive(tmp_path / "a.nvae", OneCodec(Counted("photo")))
-    for index, expected in (
-        (2, [[2]]),
-        (3, []),
-        (2, []),
-        (1, [[0, 1, 2, 3]]),
-        (0, []),
-        (4, [[0]]),
-        (7, []),
-        (2, [[2]]),
-    ):
+    all_four = [0, 1, 2, 3]
+    reads: list[tuple[int, list[list[int]]]] = [(2, [[2]]), (3, []), (2, []), (1, [all_four]), (0, [])]
+    reads += [(5, [[1]]), (7, []), (2, [[2]]), (0, [all_four]), (1, []), (2, []), (3, []), (4, [all_four]), (5, [])]
+    for index, expected in reads:
         calls.clear()
         assert same_picture(archive.read_picture(index), named[index][1])
         assert calls == expected

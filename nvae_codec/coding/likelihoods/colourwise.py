@@ -24,7 +24,7 @@ class Colourwise(Likelihood):
         self.coefficients: Int32 = coefficients.cpu().numpy()
         self.guess = self._guess(canvas)
         self.is_here = parameters.device.type == "cpu"
-        self.block = BLOCK if self.is_here else self.count
+        self.block = BLOCK if self.is_here else max(1, self.count)
 
     def distribution(self, colour: int) -> Distribution:
         """Of the next colour."""

@@ -1,4 +1,4 @@
-"""The mixture of ``mixture.py`` where the network ran: of its parameters nothing leaves a GPU but intervals.
+"""The mixture of ``mixture.py`` where the network ran: its parameters stay on a GPU, and intervals leave it.
 
 Each operation is one kernel on whole numbers, or one float32 operation that is rounded as on the CPU, so the quantiles
 are the same (docs/exactness.md). On a CPU the other is faster: NumPy looks up six times as fast as torch.
@@ -24,6 +24,10 @@ from nvae_codec.exact.tables import (
     MixtureTables,
     level_unit,
 )
+
+FEW_EDGES = 1 << 16
+"""Where no more edges than that need be looked at, all are: near an empty stack slices have few symbols, and starting a
+kernel takes as long for one as for thousands."""
 
 
 class DeviceTables(NamedTuple):
@@ -56,31 +60,42 @@ class DeviceMixture:
 
     def interval(self, values: Int32, at: slice = slice(None)) -> tuple[Int32, Int32]:
         """Left ends and widths of values."""
-        there = self._there(values)
-        left = self._cdf(there, at)
-        left_and_width = torch.stack([left, self._cdf(there + 1, at) - left]).cpu().numpy()
+        below = self._there(values)
+        left, right = self._cdf(torch.stack([below, below + 1]), at)
+        left_and_width = torch.stack([left, right - left]).cpu().numpy()
         return left_and_width[0], left_and_width[1]
 
     def find(self, quantile: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
-        """The values whose intervals hold quantiles, by bisection, with left ends and widths."""
-        goal = self._there(quantile)
+        """The values whose intervals hold quantiles, with left ends and widths."""
+        search = self._look_at_all if len(quantile) << self.value_bits <= FEW_EDGES else self._bisect
+        low, left, right = search(self._there(quantile), at)
+        found = torch.stack([low, left, right - left]).cpu().numpy()
+        return found[0], found[1], found[2]
+
+    def _look_at_all(self, goal: Tensor, at: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Few values in few kernels, by the edges of all that there are."""
+        edges = self._cdf(torch.arange((1 << self.value_bits) + 1, device=goal.device)[:, None], at)
+        low = (edges[1:] <= goal).sum(0, keepdim=True)
+        return low[0].to(torch.int32), edges.gather(0, low)[0], edges.gather(0, low + 1)[0]
+
+    def _bisect(self, goal: Tensor, at: slice) -> tuple[Tensor, Tensor, Tensor]:
         low, left, right = torch.zeros_like(goal), torch.zeros_like(goal), torch.full_like(goal, 1 << self.bits)
         size = 1 << self.value_bits - 1
         while size:
-            edge = self._cdf(low + size, at)
+            edge = self._cdf((low + size)[None], at)[0]
             above = edge <= goal
             low = torch.where(above, low + size, low)
             left, right = torch.where(above, edge, left), torch.where(above, right, edge)
             size //= 2
-        found = torch.stack([low, left, right - left]).cpu().numpy()
-        return found[0], found[1], found[2]
+        return low, left, right
 
     def _cdf(self, k: Tensor, at: slice) -> Tensor:
-        """Quantiles below the values k, int32 (n,), which are 0 to all of them."""
+        """Quantiles below the values k (V, n) or (V, 1), which are 0 to all of them: int32 (V, n)."""
         reach = LOGISTIC_REACH * LOGISTIC_UNIT
-        steps = (k.float() * self.unit - self.centre[:, at]).mul_(self.inverse[:, at]).round_().clamp_(-reach, reach)
-        parts = self.logistic[steps.long().add_(reach)].mul_(self.weight[:, at])
-        total = (parts.sum(0, dtype=torch.int32) >> self.shift) + k
+        distance = k.float() * self.unit - self.centre[:, None, at]
+        steps = distance.mul_(self.inverse[:, None, at]).round_().clamp_(-reach, reach)
+        parts = self.logistic[steps.long().add_(reach)].mul_(self.weight[:, None, at])
+        total = (parts.sum(0, dtype=torch.int32) >> self.shift) + k.to(torch.int32)
         return total.masked_fill_(k <= 0, 0).masked_fill_(k >= 1 << self.value_bits, 1 << self.bits)
 
     def _there(self, values: Int32, device: torch.device | None = None) -> Tensor:
