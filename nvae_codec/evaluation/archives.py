@@ -2,8 +2,8 @@
 
 What a picture's own symbols take is its own. What its segment has in common (stack, padding, plan, metadata, checksum)
 is shared by the segment's pictures, and what the archive has (header, index, trailer) by all, each in equal parts down
-to 2^-20 bit, so that the shares add up to the file exactly. The segments' own checksums, deflated with the index, count
-as header.
+to 2^-20 bit, so that the shares add up to the file exactly. The segments' own checksums, deflated with the index, and
+those of batches, numbers of the plan, count as header.
 """
 
 from __future__ import annotations
