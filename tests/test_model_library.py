@@ -141,7 +141,9 @@ def test_the_cache_is_where_the_tools_of_hugging_face_keep_it(cached: Path, monk
     monkeypatch.delenv("HF_HUB_CACHE")
     monkeypatch.setenv("HF_HOME", str(cached.parent.parent))
     assert find_model("hf://sea/wind") == found
-    huggingface_hub = pytest.importorskip("huggingface_hub")
+    huggingface_hub = pytest.importorskip(
+        "huggingface_hub", reason="huggingface_hub, which is optional, is not installed"
+    )
     expected = huggingface_hub.try_to_load_from_cache("sea/wind", "model.safetensors", cache_dir=cached.parent)
     assert found.path == Path(expected)
 

@@ -38,7 +38,7 @@ def test_lines_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
 
 
 def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
+    pytest.importorskip("tensorboard", reason="tensorboard, which is optional, is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     log = Log(tmp_path, 0, make_recipe(), tensorboard=True)
