@@ -64,14 +64,14 @@ def compress_command(
     INPUT is a PNG (any kind), or a PPM, BMP, TIFF, WebP or JPEG file, whose decoded pixels count; a folder of them;
     or - for stdin. Several inputs, or a folder, need a folder as OUT. Sources are kept.
     """
-    from nvae_codec.container.choice import write_file
     from nvae_codec.container.header import MAGIC
     from nvae_codec.container.image import read_file
+    from nvae_codec.container.methods import write_file
     from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
     from nvae_codec.images.metadata import keep_metadata
-    from nvae_codec.images.picture import same_picture
+    from nvae_codec.images.raster import same_picture
     from nvae_codec.images.read import SUFFIXES, read_picture
-    from nvae_codec.model_library import Models
+    from nvae_codec.zoo.library import Models
 
     jobs = plan_jobs(inputs, output, lambda name: name_compressed(name, SUFFIXES), SUFFIXES)
     if remove and any(job.target is None and not job.problem for job in jobs):

@@ -43,13 +43,13 @@ def decompress_command(
     FILE is an .nvae file, a folder of them, or - for stdin. Several files, or a folder, need a folder as OUT. Every
     picture is checked against its checksum before it is written. Sources are kept. An archive becomes a folder.
     """
-    from nvae_codec.container.archive import Archive, is_archive_file
+    from nvae_codec.container.archive.reader import Archive, is_archive_file
     from nvae_codec.container.image import read_file
     from nvae_codec.errors import NvaeCodecError
-    from nvae_codec.images.picture import same_picture
+    from nvae_codec.images.raster import same_picture
     from nvae_codec.images.read import read_picture
     from nvae_codec.images.write import write_png
-    from nvae_codec.model_library import Models
+    from nvae_codec.zoo.library import Models
 
     jobs = plan_jobs(inputs, output, name_restored, (".nvae",))
     if remove and any(job.target is None and not job.problem for job in jobs):

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
-    from nvae_codec.container.segment import Named
+    from nvae_codec.container.archive.segment import Named
     from nvae_codec.evaluation.pictures import Evaluator, Row
-    from nvae_codec.images.picture import Picture
-    from nvae_codec.model_library import Models
+    from nvae_codec.images.raster import Picture
     from nvae_codec.network.nvae import Nvae
+    from nvae_codec.zoo.library import Models
 
     Heat = NDArray[np.float32]
 
@@ -96,14 +96,14 @@ def evaluate_command(
     from rich.console import Console
 
     from nvae_codec.coding.codec import ModelCodec
-    from nvae_codec.container.parallel import map_in_order
-    from nvae_codec.container.shards import take_shard
-    from nvae_codec.evaluation.html import Shown, write_report
+    from nvae_codec.container.archive.shards import take_shard
     from nvae_codec.evaluation.inputs import Input, find_inputs
     from nvae_codec.evaluation.peers import peer_bits
     from nvae_codec.evaluation.pictures import Evaluator
-    from nvae_codec.evaluation.thumbnails import thumbnail_side
-    from nvae_codec.model_library import Models
+    from nvae_codec.evaluation.report.html import Shown, write_report
+    from nvae_codec.evaluation.report.thumbnails import thumbnail_side
+    from nvae_codec.parallel.processes import map_in_order
+    from nvae_codec.zoo.library import Models
 
     if archive and (workers > 1 or ray is not None or shard is not None):
         raise click.UsageError("--archive measures one file here, so no --workers, --ray or --shard")
@@ -212,7 +212,7 @@ def _measure_archive(
     evaluator: Evaluator, named: list[Named], segment: int | None
 ) -> tuple[list[tuple[Picture, Row, Heat]], Row]:
     """All pictures as one archive, and what it is."""
-    from nvae_codec.container.pack import group_pictures, segment_limits
+    from nvae_codec.container.archive.writer import group_pictures, segment_limits
     from nvae_codec.evaluation.archives import measure_archive
 
     found, described = measure_archive(evaluator, list(group_pictures(named, *segment_limits(segment))))

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nvae_codec.exact.freeze import Frozen
+    from nvae_codec.export.export import Frozen
     from nvae_codec.network.nvae import Nvae
-    from nvae_codec.recipe import Recipe
+    from nvae_codec.recipes.recipe import Recipe
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -64,9 +64,9 @@ def freeze_command(
     import torch
 
     from nvae_codec.errors import NvaeCodecError
-    from nvae_codec.exact.freeze import freeze
-    from nvae_codec.exact.model_file import pack_model
-    from nvae_codec.recipe import format_recipe
+    from nvae_codec.export.export import freeze
+    from nvae_codec.integer.model_file import pack_model
+    from nvae_codec.recipes.recipe import format_recipe
     from nvae_codec.training.checkpoint import load_average
 
     if output.exists() and not force:

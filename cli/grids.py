@@ -61,8 +61,8 @@ def how_to_draw(command: Command) -> Command:
 
 def load_network(model: str, device: str) -> Nvae:
     """The float network of a run (a folder or its checkpoint), or of a model's folder that holds its checkpoint."""
-    from nvae_codec.model_library import MODELS_FOLDER
     from nvae_codec.training.checkpoint import FILE, load_average
+    from nvae_codec.zoo.library import MODELS_FOLDER
 
     run = Path(model) if Path(model).exists() else MODELS_FOLDER / model
     if not (run / FILE if run.is_dir() else run).is_file():
@@ -79,7 +79,7 @@ def plan_grid(output: str, *, force: bool) -> Job:
 
 def write_grid(job: Job, grid: NDArray[np.uint8], *, force: bool) -> None:
     """Write a grid of pictures as a PNG."""
-    from nvae_codec.images.picture import Picture
+    from nvae_codec.images.raster import Picture
     from nvae_codec.images.write import write_png
 
     write_target(job, write_png(Picture.from_pixels(grid)), force=force)

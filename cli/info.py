@@ -36,7 +36,7 @@ def info_command(file: str, as_json: bool) -> int:
 def describe(job: Job) -> dict[str, Any]:
     """The fields of ``info --json``; of an archive how many pictures and segments there are, not which."""
     from nvae_codec import open_archive
-    from nvae_codec.container.archive import is_archive_file
+    from nvae_codec.container.archive.reader import is_archive_file
 
     from .list import describe_archive
 
@@ -77,7 +77,7 @@ def describe_file(name: str, data: bytes) -> dict[str, Any]:
 def name_model(model_id: bytes) -> str | None:
     """The name of the model of that identity, if it is here."""
     from nvae_codec.errors import UnknownModelError
-    from nvae_codec.model_library import find_by_identity
+    from nvae_codec.zoo.library import find_by_identity
 
     try:
         return find_by_identity(model_id).name

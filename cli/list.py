@@ -12,7 +12,7 @@ from .files import naming
 from .info import name_model
 
 if TYPE_CHECKING:
-    from nvae_codec.container.archive import Archive
+    from nvae_codec.container.archive.reader import Archive
 
 
 @click.command("list")

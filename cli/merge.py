@@ -40,7 +40,7 @@ def merge_command(shards: tuple[Path, ...], output: Path, force: bool, quiet: bo
 
 def write_archive(shards: tuple[Path, ...], output: Path, *, quiet: bool) -> tuple[int, int]:
     """How many pictures the archive has, and bytes."""
-    from nvae_codec.container.shards import merge_shards
+    from nvae_codec.container.archive.shards import merge_shards
 
     size = sum(shard.stat().st_size for shard in shards)
     bar = show_progress(f"{len(shards)} shards", size, quiet=quiet)
@@ -53,7 +53,7 @@ def write_report(shards: tuple[Path, ...], output: Path) -> tuple[int, int]:
     """How many pictures the report has, and bytes."""
     import json
 
-    from nvae_codec.evaluation.reports import merge_reports
+    from nvae_codec.evaluation.report.files import merge_reports
 
     result = merge_reports(shards)
     with open_beside(output) as out:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from nvae_codec.model_library import ModelInfo
+    from nvae_codec.zoo.library import ModelInfo
 
 
 @click.command("models")
@@ -20,7 +20,7 @@ def models_command(as_json: bool) -> None:
 
     They came with the package or lie in a folder that NVAE_CODEC_MODELS names. Older ones still decode their files.
     """
-    from nvae_codec.model_library import DEFAULT_MODEL, installed_models, more_models, older_models
+    from nvae_codec.zoo.library import DEFAULT_MODEL, installed_models, more_models, older_models
 
     current = [*installed_models(), *more_models()]
     default = next((info for info in current if info.name == DEFAULT_MODEL), None)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from nvae_codec.devices import DEVICES
+from nvae_codec.runtime import DEVICES
 
 Command = Callable[..., Any]
 
@@ -40,7 +40,7 @@ class ModelName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The models whose names begin so, and any path."""
-        from nvae_codec.model_library import installed_models, more_models
+        from nvae_codec.zoo.library import installed_models, more_models
 
         names = [info.name for info in (*installed_models(), *more_models()) if info.name.startswith(incomplete)]
         return [CompletionItem(incomplete, type="file"), *(CompletionItem(name) for name in names)]

@@ -26,10 +26,10 @@ from .options import (
 from .report import explain, print_error, print_line, show_progress
 
 if TYPE_CHECKING:
-    from nvae_codec.container.parallel import Workers
-    from nvae_codec.container.segment import Named
+    from nvae_codec.container.archive.segment import Named
     from nvae_codec.evaluation.inputs import Input
-    from nvae_codec.images.picture import Picture
+    from nvae_codec.images.raster import Picture
+    from nvae_codec.parallel.processes import Workers
 
 
 @click.command("pack")
@@ -76,10 +76,10 @@ def pack_command(
     The archive has the same bytes whatever works on it: --workers, --ray, or several machines with --shard.
     """
     from nvae_codec import open_archive
-    from nvae_codec.container.pack import group_pictures, segment_limits, write_archive
-    from nvae_codec.container.shards import take_shard
+    from nvae_codec.container.archive.shards import take_shard
+    from nvae_codec.container.archive.writer import group_pictures, segment_limits, write_archive
     from nvae_codec.images.metadata import keep_metadata
-    from nvae_codec.model_library import Models, find_by_identity
+    from nvae_codec.zoo.library import Models, find_by_identity
 
     if append and shard:
         raise click.UsageError("--shard makes an archive of its own, so it cannot stand beside --append")
@@ -141,8 +141,8 @@ def choose_workers(count: int, ray: str | None, threads: int | None, device: str
 
     Raises click.UsageError where that cannot be.
     """
-    from nvae_codec.container.cluster import Ray
-    from nvae_codec.container.parallel import Processes
+    from nvae_codec.parallel.processes import Processes
+    from nvae_codec.parallel.ray import Ray
 
     if ray is None:
         return Processes(count), device, threads or (1 if count > 1 else None)
@@ -155,8 +155,8 @@ def choose_workers(count: int, ray: str | None, threads: int | None, device: str
 
 def list_inputs(paths: tuple[Path, ...], there: list[str]) -> list[tuple[str, Input, str]]:
     """The names and pictures of all inputs, and why a name cannot stand beside the others and those that are there."""
-    from nvae_codec.container.index import check_count
-    from nvae_codec.container.names import Names
+    from nvae_codec.container.archive.index import check_count
+    from nvae_codec.container.archive.names import Names
     from nvae_codec.evaluation.inputs import find_inputs
 
     names = Names(there)

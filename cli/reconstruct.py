@@ -46,7 +46,7 @@ def reconstruct_command(
     from typing import cast
 
     from nvae_codec.evaluation.inputs import find_inputs
-    from nvae_codec.sampling import Pixels, cut_middles, make_pairs, reconstruct
+    from nvae_codec.network.sampling import Pixels, cut_middles, make_pairs, reconstruct
 
     job = plan_grid(output, force=force)
     network = load_network(model, device)

@@ -49,7 +49,7 @@ def sample_command(
     """
     from typing import cast
 
-    from nvae_codec.sampling import Pixels, groups_of_scales, make_grid, readjust_batch_norm, sample
+    from nvae_codec.network.sampling import Pixels, groups_of_scales, make_grid, readjust_batch_norm, sample
 
     job = plan_grid(output, force=force)
     network = load_network(model, device)

@@ -33,10 +33,10 @@ def test_command(
 
     FILE is an .nvae file, a folder of them, or - for stdin. Of an archive every damaged segment is named.
     """
-    from nvae_codec.container.archive import Archive, is_archive_file
+    from nvae_codec.container.archive.reader import Archive, is_archive_file
     from nvae_codec.container.image import read_file
     from nvae_codec.errors import NvaeCodecError
-    from nvae_codec.model_library import Models
+    from nvae_codec.zoo.library import Models
 
     models = Models(model, device=device, threads=threads or (1 if workers > 1 else None), batch_tiles=batch_tiles)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from nvae_codec.devices import DEVICES
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.runtime import DEVICES
 
 from .options import FiniteRange
 
@@ -116,7 +116,7 @@ def train_command(
     """
     import torch
 
-    from nvae_codec.recipe import format_recipe, read_recipe
+    from nvae_codec.recipes.recipe import format_recipe, read_recipe
     from nvae_codec.training.data import Crops, held_out_crops, pad_smaller
     from nvae_codec.training.loop import Options, Trainer, train
     from nvae_codec.training.sources import open_source

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nvae_codec.container.archive import Archive
-    from nvae_codec.container.index import Segment
-    from nvae_codec.images.picture import Picture
-    from nvae_codec.model_library import Models
+    from nvae_codec.container.archive.index import Segment
+    from nvae_codec.container.archive.reader import Archive
+    from nvae_codec.images.raster import Picture
+    from nvae_codec.zoo.library import Models
 
 
 @click.command("unpack")
@@ -60,8 +60,8 @@ def unpack_command(
     A damaged segment is named, and all others are restored. One picture takes at most as long as the
     segment that it is in.
     """
-    from nvae_codec.container.archive import Archive
-    from nvae_codec.model_library import Models
+    from nvae_codec.container.archive.reader import Archive
+    from nvae_codec.zoo.library import Models
 
     models = Models(model, device=device, threads=threads or (1 if workers > 1 else None), batch_tiles=batch_tiles)
     with naming(file):
@@ -124,7 +124,7 @@ def unpack_to_arrays(
     """Write an .npz with ``images`` if all pictures can be restored, or say what cannot; whether they could."""
     import numpy as np
 
-    from nvae_codec.images.picture import GRAY8, RGB8
+    from nvae_codec.images.raster import GRAY8, RGB8
 
     if output.exists() and not force:
         raise NvaeCodecError(f"{output}: it exists already (-f overwrites it)")
@@ -177,7 +177,7 @@ def _run(
     quiet: bool,
 ) -> Iterator[Done]:
     """Do the work of all segments that have targets, and say what goes wrong."""
-    from nvae_codec.container.parallel import Processes, map_in_order
+    from nvae_codec.parallel.processes import Processes, map_in_order
 
     tasks = []
     for number, segment in enumerate(archive.segments):
@@ -220,7 +220,7 @@ def check_pictures(models: Models, task: Task) -> Done:
 
 def _decode(models: Models, task: Task) -> tuple[list[tuple[str, Picture, Path]], list[tuple[str, str]]]:
     """Name, picture and target of those that go somewhere; or what is wrong with the segment."""
-    from nvae_codec.container.archive import read_wanted
+    from nvae_codec.container.archive.reader import read_wanted
 
     wanted = {place: target for place, target in enumerate(task.targets) if target is not None}
     try:

@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nvae_codec.container.archive import Archive
+    from nvae_codec.container.archive.reader import Archive
     from nvae_codec.dataset import ArchiveDataset
     from nvae_codec.images.samples import Samples
-    from nvae_codec.model_library import ImageCodec, Models
+    from nvae_codec.zoo.library import ImageCodec, Models
+
+_BESIDE = Path(__file__).parents[1]
+if not (Path(__file__).parent / "cli").is_dir() and (_BESIDE / "cli" / "main.py").is_file():
+    # In a clone, cli/ and models/ lie next to this package; an installation has them inside of it.
+    __path__.append(str(_BESIDE))
 
 __all__ = ["ArchiveDataset", "__version__", "compress", "decompress", "load_model", "open_archive"]
 __version__ = "0.1.0"
@@ -63,7 +68,7 @@ def compress(
     Raises TypeError and ValueError for other arrays or methods, UnsupportedImageError for more pixels than Pillow's
     limit or sides that the method cannot hold, and what ``load_model`` raises.
     """
-    from nvae_codec.container.choice import write_file
+    from nvae_codec.container.methods import write_file
     from nvae_codec.images.samples import picture_of
 
     codecs = _models(model, device=device, threads=threads, batch_tiles=batch_tiles)
@@ -110,7 +115,7 @@ def open_archive(
     Raises DamagedFileError for what is no archive or has no sound index, OSError, and for other arguments what
     ``load_model`` raises.
     """
-    from nvae_codec.container.archive import Archive
+    from nvae_codec.container.archive.reader import Archive
 
     return Archive(path, _models(model, device=device, threads=threads, batch_tiles=batch_tiles))
 
@@ -126,6 +131,6 @@ def __getattr__(name: str) -> Any:
 def _models(
     model: str | Path | ImageCodec | None, *, device: str, threads: int | None, batch_tiles: int | None
 ) -> Models:
-    from nvae_codec.model_library import Models
+    from nvae_codec.zoo.library import Models
 
     return Models(model, device=device, threads=threads, batch_tiles=batch_tiles)

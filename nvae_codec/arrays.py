@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import nvae_codec
-from nvae_codec.container.choice import write_file
 from nvae_codec.container.header import ARCHIVE, MAGIC, VERSION
 from nvae_codec.container.image import read_file
+from nvae_codec.container.methods import write_file
 from nvae_codec.images.samples import picture_of, samples_of
-from nvae_codec.model_library import ImageCodec, Models
+from nvae_codec.zoo.library import ImageCodec, Models
 
 __all__ = ["nvae_check", "nvae_decode", "nvae_encode", "nvae_version"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nvae_codec.container.archive import Archive
-from nvae_codec.model_library import ImageCodec, Models
+from nvae_codec.container.archive.reader import Archive
+from nvae_codec.zoo.library import ImageCodec, Models
 
 
 class ArchiveDataset(Dataset[Tensor]):

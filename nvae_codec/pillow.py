@@ -17,15 +17,15 @@ from typing import IO, Any, ClassVar, cast
 
 from PIL import Image, ImageFile, PngImagePlugin
 
-from nvae_codec.container.choice import write_file
 from nvae_codec.container.header import ARCHIVE, MAGIC, VERSION, Kind, split_beginning, split_parts
 from nvae_codec.container.image import read_file
 from nvae_codec.container.metadata import unpack_metadata
+from nvae_codec.container.methods import write_file
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from nvae_codec.images.png import IDAT_PLACE, join_chunks, pack_header
 from nvae_codec.images.read import read_picture
 from nvae_codec.images.write import write_png
-from nvae_codec.model_library import ImageCodec, Models
+from nvae_codec.zoo.library import ImageCodec, Models
 
 __all__ = ["NvaeImageFile", "configure"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nvae_codec import model_library
+from nvae_codec.zoo import library as model_library
 from tests.fakes import FakeLoader, write_fake_model
 
 # tiny networks gain nothing from threads and lose much beside other processes; tests that need two ask for them
@@ -25,7 +25,7 @@ def fake_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     write_fake_model(folder, "mnist")
     loader = FakeLoader()
     monkeypatch.setattr(model_library, "MODELS_FOLDER", folder)
-    monkeypatch.setitem(sys.modules, "nvae_codec.coding.load", loader)
+    monkeypatch.setitem(sys.modules, "nvae_codec.zoo.load", loader)
     return loader
 
 

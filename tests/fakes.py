@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.levels import ModelInput
-from nvae_codec.model_library import MODEL_FORMAT, read_model_info
+from nvae_codec.zoo.library import MODEL_FORMAT, read_model_info
 
 PLAN = [7, 1, 0, 19]
 
@@ -96,10 +96,10 @@ def write_fake_model(folder: Path, name: str, **changes: str) -> Path:
 
 
 class FakeLoader(types.ModuleType):
-    """Stands in for nvae_codec.coding.load, and notes what it was asked to load."""
+    """Stands in for nvae_codec.zoo.load, and notes what it was asked to load."""
 
     def __init__(self) -> None:
-        super().__init__("nvae_codec.coding.load")
+        super().__init__("nvae_codec.zoo.load")
         self.calls: list[dict[str, Any]] = []
 
     def load_codec(self, name_or_path: str, **options: Any) -> FakeCodec:

@@ -23,16 +23,23 @@ from types import FrameType
 import numpy as np
 
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.container.archive import Archive
+from nvae_codec.container.archive.index import (
+    HEADER_BYTES,
+    TRAILER_BYTES,
+    Index,
+    pack_index,
+    read_index,
+    segment_checksum,
+)
+from nvae_codec.container.archive.reader import Archive
+from nvae_codec.container.archive.writer import write_archive
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
 from nvae_codec.container.image import read_file, write_model_file, write_pixels_file, write_png_file, write_webp_file
-from nvae_codec.container.index import HEADER_BYTES, TRAILER_BYTES, Index, pack_index, read_index, segment_checksum
-from nvae_codec.container.pack import write_archive
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.exact.model_file import read_model
-from nvae_codec.images.picture import Picture
+from nvae_codec.images.raster import Picture
 from nvae_codec.images.read import read_picture
-from nvae_codec.model_library import Models
+from nvae_codec.integer.model_file import read_model
+from nvae_codec.zoo.library import Models
 from tests.conftest import PNGSUITE
 from tests.models import make_picture
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from nvae_codec.exact.freeze import Frozen, freeze
-from nvae_codec.exact.model import FrozenModel
+from nvae_codec.export.export import Frozen, freeze
+from nvae_codec.integer.model import FrozenModel
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.recipe import Recipe, parse_recipe
+from nvae_codec.recipes.recipe import Recipe, parse_recipe
 
 PHASED = """
 name = "tiny"

@@ -5,26 +5,20 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.recipe import format_recipe, parse_recipe
+from nvae_codec.recipes.recipe import format_recipe, parse_recipe
 from nvae_codec.training.data import Crops
-from tests.examples import import_example
 from tests.models import make_network, make_recipe
+from tools import ablation
+from tools.experiment import make_parser, run_variants, train_within
 
 
-@pytest.fixture(scope="module")
-def ablation() -> ModuleType:
-    return import_example("ablation")
-
-
-def test_variants_are_built_and_differ(ablation: ModuleType) -> None:
+def test_variants_are_built_and_differ() -> None:
     variants = ablation.list_variants()
     for variant in variants.values():
         with torch.device("meta"):
@@ -37,7 +31,7 @@ def test_variants_are_built_and_differ(ablation: ModuleType) -> None:
     assert len(told) == len(variants)
 
 
-def test_without_latents_no_picture_reaches_the_decoder(ablation: ModuleType) -> None:
+def test_without_latents_no_picture_reaches_the_decoder() -> None:
     network = make_network(make_recipe()).eval()
     ablation.without_latents(network)
     pictures = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
@@ -49,12 +43,12 @@ def test_without_latents_no_picture_reaches_the_decoder(ablation: ModuleType) ->
     assert all((kl == 0).all() for group in kls for kl in group)
 
 
-def test_what_is_there_of_the_same_budget_is_kept(ablation: ModuleType, tmp_path: Path) -> None:
+def test_what_is_there_of_the_same_budget_is_kept(tmp_path: Path) -> None:
     found, page = tmp_path / "found.json", tmp_path / "page.md"
     asked: list[tuple[str, float]] = []
 
     def run(minutes: str, *names: str) -> dict[str, Any]:
-        given = ablation.make_parser("", "", 1).parse_args(
+        given = make_parser("", "", 1).parse_args(
             ["--data", "none", "--minutes-each", minutes, "--json", str(found), "--page", str(page)]
         )
 
@@ -62,7 +56,7 @@ def test_what_is_there_of_the_same_budget_is_kept(ablation: ModuleType, tmp_path
             asked.append((name, seconds))
             return {"name": name}
 
-        result: dict[str, Any] = ablation.run_variants(given, {n: partial(train, n) for n in names}, {"pictures": 3})
+        result: dict[str, Any] = run_variants(given, {n: partial(train, n) for n in names}, {"pictures": 3})
         assert json.loads(found.read_text()) == result
         return result
 
@@ -72,11 +66,11 @@ def test_what_is_there_of_the_same_budget_is_kept(ablation: ModuleType, tmp_path
     assert asked == [("a", 120), ("b", 120), ("b", 180)]
 
 
-def test_a_variant_is_trained_and_measured(ablation: ModuleType) -> None:
+def test_a_variant_is_trained_and_measured() -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (8, 3, 96, 96), dtype=np.uint8)
     variant = ablation.list_variants()["without latents"]
     data = Crops([lambda: pictures[0].transpose(1, 2, 0)], variant.recipe.training)
-    found = ablation.train_within(1e-3, variant.recipe, data, pictures[:2], variant.change)
+    found = train_within(1e-3, variant.recipe, data, pictures[:2], variant.change)
     assert found["steps"] == 10
     assert 2 < found["held_out"] < 100
     assert found["active_latents"] == 0

@@ -11,22 +11,22 @@ import pytest
 
 import nvae_codec
 import nvae_codec.coding.codec as codec_module
+from nvae_codec.coding.ans import Int32, Stack
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.coding.stack import Int32, Stack
-from nvae_codec.container.choice import write_file
+from nvae_codec.container.archive.index import Shard
+from nvae_codec.container.archive.writer import group_pictures, write_archive
 from nvae_codec.container.image import read_file
-from nvae_codec.container.index import Shard
-from nvae_codec.container.pack import group_pictures, write_archive
-from nvae_codec.exact.freeze import freeze
-from nvae_codec.exact.model_file import pack_model
-from nvae_codec.images.picture import COLOURS, WHOLE_BYTES, Chunk, Colour, Picture, same_picture
+from nvae_codec.container.methods import write_file
+from nvae_codec.export.export import freeze
 from nvae_codec.images.png import IDAT_PLACE
-from nvae_codec.model_library import Models
+from nvae_codec.images.raster import COLOURS, WHOLE_BYTES, Chunk, Colour, Picture, same_picture
+from nvae_codec.integer.model_file import pack_model
+from nvae_codec.zoo.library import Models
 from tests.coding.test_rate import golden_picture
 from tests.decoder.files import decode_archive, decode_file, decode_stack
 from tests.decoder.model import Model
 from tests.decoder.stack import Ans
-from tests.exact.test_same_everywhere import REFRESH
+from tests.integer.test_same_everywhere import REFRESH
 from tests.models import OF_LIKELIHOODS, frozen_model, make_network, make_recipe, random_crops
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -13,7 +13,7 @@ import nvae_codec.pillow
 from nvae_codec.arrays import nvae_decode, nvae_encode
 from nvae_codec.container.header import Kind, split_parts
 from nvae_codec.errors import ModelFileError, NvaeCodecError, UnknownModelError, UnsupportedImageError
-from nvae_codec.model_library import find_model, installed_models, read_model_info
+from nvae_codec.zoo.library import find_model, installed_models, read_model_info
 from tests.fakes import FakeLoader, write_fake_model
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (30, 20, 3), np.uint8)
@@ -47,9 +47,9 @@ def test_a_loaded_model_serves_many_calls(fake_models: FakeLoader) -> None:
 
 @pytest.mark.usefixtures("fake_models")
 def test_gray_and_alpha_come_back_from_files(tmp_path: Path) -> None:
-    from nvae_codec.container.choice import write_file
+    from nvae_codec.container.methods import write_file
     from nvae_codec.images.read import read_picture
-    from nvae_codec.model_library import Models
+    from nvae_codec.zoo.library import Models
 
     for pixels in (PIXELS[:, :, 0], PIXELS[:, :, :2], PIXELS, PIXELS.repeat(2, 2)[:, :, :4]):
         path = tmp_path / "picture.png"

@@ -12,7 +12,7 @@ import pytest
 
 import nvae_codec
 from nvae_codec.errors import UnknownModelError
-from nvae_codec.model_library import (
+from nvae_codec.zoo.library import (
     MODELS_FOLDER,
     find_by_identity,
     find_model,

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
-import pytest
-
-from nvae_codec.recipe import format_recipe, parse_recipe
-from tests.examples import import_example
-
-
-@pytest.fixture(scope="module")
-def tables() -> ModuleType:
-    return import_example("paper_tables")
+from nvae_codec.recipes.recipe import format_recipe, parse_recipe, read_recipe
+from tools import paper_tables as tables
+from tools.paper_tables_page import format_page
 
 
-def results(tables: ModuleType, **held_out: float) -> dict[str, Any]:
+def results(**held_out: float) -> dict[str, Any]:
     """Results of 3 bits/dim but for the variants that are named, with underscores for what names do not take."""
     one = {"parameters": 1, "steps": 9, "milliseconds_a_step": 1.0, "train_kl": 1.0, "train_reconstruction": 2.0}
     variants = {name: {**one, "active_latents": 5, "held_out": 3.0} for name in tables.list_variants()}
@@ -31,13 +24,13 @@ def results(tables: ModuleType, **held_out: float) -> dict[str, Any]:
     }
 
 
-def test_each_variant_differs_in_what_its_table_says(tables: ModuleType) -> None:
+def test_each_variant_differs_in_what_its_table_says() -> None:
     variants = tables.list_variants()
     assert len(variants) == 17
     assert len({format_recipe(recipe) for recipe in variants.values()}) == 17
     for recipe in variants.values():
         assert parse_recipe(format_recipe(recipe)) == recipe
-    base, official = variants["NVAE"].network, tables.read_recipe(tables.OFFICIAL).network
+    base, official = variants["NVAE"].network, read_recipe(tables.OFFICIAL).network
     assert (base.encoder_cell, base.decoder_cell, base.steps) == (
         official.encoder_cell, official.decoder_cell, official.steps
     )  # fmt: skip
@@ -45,19 +38,21 @@ def test_each_variant_differs_in_what_its_table_says(tables: ModuleType) -> None
     assert (plain.encoder_cell.normalization, plain.decoder_cell.activation, plain.groups) == ("none", "elu", [8])
     assert not variants["without residual distributions"].network.residual_normal
     assert variants["without SR"].training.spectral_weight == 0
-    assert not variants["without SE"].network.postprocess_cell.squeeze_excitation
+    cell = variants["without SE"].network.postprocess_cell
+    assert cell is not None
+    assert not cell.squeeze_excitation
     assert variants["separable, regular"].network.encoder_cell.kind == "separable"
 
 
-def test_the_page_says_whether_the_order_holds(tables: ModuleType) -> None:
-    page = tables.format_page(results(tables))
+def test_the_page_says_whether_the_order_holds() -> None:
+    page = format_page(results())
     assert page.count("The paper's order is not seen at this size and budget") == 4
     assert "a spread of 0.00" in page
     assert "| NVAE | 3.00 (3.16) |" in page
     # table 5 in the paper's order; in table 3 the cells of both sides the other way round
-    page = tables.format_page(results(tables, without_SR=3.1, without_SE=3.2, separable__separable=3.4))
+    page = format_page(results(without_SR=3.1, without_SE=3.2, separable__separable=3.4))
     holds = "The paper's order holds at this size and budget: of 3 pairs that the paper tells apart, 3 agree, "
     assert page.endswith(holds + "0 are the other way round, and 0 lie within chance.\n")
     assert "does not hold at this size and budget: of 5 pairs" in page
-    page = tables.format_page(results(tables, without_SR=3.1, without_SE=3.2, NVAE__seed_2=2.5))
+    page = format_page(results(without_SR=3.1, without_SE=3.2, NVAE__seed_2=2.5))
     assert "of 3 pairs that the paper tells apart, 0 agree, 0 are the other way round, and 3 lie within chance" in page

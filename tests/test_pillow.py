@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 import nvae_codec.pillow
-from nvae_codec.container.choice import write_file
 from nvae_codec.container.image import write_model_file
-from nvae_codec.images.picture import Picture
+from nvae_codec.container.methods import write_file
+from nvae_codec.images.raster import Picture
 from nvae_codec.images.read import read_picture
-from nvae_codec.model_library import Models
 from nvae_codec.pillow import NvaeImageFile
+from nvae_codec.zoo.library import Models
 from tests.conftest import PNGSUITE
 from tests.fakes import FakeCodec, FakeLoader
 

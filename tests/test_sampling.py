@@ -9,16 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nvae_codec import sampling
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.network import sampling
 from nvae_codec.network.drawing import phase_pixels
 from nvae_codec.network.likelihood import mixture_nats
 from nvae_codec.network.normal import normal_of_raw
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.official_likelihoods import picture_mean
-from nvae_codec.phases import list_phases
-from nvae_codec.recipe import LikelihoodRecipe, Recipe, parse_recipe
-from nvae_codec.sampling import (
+from nvae_codec.network.sampling import (
     PictureNoise,
     cut_middles,
     groups_of_scales,
@@ -29,6 +27,8 @@ from nvae_codec.sampling import (
     reconstruct,
     sample,
 )
+from nvae_codec.polyphase import list_phases
+from nvae_codec.recipes.recipe import LikelihoodRecipe, Recipe, parse_recipe
 from tests.models import OFFICIAL, change, make_network, make_picture, make_recipe
 from tests.network.test_components import PAPER
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import nvae_codec
+from nvae_codec.container.archive.index import archive_header
 from nvae_codec.container.header import ARCHIVE, MAGIC, VERSION, Kind
 from nvae_codec.container.image import write_model_file, write_pixels_file, write_png_file, write_webp_file
-from nvae_codec.container.index import archive_header
-from nvae_codec.images.picture import Picture
+from nvae_codec.images.raster import Picture
 from nvae_codec.images.read import read_picture
 from nvae_codec.pillow import NvaeImageFile
 from tests.conftest import PNGSUITE

@@ -14,8 +14,8 @@ from PIL import Image
 
 import nvae_codec
 from nvae_codec.evaluation import exact_elbo
-from nvae_codec.model_library import MODELS_FOLDER, ModelInfo, find_model, installed_models, older_models
-from nvae_codec.recipe import read_recipe
+from nvae_codec.recipes.recipe import read_recipe
+from nvae_codec.zoo.library import MODELS_FOLDER, ModelInfo, find_model, installed_models, older_models
 
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPH = ROOT / "examples" / "parrots.png"

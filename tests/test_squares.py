@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.examples import import_example
 from tests.models import make_picture
+from tools import squares
 
 
 def test_squares_come_from_every_size_and_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +24,7 @@ def test_squares_come_from_every_size_and_array(tmp_path: Path, monkeypatch: pyt
     arguments = ["squares", tmp_path / "photographs", "-o", out, "--shrink", "3", "4", "8"]
     arguments += ["--array", tmp_path / "array.npz", "2", "--leave-out", tmp_path / "held.npz"]
     monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
-    import_example("squares").main()
+    squares.main()
     images = np.load(out)["images"]
     assert images.dtype == np.uint8
     # 66x100 holds 6 squares, 50x75 three, 25x37 none; of the array three pictures, twice

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nvae_codec.coding.ans import Int32
 from nvae_codec.coding.flows import FlowLatents
 from nvae_codec.coding.latents import Grid, GroupLatents, decode_raw
-from nvae_codec.coding.likelihoods import LIKELIHOODS, Likelihood
-from nvae_codec.coding.stack import Int32
-from nvae_codec.coding.tiles import Canvas, plane_size
-from nvae_codec.exact.graph import Evaluation
-from nvae_codec.exact.model import FrozenModel
+from nvae_codec.integer.graph import Evaluation
+from nvae_codec.integer.model import FrozenModel
+from nvae_codec.likelihoods.likelihood import Likelihood
+from nvae_codec.likelihoods.registry import LIKELIHOODS
+from nvae_codec.schedule.tiles import Canvas, plane_size
 
 
 class Batch:

@@ -16,11 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nvae_codec.coding.ans import Stack
 from nvae_codec.coding.batch import Batch, order_colours, restore_colours
-from nvae_codec.coding.plan import PlanKind, batch_pixels, count_alike, read_plan
-from nvae_codec.coding.record import levels_checksum
-from nvae_codec.coding.stack import Stack
-from nvae_codec.coding.tiles import (
+from nvae_codec.coding.bitsback import pop_batch, push_batch
+from nvae_codec.errors import DamagedFileError, NvaeCodecError
+from nvae_codec.images.levels import ModelInput
+from nvae_codec.integer.canary import check_canary
+from nvae_codec.integer.inference import exact_inference
+from nvae_codec.integer.model import FrozenModel
+from nvae_codec.schedule.plan import PlanKind, batch_pixels, count_alike, read_plan
+from nvae_codec.schedule.record import levels_checksum
+from nvae_codec.schedule.tiles import (
     CORNER_SIDE,
     DENSE,
     LARGEST_BATCH,
@@ -33,12 +39,6 @@ from nvae_codec.coding.tiles import (
     plan_segment,
     segment_order,
 )
-from nvae_codec.coding.walk import pop_batch, push_batch
-from nvae_codec.errors import DamagedFileError, NvaeCodecError
-from nvae_codec.exact.canary import check_canary
-from nvae_codec.exact.inference import exact_inference
-from nvae_codec.exact.model import FrozenModel
-from nvae_codec.images.levels import ModelInput
 
 Result = TypeVar("Result")
 
@@ -150,7 +150,7 @@ class ModelCodec:
 
     def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
         """What ``encode_segment`` gives, and the share of each picture in bits."""
-        from nvae_codec.coding.measured import MeasuredCodec
+        from nvae_codec.coding.ledger import MeasuredCodec
 
         measured = MeasuredCodec(self)
         return *measured.encode_segment(pictures), measured.picture_bits(len(pictures))

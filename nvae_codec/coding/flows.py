@@ -21,10 +21,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from nvae_codec.coding.ans import Int32
 from nvae_codec.coding.latents import Grid, GroupLatents, Int64, Normals, to_network
-from nvae_codec.coding.stack import Int32
-from nvae_codec.exact.model import LatentGroup
-from nvae_codec.exact.tables import SIGMA_FIXED
+from nvae_codec.integer.model import LatentGroup
+from nvae_codec.likelihoods.tables import SIGMA_FIXED
 
 Shift = Callable[[int, NDArray[np.float32]], Int32]
 """(half, z as the network's integers) to the mu that the half takes off z, in 2^-12; both (B, L, h, w)."""

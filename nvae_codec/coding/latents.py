@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nvae_codec.coding.stack import Int32
-from nvae_codec.exact.model import FrozenModel, LatentGroup
-from nvae_codec.exact.tables import FIXED, NORMAL_REACH, NORMAL_UNIT, RAW_BOUND, SIGMA_FIXED
+from nvae_codec.coding.ans import Int32
+from nvae_codec.integer.model import FrozenModel, LatentGroup
+from nvae_codec.likelihoods.tables import FIXED, NORMAL_REACH, NORMAL_UNIT, RAW_BOUND, SIGMA_FIXED
 
 Int64 = NDArray[np.int64]
 

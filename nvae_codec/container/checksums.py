@@ -6,7 +6,7 @@ import struct
 
 import xxhash
 
-from nvae_codec.images.picture import COLOURS, Picture
+from nvae_codec.images.raster import COLOURS, Picture
 
 FILE_CHECKSUM_BYTES = 4
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
-from nvae_codec.container.varints import LARGEST, ByteReader, pack_varint
+from nvae_codec.container.fields import LARGEST, ByteReader, pack_varint
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.levels import Shown
-from nvae_codec.images.picture import COLOURS, GRAY1, GRAY8, IN_BYTES, RGB8, WHOLE_BYTES, Colour
+from nvae_codec.images.raster import COLOURS, GRAY1, GRAY8, IN_BYTES, RGB8, WHOLE_BYTES, Colour
 
 MAGIC = b"\xd6N"  # the first byte is no ASCII (and no UTF-8 before an N), so that text tools keep away
 VERSION = 1

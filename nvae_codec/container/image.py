@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.container.checksums import content_checksum
+from nvae_codec.container.fields import ByteReader
 from nvae_codec.container.header import ID_BYTES, MODEL_KINDS, Header, Kind, Parts, join_parts, model_kind, split_parts
 from nvae_codec.container.metadata import pack_metadata, unpack_metadata
 from nvae_codec.container.planes import add_planes, pack_planes, take_planes
-from nvae_codec.container.varints import ByteReader
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.levels import ModelInput
 from nvae_codec.images.limits import check_size
-from nvae_codec.images.picture import Chunk, Colour, Picture
 from nvae_codec.images.png import check_palette, parse_png
+from nvae_codec.images.raster import Chunk, Colour, Picture
 from nvae_codec.images.webp import BEST, decode_webp, encode_webp
-from nvae_codec.model_library import ImageCodec
+from nvae_codec.zoo.library import ImageCodec
 
 
 class CodecFinder(Protocol):

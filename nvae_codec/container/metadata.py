@@ -13,11 +13,11 @@ import zlib
 from collections.abc import Sequence
 
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
-from nvae_codec.container.deflated import inflate
-from nvae_codec.container.varints import ByteReader, pack_varint
+from nvae_codec.container.fields import ByteReader, pack_varint
+from nvae_codec.container.inflate import inflate
 from nvae_codec.errors import DamagedFileError
-from nvae_codec.images.picture import Chunk
 from nvae_codec.images.png import IDAT_PLACE
+from nvae_codec.images.raster import Chunk
 
 LARGEST_METADATA = 1 << 27  # bytes once inflated
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from nvae_codec.container.fields import ByteReader, pack_varint
 from nvae_codec.container.header import Kind
-from nvae_codec.container.varints import ByteReader, pack_varint
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
-from nvae_codec.images.picture import Colour, Picture, colour_of
+from nvae_codec.images.raster import Colour, Picture, colour_of
 from nvae_codec.images.webp import BEST, MEDIUM, SMALL_PICTURE, decode_webp, encode_webp
 
 Pixels = NDArray[np.uint8]

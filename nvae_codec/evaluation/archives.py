@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nvae_codec.coding.measured import MeasuredCodec
-from nvae_codec.container.index import Index, Segment, read_index
+from nvae_codec.coding.ledger import MeasuredCodec
+from nvae_codec.container.archive.index import Index, Segment, read_index
+from nvae_codec.container.archive.segment import Named, unpack_segment
+from nvae_codec.container.archive.writer import write_archive
 from nvae_codec.container.metadata import pack_shared_metadata
-from nvae_codec.container.pack import write_archive
-from nvae_codec.container.segment import Named, unpack_segment
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.evaluation.causes import Walked, split_walks
 from nvae_codec.evaluation.pictures import Bounds, Evaluator, Row
-from nvae_codec.images.picture import same_picture
-from nvae_codec.model_library import Models
+from nvae_codec.images.raster import same_picture
+from nvae_codec.zoo.library import Models
 
 GRID = 2**20
 CHECKSUM_BITS = 64

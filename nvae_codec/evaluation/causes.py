@@ -28,12 +28,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nvae_codec.coding.measured import Float64, MeasuredBatch, MeasuredCodec
-from nvae_codec.coding.tiles import Tile
+from nvae_codec.coding.ledger import Float64, MeasuredBatch, MeasuredCodec
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES
 from nvae_codec.container.header import split_parts
 from nvae_codec.evaluation.elbo import Costs, PictureElbo, exact_elbo, measure_costs
-from nvae_codec.exact.inference import exact_inference
+from nvae_codec.integer.inference import exact_inference
+from nvae_codec.schedule.tiles import Tile
 
 CAUSES = (
     "exact_elbo", "tile_edges", "start_up", "latent_rounding", "frequency_rounding", "stack", "padding", "header",

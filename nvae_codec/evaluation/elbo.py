@@ -21,17 +21,17 @@ from torch import Tensor
 from nvae_codec.coding.batch import Batch, order_colours
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.latents import GroupLatents
-from nvae_codec.coding.tiles import Canvas, Tile, cut_plane, plane_size
 from nvae_codec.errors import UnsupportedImageError
 from nvae_codec.evaluation.likelihoods import measure_pixels
-from nvae_codec.exact.inference import exact_inference
-from nvae_codec.exact.likelihoods import count_value_bits
-from nvae_codec.exact.model import FrozenModel
-from nvae_codec.exact.tables import FIXED
 from nvae_codec.images.levels import find_levels
 from nvae_codec.images.limits import check_pixels
-from nvae_codec.phases import Phase, Plane, list_phases
-from nvae_codec.recipe import Recipe
+from nvae_codec.integer.inference import exact_inference
+from nvae_codec.integer.model import FrozenModel
+from nvae_codec.likelihoods.tables import FIXED
+from nvae_codec.likelihoods.units import count_value_bits
+from nvae_codec.polyphase import Phase, Plane, list_phases
+from nvae_codec.recipes.recipe import Recipe
+from nvae_codec.schedule.tiles import Canvas, Tile, cut_plane, plane_size
 
 if TYPE_CHECKING:
     from nvae_codec.network.nvae import Nvae

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
-from nvae_codec.images.picture import GRAY1, GRAY8, RGB8, Picture
+from nvae_codec.images.raster import GRAY1, GRAY8, RGB8, Picture
 from nvae_codec.images.read import SUFFIXES, read_picture, read_size
 
 

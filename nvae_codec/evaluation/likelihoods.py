@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nvae_codec.coding.likelihoods import Bernoulli, Colourwise, Joint, Likelihood
-from nvae_codec.exact.model import FrozenModel
-from nvae_codec.exact.tables import (
+from nvae_codec.integer.model import FrozenModel
+from nvae_codec.likelihoods.bernoulli import Bernoulli
+from nvae_codec.likelihoods.colourwise import Colourwise
+from nvae_codec.likelihoods.joint import Joint
+from nvae_codec.likelihoods.likelihood import Likelihood
+from nvae_codec.likelihoods.tables import (
     BERNOULLI_UNIT,
     LOG_SCALE_HIGH,
     LOG_SCALE_LOW,

@@ -32,17 +32,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.coding.measured import MeasuredCodec
+from nvae_codec.coding.ledger import MeasuredCodec
 from nvae_codec.container.image import read_file, write_model_file
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.evaluation.causes import CAUSES, Achieved, split_file
 from nvae_codec.evaluation.elbo import PictureElbo, exact_draws, float_elbo, importance_bound, mean_of
 from nvae_codec.evaluation.machine import describe_machine
-from nvae_codec.images.picture import Picture
-from nvae_codec.model_library import Models
+from nvae_codec.images.raster import Picture
+from nvae_codec.zoo.library import Models
 
 if TYPE_CHECKING:
-    from nvae_codec.container.index import Shard
+    from nvae_codec.container.archive.index import Shard
     from nvae_codec.network.nvae import Nvae
 
 FORMAT = "nvae-codec evaluation 1"

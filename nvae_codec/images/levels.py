@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import UnsupportedImageError
-from nvae_codec.images.picture import GRAY1, GRAY8, RGB8, WHOLE_BYTES, Colour, Picture
+from nvae_codec.images.raster import GRAY1, GRAY8, RGB8, WHOLE_BYTES, Colour, Picture
 
 Pixels = NDArray[np.uint8]
 

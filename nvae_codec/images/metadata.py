@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nvae_codec.images.picture import Chunk, Picture
 from nvae_codec.images.png import IDAT_PLACE, join_chunks, pack_header, parse_png
+from nvae_codec.images.raster import Chunk, Picture
 from nvae_codec.images.read import read_picture
 
 KEEP = ("all", "meaning", "none")

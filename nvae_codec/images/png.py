@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.limits import check_size
-from nvae_codec.images.picture import COLOURS, Chunk, Colour, find_colour
+from nvae_codec.images.raster import COLOURS, Chunk, Colour, find_colour
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER_BYTES = len(SIGNATURE) + 12 + 13  # a file's beginning, with the whole IHDR chunk

@@ -15,7 +15,6 @@ from PIL import Image, UnidentifiedImageError
 
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
 from nvae_codec.images.limits import check_size
-from nvae_codec.images.picture import GRAY1, PIXEL_COLOURS, Chunk, Picture
 from nvae_codec.images.png import (
     HEADER_BYTES,
     IDAT_PLACE,
@@ -27,6 +26,7 @@ from nvae_codec.images.png import (
     split_bytes,
     split_chunks,
 )
+from nvae_codec.images.raster import GRAY1, PIXEL_COLOURS, Chunk, Picture
 
 SUFFIXES = frozenset([".png", ".ppm", ".pgm", ".pnm", ".bmp", ".webp", ".tif", ".tiff", ".jpg", ".jpeg"])
 

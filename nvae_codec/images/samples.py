@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.images.limits import check_size
-from nvae_codec.images.picture import PIXEL_COLOURS, Picture, find_colour
+from nvae_codec.images.raster import PIXEL_COLOURS, Picture, find_colour
 from nvae_codec.images.read import read_picture, read_pixels
 from nvae_codec.images.write import write_png
 

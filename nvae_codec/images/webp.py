@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
-from nvae_codec.images.picture import Colour, colour_of
+from nvae_codec.images.raster import Colour, colour_of
 
 LARGEST_SIDE = 16383  # what VP8L's 14 bits hold
 SMALL_PICTURE = 100_000  # pixels up to which the best effort costs little

@@ -5,8 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from nvae_codec.images.picture import Chunk, Picture
 from nvae_codec.images.png import IDAT_PLACE, join_chunks, pack_header, pack_pixels, pack_places, split_chunks
+from nvae_codec.images.raster import Chunk, Picture
 
 _COMPRESS_LEVEL = 3  # on photographs smaller than 6, and twice as fast
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvae_codec.network.convolution import make_convolution
-from nvae_codec.recipe import CellRecipe
+from nvae_codec.recipes.recipe import CellRecipe
 
 
 def make_activation(name: str) -> nn.Module:

@@ -11,8 +11,8 @@ from torch import Tensor
 from nvae_codec.network.likelihood import Look, neighbour_mean, split_mixture
 from nvae_codec.network.normal import normal_of_raw, widen
 from nvae_codec.network.official_likelihoods import joint_sample, picture_mean
-from nvae_codec.phases import Phase
-from nvae_codec.recipe import LikelihoodRecipe, Recipe
+from nvae_codec.polyphase import Phase
+from nvae_codec.recipes.recipe import LikelihoodRecipe, Recipe
 
 Uniform = Callable[[int], Tensor]
 """Gives (B, channels, h, w) of independent numbers, uniform in (0, 1), for the number of channels."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nvae_codec.network.cells import ResidualCell, make_activation, make_bottleneck
 from nvae_codec.network.convolution import make_convolution, shrink
 from nvae_codec.network.flow import FlowPair
-from nvae_codec.recipe import NetworkRecipe
+from nvae_codec.recipes.recipe import NetworkRecipe
 
 
 class Group(nn.Module):

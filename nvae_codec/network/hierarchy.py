@@ -16,7 +16,7 @@ from nvae_codec.network.cells import Constant, ConstantMap, ResidualCell, make_a
 from nvae_codec.network.convolution import make_convolution, shrink
 from nvae_codec.network.groups import AnyGroup, Group, VeryDeepGroup
 from nvae_codec.network.steps import make_step_down, make_step_up
-from nvae_codec.recipe import NetworkRecipe
+from nvae_codec.recipes.recipe import NetworkRecipe
 
 Choose = Callable[[int, Tensor | None, Tensor], Tensor]
 """(group, raw prior or None, raw posterior) to z. Raw parameters are (B, 2L, H, W): means, then log sigmas."""

@@ -17,8 +17,8 @@ from nvae_codec.network.cells import ResidualCell, StepUp, make_activation
 from nvae_codec.network.convolution import make_convolution
 from nvae_codec.network.normal import widen
 from nvae_codec.network.official_likelihoods import official_nats, raw_channels
-from nvae_codec.phases import Phase, Plane, list_phases
-from nvae_codec.recipe import CellRecipe, ImageRecipe, LikelihoodRecipe, NetworkRecipe, Recipe
+from nvae_codec.polyphase import Phase, Plane, list_phases
+from nvae_codec.recipes.recipe import CellRecipe, ImageRecipe, LikelihoodRecipe, NetworkRecipe, Recipe
 
 Look = Callable[[Plane], Tensor]
 """A plane of known pixels, (B, 3, h, w) in [-1, 1], colours in coding order."""

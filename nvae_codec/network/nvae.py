@@ -14,8 +14,8 @@ from nvae_codec.network.likelihood import Look, PhasedHeads, PlainHead, Predict,
 from nvae_codec.network.noise import Noise
 from nvae_codec.network.normal import Normal, kl_divergence, log_density, normal_of_raw, widen
 from nvae_codec.network.pyramid import start_as_pyramid
-from nvae_codec.phases import Plane
-from nvae_codec.recipe import Recipe
+from nvae_codec.polyphase import Plane
+from nvae_codec.recipes.recipe import Recipe
 
 
 @dataclass

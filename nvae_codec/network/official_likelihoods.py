@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nvae_codec.network.normal import log_density, normal_of_raw
-from nvae_codec.recipe import ImageRecipe, LikelihoodRecipe
+from nvae_codec.recipes.recipe import ImageRecipe, LikelihoodRecipe
 
 LEAST_LOG_SCALE = -7.0
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nvae_codec.network.cells import ResidualCell, StepDown, StepUp, make_activation
 from nvae_codec.network.convolution import FactorizedConv2d, make_convolution
-from nvae_codec.recipe import CellRecipe, NetworkRecipe
+from nvae_codec.recipes.recipe import CellRecipe, NetworkRecipe
 
 
 class SteppingCell(ResidualCell):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nvae_codec.recipe import TrainingRecipe
+from nvae_codec.recipes.recipe import TrainingRecipe
 
 Pixels = NDArray[np.uint8]
 

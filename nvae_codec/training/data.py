@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.recipe import TrainingRecipe
+from nvae_codec.recipes.recipe import TrainingRecipe
 from nvae_codec.training.augmentation import choose_crop, take_crop
 from nvae_codec.training.sources import Loader
 

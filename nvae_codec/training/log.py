@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.recipe import Recipe, format_recipe
+from nvae_codec.recipes.recipe import Recipe, format_recipe
 
 
 class Log:

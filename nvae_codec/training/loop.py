@@ -25,7 +25,7 @@ from torch import Tensor
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.network.noise import Noise
 from nvae_codec.network.nvae import Elbo, Nvae
-from nvae_codec.recipe import Recipe
+from nvae_codec.recipes.recipe import Recipe
 from nvae_codec.training.checkpoint import (
     Average,
     copy_weights,

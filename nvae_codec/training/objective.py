@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nvae_codec.network.nvae import Elbo
-from nvae_codec.recipe import Recipe, TrainingRecipe
+from nvae_codec.recipes.recipe import Recipe, TrainingRecipe
 
 
 def kl_weight(training: TrainingRecipe, progress: float) -> float:

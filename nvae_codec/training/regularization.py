@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nvae_codec.network.cells import SqueezeExcitation
 from nvae_codec.network.convolution import applied_weight
-from nvae_codec.recipe import TrainingRecipe
+from nvae_codec.recipes.recipe import TrainingRecipe
 
 FIRST_ITERATIONS, ITERATIONS = 40, 4
 LEAST_NORM = 1e-3

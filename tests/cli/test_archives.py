@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 import nvae_codec
 import nvae_codec.coding.codec as codec_module
 from nvae_codec.cli.unpack import name_pngs
-from nvae_codec.coding.walk import pop_batch
-from nvae_codec.images.picture import Chunk, same_picture
+from nvae_codec.coding.bitsback import pop_batch
 from nvae_codec.images.png import SIGNATURE, join_chunks
+from nvae_codec.images.raster import Chunk, same_picture
 from nvae_codec.images.read import read_picture
 from tests.cli.conftest import Run
 from tests.conftest import PNGSUITE
@@ -206,7 +206,7 @@ def test_appending(run: Run, numbered: Path, tree: Path, tmp_path: Path, monkeyp
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nvae_codec.container.pack.pack_segment", stop)
+    monkeypatch.setattr("nvae_codec.container.archive.writer.pack_segment", stop)
     assert run("pack", numbered, "-o", archive, "--append").code == 130
     assert archive.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []

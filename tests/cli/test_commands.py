@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from nvae_codec.cli.main import COLLECT_AFTER
-from nvae_codec.images.picture import Picture, same_picture
+from nvae_codec.images.raster import Picture, same_picture
 from nvae_codec.images.read import read_picture
 from nvae_codec.images.write import write_png
 from tests.cli.conftest import Run
@@ -221,7 +221,7 @@ def test_an_interruption_leaves_nothing(run: Run, photo: Path, monkeypatch: pyte
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nvae_codec.container.choice.write_model_file", interrupt)
+    monkeypatch.setattr("nvae_codec.container.methods.write_model_file", interrupt)
     result = run("compress", photo)
     assert (result.code, result.err.strip()) == (130, "nvae-codec: interrupted")
     assert files_in(photo.parent) == ["photo.png"]

@@ -223,7 +223,7 @@ def test_streams_that_are_closed(pictures: Path, run: Run, monkeypatch: pytest.M
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks Linux's /proc which processes there are")
 def test_workers_end_with_those_who_started_them() -> None:
-    script = "from nvae_codec.container.parallel import begin_worker; import multiprocessing, os, sys, time\n"
+    script = "from nvae_codec.parallel.processes import begin_worker; import multiprocessing, os, sys, time\n"
     script += "def work():\n begin_worker(None, None); print(os.getpid(), flush=True); time.sleep(600)\n"
     script += "if __name__ == '__main__':\n"
     script += " multiprocessing.get_context('fork').Process(target=work).start(); time.sleep(600)"

@@ -15,7 +15,7 @@ from nvae_codec.errors import NvaeCodecError
 from nvae_codec.evaluation import exact_elbo
 from nvae_codec.evaluation.inputs import find_inputs
 from nvae_codec.evaluation.pictures import Evaluator
-from nvae_codec.images.picture import Picture
+from nvae_codec.images.raster import Picture
 from tests.cli.conftest import Run
 from tests.models import make_picture, save_pictures
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nvae_codec import model_library
+from nvae_codec.zoo import library as model_library
 from tests.cli.conftest import Run
 from tests.fakes import FakeCodec
 

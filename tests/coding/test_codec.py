@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from nvae_codec.coding import codec as codec_module
+from nvae_codec.coding.ans import Stack
 from nvae_codec.coding.batch import Batch
+from nvae_codec.coding.bitsback import pop_batch, push_batch
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.coding.load import load_codec, prepare_codec
-from nvae_codec.coding.plan import read_plan
-from nvae_codec.coding.record import BatchRecord
-from nvae_codec.coding.stack import Stack
-from nvae_codec.coding.tiles import DENSE, GROWTHS
-from nvae_codec.coding.walk import pop_batch, push_batch
 from nvae_codec.errors import DamagedFileError, NumericsError, NvaeCodecError
+from nvae_codec.schedule.plan import read_plan
+from nvae_codec.schedule.record import BatchRecord
+from nvae_codec.schedule.tiles import DENSE, GROWTHS
+from nvae_codec.zoo.load import load_codec, prepare_codec
 from tests.models import RECIPES, frozen_model, make_picture
 
 Pixels = NDArray[np.uint8]

@@ -10,8 +10,8 @@ import torch
 
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.evaluation.pictures import Evaluator
-from nvae_codec.exact.model import FrozenModel
-from nvae_codec.images.picture import Picture
+from nvae_codec.images.raster import Picture
+from nvae_codec.integer.model import FrozenModel
 from tests.models import OF_LIKELIHOODS, RECIPES, frozen_model, make_picture
 from tests.pretended import DEVICE, pretended_device
 

@@ -15,19 +15,19 @@ from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.flows import FlowLatents, Shift
 from nvae_codec.coding.latents import Grid
 from nvae_codec.errors import ModelFileError
-from nvae_codec.exact.causality import check_half
-from nvae_codec.exact.freeze import freeze
-from nvae_codec.exact.graph import Graph
-from nvae_codec.exact.inference import exact_inference
-from nvae_codec.exact.model import FrozenModel, LatentGroup
-from nvae_codec.exact.model_file import read_model, seal
-from nvae_codec.exact.operations import Convolve, Input, LookUp, Operation
-from nvae_codec.exact.prove import prove_exact
-from nvae_codec.exact.tables import SHIFT_BOUND
+from nvae_codec.export.export import freeze
+from nvae_codec.integer.bounds import prove_exact
+from nvae_codec.integer.causality import check_half
+from nvae_codec.integer.graph import Graph
+from nvae_codec.integer.inference import exact_inference
+from nvae_codec.integer.model import FrozenModel, LatentGroup
+from nvae_codec.integer.model_file import read_model, seal
+from nvae_codec.integer.operations import Convolve, Input, LookUp, Operation
+from nvae_codec.likelihoods.tables import SHIFT_BOUND
 from nvae_codec.network.convolution import causal_mask
 from nvae_codec.network.flow import list_halves
 from tests.coding.test_latents import random_normals
-from tests.exact.test_same_everywhere import GOLDEN
+from tests.integer.test_same_everywhere import GOLDEN
 from tests.models import RECIPES, frozen_model, frozen_network, make_network, make_picture, make_recipe, random_crops
 
 FLOWS = "official, two pairs of flows"

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvae_codec.coding.latents import Grid, GroupLatents, Normals, decode_raw
-from nvae_codec.exact.model import LatentGroup
-from nvae_codec.exact.tables import RAW_BOUND
+from nvae_codec.integer.model import LatentGroup
+from nvae_codec.likelihoods.tables import RAW_BOUND
 from tests.models import frozen_model
 
 MODEL = "phases of two levels"

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nvae_codec.coding.likelihoods.colourwise import colour_centre, split_raw
-from nvae_codec.coding.likelihoods.device_mixture import FEW_EDGES, DeviceMixture
-from nvae_codec.coding.likelihoods.mixture import Mixture, mixture_weights
-from nvae_codec.exact.tables import PIXEL_RAW_BOUND, MixtureTables
+from nvae_codec.likelihoods.colourwise import colour_centre, split_raw
+from nvae_codec.likelihoods.device_mixture import FEW_EDGES, DeviceMixture
+from nvae_codec.likelihoods.mixture import Mixture, mixture_weights
+from nvae_codec.likelihoods.tables import PIXEL_RAW_BOUND, MixtureTables
 from tests.models import frozen_model
 
 VALUES = 256

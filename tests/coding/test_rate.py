@@ -14,7 +14,7 @@ import pytest
 
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.evaluation import exact_elbo
-from nvae_codec.exact.model_file import read_model
+from nvae_codec.integer.model_file import read_model
 from tests.models import frozen_model, make_picture
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvae_codec.coding.record import LARGEST_CODE, BatchRecord, short_float, shorten
-from nvae_codec.coding.walk import sum_log2
+from nvae_codec.coding.bitsback import sum_log2
+from nvae_codec.schedule.record import LARGEST_CODE, BatchRecord, short_float, shorten
 
 
 def test_short_floats_rise() -> None:

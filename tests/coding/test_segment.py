@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.coding.plan import PlanKind, read_plan
-from nvae_codec.coding.record import BatchRecord
-from nvae_codec.coding.tiles import LARGEST_BATCH, SPARSE, plan_segment, plan_tiles, segment_order
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.evaluation import exact_elbo
+from nvae_codec.schedule.plan import PlanKind, read_plan
+from nvae_codec.schedule.record import BatchRecord
+from nvae_codec.schedule.tiles import LARGEST_BATCH, SPARSE, plan_segment, plan_tiles, segment_order
 from tests.models import RECIPES, frozen_model, make_picture
 
 Pixels = NDArray[np.uint8]

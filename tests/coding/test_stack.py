@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nvae_codec.coding.stack import LARGEST_ARRAY, SMALLEST_ARRAY, Int32, Stack, cut
+from nvae_codec.coding.ans import LARGEST_ARRAY, SMALLEST_ARRAY, Int32, Stack, cut
 from nvae_codec.errors import DamagedFileError
 
 Partition = tuple[int, Int32]

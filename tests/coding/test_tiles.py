@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nvae_codec.coding.tiles import (
+from nvae_codec.polyphase import list_phases
+from nvae_codec.schedule.tiles import (
     DENSE,
     GROWTHS,
     LARGEST_BATCH,
@@ -21,7 +22,6 @@ from nvae_codec.coding.tiles import (
     plan_tiles,
     plane_size,
 )
-from nvae_codec.phases import list_phases
 from tests.models import make_picture
 
 sides = st.one_of(st.integers(1, 200), st.integers(1, 5000))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nvae_codec.integrations.nvlabs import DEFAULTS, OfficialCheckpoint, make_recipe, match_modules
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.nvlabs import DEFAULTS, OfficialCheckpoint, make_recipe, match_modules
 
 ARGS: dict[str, Any] = {
     "dataset": "cifar10", "num_latent_scales": 2, "num_groups_per_scale": 2, "num_latent_per_group": 3,

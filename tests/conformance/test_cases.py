@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from nvae_codec.integrations.nvlabs import import_network, make_recipe, read_official
 from nvae_codec.network.groups import Group
 from nvae_codec.network.likelihood import Look, Predict
 from nvae_codec.network.normal import Normal, kl_divergence, log_density, normal_of_raw
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.official_likelihoods import joint_sample, official_nats, picture_mean
-from nvae_codec.nvlabs import import_network, make_recipe, read_official
 from tests.conformance.folder import distance, list_cases, read_arrays, read_description
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.evaluation import exact_elbo, float_elbo
-from nvae_codec.exact.freeze import freeze
-from nvae_codec.nvlabs import import_network, make_recipe, read_official
+from nvae_codec.export.export import freeze
+from nvae_codec.integrations.nvlabs import import_network, make_recipe, read_official
 from tests.conformance.folder import list_cases
 from tests.models import make_picture
 

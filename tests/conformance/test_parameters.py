@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from nvae_codec.integrations.nvlabs import match_modules
 from nvae_codec.network.cells import SqueezeExcitation
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.nvlabs import match_modules
-from nvae_codec.recipe import format_recipe, parse_recipe, read_recipe
+from nvae_codec.recipes.recipe import format_recipe, parse_recipe, read_recipe
 from tests.conformance.folder import FOLDER
 
 RECIPES = Path(__file__).parents[2] / "models" / "recipes"

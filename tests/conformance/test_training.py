@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nvae_codec.integrations.nvlabs import import_network, make_recipe, match_keys, match_modules, read_official
 from nvae_codec.network.nvae import Elbo, Nvae
 from nvae_codec.network.official_likelihoods import official_nats
-from nvae_codec.nvlabs import import_network, make_recipe, match_keys, match_modules, read_official
-from nvae_codec.recipe import TrainingRecipe
+from nvae_codec.recipes.recipe import TrainingRecipe
 from nvae_codec.training.loop import make_optimizer
 from nvae_codec.training.objective import balance_weights, kl_weight, learning_rate, weigh
 from nvae_codec.training.regularization import SpectralNorms, scale_total, spectral_weight

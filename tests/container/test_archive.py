@@ -17,17 +17,25 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nvae_codec
-from nvae_codec.container import index as index_module
-from nvae_codec.container.archive import Archive
+from nvae_codec.container.archive import index as index_module
+from nvae_codec.container.archive.index import (
+    HEADER_BYTES,
+    Entry,
+    Index,
+    Segment,
+    pack_index,
+    read_index,
+    segment_checksum,
+)
+from nvae_codec.container.archive.reader import Archive
+from nvae_codec.container.archive.segment import Named, pack_segment, unpack_segment, unpack_wanted
+from nvae_codec.container.archive.writer import group_pictures, write_archive
 from nvae_codec.container.header import Kind
-from nvae_codec.container.index import HEADER_BYTES, Entry, Index, Segment, pack_index, read_index, segment_checksum
-from nvae_codec.container.pack import group_pictures, write_archive
-from nvae_codec.container.segment import Named, pack_segment, unpack_segment, unpack_wanted
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
-from nvae_codec.images.picture import COLOURS, RGB8, Chunk, Picture, same_picture
 from nvae_codec.images.png import IDAT_PLACE
+from nvae_codec.images.raster import COLOURS, RGB8, Chunk, Picture, same_picture
 from nvae_codec.images.read import read_picture
-from nvae_codec.model_library import Models
+from nvae_codec.zoo.library import Models
 from tests.fakes import FakeCodec, OneCodec
 from tests.models import make_picture
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from nvae_codec.container import cluster, parallel
-from nvae_codec.container.cluster import Ray
-from nvae_codec.container.parallel import map_in_order
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
-from nvae_codec.model_library import Models
+from nvae_codec.parallel import processes as parallel
+from nvae_codec.parallel import ray as cluster
+from nvae_codec.parallel.processes import map_in_order
+from nvae_codec.parallel.ray import Ray
+from nvae_codec.zoo.library import Models
 from tests.fakes import FakeCodec
 
 

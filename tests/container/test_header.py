@@ -10,8 +10,8 @@ from nvae_codec.container.checksums import bytes_checksum
 from nvae_codec.container.header import MODEL_KINDS, VERSION, Header, Kind, Parts, join_parts, split_parts
 from nvae_codec.container.metadata import pack_metadata, unpack_metadata
 from nvae_codec.errors import DamagedFileError
-from nvae_codec.images.picture import COLOURS, GRAY1, GRAY8, PIXEL_COLOURS, RGB8, WHOLE_BYTES, Chunk
 from nvae_codec.images.png import IDAT_PLACE
+from nvae_codec.images.raster import COLOURS, GRAY1, GRAY8, PIXEL_COLOURS, RGB8, WHOLE_BYTES, Chunk
 
 
 @st.composite

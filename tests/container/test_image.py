@@ -13,15 +13,15 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from nvae_codec.container import choice
+from nvae_codec.container import methods as choice
+from nvae_codec.container.archive.segment import pack_segment, unpack_segment
 from nvae_codec.container.checksums import bytes_checksum
-from nvae_codec.container.choice import FAST, METHODS, write_file
 from nvae_codec.container.header import Kind, Parts, join_parts, split_parts
 from nvae_codec.container.image import read_file, write_model_file, write_pixels_file, write_webp_file
-from nvae_codec.container.segment import pack_segment, unpack_segment
+from nvae_codec.container.methods import FAST, METHODS, write_file
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
-from nvae_codec.images.picture import COLOURS, WHOLE_BYTES, Chunk, Colour, Picture, find_colour, same_picture
 from nvae_codec.images.png import IDAT_PLACE
+from nvae_codec.images.raster import COLOURS, WHOLE_BYTES, Chunk, Colour, Picture, find_colour, same_picture
 from nvae_codec.images.read import read_picture
 from nvae_codec.images.webp import encode_webp
 from nvae_codec.images.write import write_png

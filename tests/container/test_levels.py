@@ -12,17 +12,17 @@ from PIL import Image
 
 import nvae_codec
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.container.choice import write_file
+from nvae_codec.container.archive.segment import pack_segment, unpack_segment
 from nvae_codec.container.header import Header, Kind, Parts, join_parts, split_parts
 from nvae_codec.container.image import read_file, write_model_file
-from nvae_codec.container.segment import pack_segment, unpack_segment
+from nvae_codec.container.methods import write_file
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
-from nvae_codec.exact.model_file import pack_model
 from nvae_codec.images.levels import Shown, show_levels
-from nvae_codec.images.picture import GRAY1, GRAY8, RGB8, Picture, same_picture
+from nvae_codec.images.raster import GRAY1, GRAY8, RGB8, Picture, same_picture
 from nvae_codec.images.read import read_picture
 from nvae_codec.images.write import write_png
-from nvae_codec.model_library import Models, read_model_info
+from nvae_codec.integer.model_file import pack_model
+from nvae_codec.zoo.library import Models, read_model_info
 from tests.models import frozen_model
 
 Pixels = NDArray[np.uint8]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvae_codec.container.names import Names, name_problem, next_name
+from nvae_codec.container.archive.names import Names, name_problem, next_name
 
 
 @pytest.mark.parametrize("name", ["a.png", "a/b/c.png", "ä ö/日本.png", "..a", "a..b", "-", "x" * 1024])

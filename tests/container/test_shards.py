@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvae_codec.container.index import Shard
-from nvae_codec.container.pack import group_pictures, write_archive
-from nvae_codec.container.segment import Named
-from nvae_codec.container.shards import merge_shards, take_shard
+from nvae_codec.container.archive.index import Shard
+from nvae_codec.container.archive.segment import Named
+from nvae_codec.container.archive.shards import merge_shards, take_shard
+from nvae_codec.container.archive.writer import group_pictures, write_archive
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.images.picture import Picture
-from nvae_codec.model_library import Models
+from nvae_codec.images.raster import Picture
+from nvae_codec.zoo.library import Models
 from tests.fakes import FakeCodec
 
 Groups = list[list[Named]]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvae_codec.container.varints import LARGEST, ByteReader, pack_varint
+from nvae_codec.container.fields import LARGEST, ByteReader, pack_varint
 from nvae_codec.errors import DamagedFileError
 
 

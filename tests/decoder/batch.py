@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nvae_codec.exact.graph import Evaluation
+from nvae_codec.integer.graph import Evaluation
 from tests.decoder.flows import FlowLatents
 from tests.decoder.model import Latents, Mixture, Model
 from tests.decoder.official import Bernoulli, Joint, Quantiles

@@ -12,7 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 from PIL import Image
 
-from nvae_codec.exact.inference import exact_inference
+from nvae_codec.integer.inference import exact_inference
 from tests.decoder.batch import BatchDecoder
 from tests.decoder.model import Model
 from tests.decoder.stack import Ans

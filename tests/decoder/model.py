@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from nvae_codec.exact.graph import Graph
-from nvae_codec.exact.model_file import read_model
+from nvae_codec.integer.graph import Graph
+from nvae_codec.integer.model_file import read_model
 from tests.decoder.stack import Ints
 from tests.decoder.tiles import list_planes
 

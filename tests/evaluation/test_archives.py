@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.container.pack import group_pictures, write_archive
-from nvae_codec.container.segment import Named
+from nvae_codec.container.archive.segment import Named
+from nvae_codec.container.archive.writer import group_pictures, write_archive
 from nvae_codec.evaluation import exact_elbo
 from nvae_codec.evaluation.archives import measure_archive, share_bits
 from nvae_codec.evaluation.causes import CAUSES
 from nvae_codec.evaluation.pictures import Evaluator, sum_rows
-from nvae_codec.images.picture import Chunk, Picture
 from nvae_codec.images.png import IDAT_PLACE
-from nvae_codec.model_library import Models
+from nvae_codec.images.raster import Chunk, Picture
+from nvae_codec.zoo.library import Models
 from tests.models import frozen_model, make_picture
 
 CHUNKS = (Chunk(b"tEXt", b"Title\0a wave"), IDAT_PLACE)

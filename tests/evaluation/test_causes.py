@@ -7,14 +7,14 @@ import pytest
 
 from nvae_codec import compress
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.coding.measured import MeasuredCodec
+from nvae_codec.coding.ledger import MeasuredCodec
 from nvae_codec.evaluation import exact_elbo
 from nvae_codec.evaluation.archives import measure_archive
 from nvae_codec.evaluation.causes import CAUSES
 from nvae_codec.evaluation.elbo import exact_draws, importance_bound, mean_of
 from nvae_codec.evaluation.pictures import Evaluator, sum_rows
-from nvae_codec.images.picture import Chunk, Picture
 from nvae_codec.images.png import IDAT_PLACE
+from nvae_codec.images.raster import Chunk, Picture
 from tests.models import RECIPES, frozen_model, frozen_network, make_picture
 
 SIZES = [(1, 1), (33, 20), (64, 64), (130, 200)]

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.coding.load import prepare_codec
 from nvae_codec.evaluation import PictureElbo, exact_elbo, float_elbo
 from nvae_codec.evaluation.elbo import noise_of, normal_mass
 from nvae_codec.evaluation.likelihoods import logistic_mass
+from nvae_codec.zoo.load import prepare_codec
 from tests.models import OF_LIKELIHOODS, RECIPES, frozen_model, frozen_network, make_picture
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nvae_codec.evaluation import everywhere
-from nvae_codec.evaluation.everywhere import Setting, list_settings
+from tools import everywhere
+from tools.everywhere import Setting, list_settings
 
 
 def test_settings_name_torch_and_no_place_of_this_machine() -> None:

@@ -18,12 +18,12 @@ import pytest
 from PIL import Image
 
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.evaluation.charts import Bar, Point, draw_bars, draw_scatter, nice_step
-from nvae_codec.evaluation.html import CAUSE_NAMES, Shown, write_report
 from nvae_codec.evaluation.peers import peer_bits
 from nvae_codec.evaluation.pictures import Evaluator
-from nvae_codec.evaluation.thumbnails import draw_heat, draw_picture, thumbnail_side
-from nvae_codec.images.picture import Picture
+from nvae_codec.evaluation.report.charts import Bar, Point, draw_bars, draw_scatter, nice_step
+from nvae_codec.evaluation.report.html import CAUSE_NAMES, Shown, write_report
+from nvae_codec.evaluation.report.thumbnails import draw_heat, draw_picture, thumbnail_side
+from nvae_codec.images.raster import Picture
 from tests.models import frozen_model, make_picture
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nvae_codec.coding.load import load_codec, prepare_codec
-from nvae_codec.exact.canary import check_canary
+from nvae_codec.integer.canary import check_canary
+from nvae_codec.zoo.load import load_codec, prepare_codec
 from tests.models import RECIPES, frozen_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")

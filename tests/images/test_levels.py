@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from nvae_codec.errors import UnsupportedImageError
 from nvae_codec.images.levels import ModelInput, Shown, find_levels, show_levels
-from nvae_codec.images.picture import COLOURS, Picture
+from nvae_codec.images.raster import COLOURS, Picture
 
 
 @given(st.integers(1, 8), st.sampled_from(Shown), st.data())

@@ -12,8 +12,8 @@ from PIL import Image
 
 from nvae_codec.errors import UnsupportedImageError
 from nvae_codec.images.metadata import KEEP, OF_MEANING, OF_PIXELS, keep_metadata
-from nvae_codec.images.picture import Chunk
 from nvae_codec.images.png import IDAT_PLACE, join_chunks, split_chunks
+from nvae_codec.images.raster import Chunk
 from nvae_codec.images.read import read_picture
 from nvae_codec.images.write import write_png
 from tests.conftest import PNGSUITE

@@ -6,8 +6,8 @@ import zlib
 import pytest
 
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
-from nvae_codec.images.picture import Chunk, same_picture
 from nvae_codec.images.png import SIGNATURE, join_chunks, parse_png, split_chunks
+from nvae_codec.images.raster import Chunk, same_picture
 from nvae_codec.images.read import read_picture
 from nvae_codec.images.write import write_png
 

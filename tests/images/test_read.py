@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
-from nvae_codec.images.picture import PIXEL_COLOURS
 from nvae_codec.images.png import IDAT_PLACE
+from nvae_codec.images.raster import PIXEL_COLOURS
 from nvae_codec.images.read import read_picture, read_size
 from nvae_codec.images.webp import decode_webp, encode_webp
 from nvae_codec.images.write import write_png

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.phases import Plane, list_phases
+from nvae_codec.polyphase import Plane, list_phases
 from tests.models import RECIPES, make_network, make_recipe, random_crops
 
 Outputs = dict[str, Tensor]

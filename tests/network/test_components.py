@@ -13,7 +13,7 @@ from nvae_codec.network.convolution import FactorizedConv2d, WeightNormConv2d, a
 from nvae_codec.network.flow import FlowPair, Shift
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.steps import SteppingCell
-from nvae_codec.recipe import CellRecipe, format_recipe, parse_recipe
+from nvae_codec.recipes.recipe import CellRecipe, format_recipe, parse_recipe
 from tests.models import OFFICIAL, change, random_crops
 
 PAPER = change(

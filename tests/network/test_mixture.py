@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nvae_codec.network.likelihood import mixture_nats
-from nvae_codec.recipe import LikelihoodRecipe
+from nvae_codec.recipes.recipe import LikelihoodRecipe
 
 LEVELS = torch.arange(256) / 127.5 - 1
 

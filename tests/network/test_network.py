@@ -10,7 +10,7 @@ from torch import nn
 
 from nvae_codec.network.cells import ResidualCell, StepDown, StepUp
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.recipe import CellRecipe, parse_recipe
+from nvae_codec.recipes.recipe import CellRecipe, parse_recipe
 from tests.models import OFFICIAL, PHASED, RECIPES, change, make_recipe, random_crops
 
 KINDS, NORMS = ("regular", "separable", "depthwise"), ("batch", "none")

@@ -11,7 +11,7 @@ from nvae_codec.network.likelihood import split_mixture
 from nvae_codec.network.normal import normal_of_raw
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.pyramid import COLOURS
-from nvae_codec.phases import Plane
+from nvae_codec.polyphase import Plane
 from tests.models import RECIPES, change, make_recipe, random_crops
 
 STARTS = {

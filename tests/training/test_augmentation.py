@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nvae_codec.recipe import TrainingRecipe
+from nvae_codec.recipes.recipe import TrainingRecipe
 from nvae_codec.training.augmentation import choose_crop, draw_warp, shrink, take_crop, warp
 from tests.models import make_picture
 

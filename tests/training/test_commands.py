@@ -11,14 +11,14 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from nvae_codec.coding.load import load_codec
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.exact.model_file import read_model
-from nvae_codec.recipe import parse_recipe
+from nvae_codec.integer.model_file import read_model
+from nvae_codec.recipes.recipe import parse_recipe
 from nvae_codec.training.checkpoint import FILE, read_checkpoint
 from nvae_codec.training.data import pad_smaller
 from nvae_codec.training.precision import FIRST_LOSS_SCALE
 from nvae_codec.training.sources import open_source
+from nvae_codec.zoo.load import load_codec
 from tests.cli.conftest import largest_file
 from tests.models import OFFICIAL, PHASED, change, make_picture, save_pictures
 

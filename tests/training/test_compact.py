@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from nvae_codec.recipe import TrainingRecipe, parse_recipe
+from nvae_codec.recipes.recipe import TrainingRecipe, parse_recipe
 from nvae_codec.training.checkpoint import load_average
-from nvae_codec.training.compact import compact_checkpoint
 from nvae_codec.training.data import Crops
 from nvae_codec.training.loop import Options, Trainer
 from nvae_codec.training.sources import file_source
 from tests.models import RECIPES
+from tools.compact import compact_checkpoint
 
 
 @pytest.mark.parametrize("average_only", [False, True])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.recipe import TrainingRecipe
+from nvae_codec.recipes.recipe import TrainingRecipe
 from nvae_codec.training import data
 from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.sources import list_images, open_source, read_image

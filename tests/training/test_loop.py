@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.recipe import TrainingRecipe, parse_recipe, read_recipe
+from nvae_codec.recipes.recipe import TrainingRecipe, parse_recipe, read_recipe
 from nvae_codec.training import loop
 from nvae_codec.training.checkpoint import FILE, read_checkpoint
 from nvae_codec.training.data import Crops, held_out_crops

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nvae_codec.network.nvae import Elbo
-from nvae_codec.recipe import TrainingRecipe, parse_recipe
+from nvae_codec.recipes.recipe import TrainingRecipe, parse_recipe
 from nvae_codec.training.objective import balance_weights, kl_weight, learning_rate, weigh
 
 TRAINING = TrainingRecipe(

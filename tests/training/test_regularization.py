@@ -10,7 +10,7 @@ from torch import nn
 
 from nvae_codec.network.cells import ResidualCell, SqueezeExcitation
 from nvae_codec.network.convolution import applied_weight
-from nvae_codec.recipe import CellRecipe, TrainingRecipe
+from nvae_codec.recipes.recipe import CellRecipe, TrainingRecipe
 from nvae_codec.training.data import Crops
 from nvae_codec.training.loop import Options, Trainer
 from nvae_codec.training.objective import kl_weight, learning_rate

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from nvae_codec.cli.main import end_at_once
-from nvae_codec.recipe import Recipe, parse_recipe
+from nvae_codec.recipes.recipe import Recipe, parse_recipe
 from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.loop import Options, Trainer, train
 from nvae_codec.training.objective import BitsPerDim

@@ -1,0 +1,124 @@
+"""Reading an archive: any picture by name or place, by decoding the segment that it is in."""
+
+from __future__ import annotations
+
+import bisect
+import io
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from nvae_codec.container.archive.index import Entry, Segment, is_archive, read_index, segment_checksum
+from nvae_codec.container.archive.segment import unpack_wanted
+from nvae_codec.container.image import CodecFinder
+from nvae_codec.errors import DamagedFileError
+from nvae_codec.images.raster import Picture
+from nvae_codec.images.samples import Samples, samples_of
+
+
+class Archive:
+    """The pictures in an archive. Opening reads the index alone; what was decoded of the segment read last is kept.
+
+    Reading in order decodes each segment once. Of a segment that is read out of order, the first picture is decoded
+    with those alone that lie on the way to it; the next that is not among them, with all.
+
+    Examples::
+
+        archive = nvae_codec.open_archive("holiday.nvae")
+        archive.names, archive.sizes
+        pixels = archive.read("beach/1.png")
+    """
+
+    def __init__(self, path: str | Path, codecs: CodecFinder) -> None:
+        """Raises DamagedFileError for what is no archive or has no sound index, and OSError."""
+        self.path, self._codecs = Path(path), codecs
+        with self.path.open("rb") as file:
+            index = read_index(file)
+            self.file_bytes = file.seek(0, io.SEEK_END)
+        self.identity: bytes = index.identity
+        self.segments: tuple[Segment, ...] = index.segments
+        self.shard = index.shard
+        self.entries: list[Entry] = [entry for segment in index.segments for entry in segment.entries]
+        self.names: list[str] = [entry.name for entry in self.entries]
+        self._places = {name: place for place, name in enumerate(self.names)}
+        self._first = [0]
+        for segment in index.segments:
+            self._first.append(self._first[-1] + len(segment.entries))
+        self._kept: tuple[int, dict[int, Picture]] = -1, {}
+        self._last = -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to read the same archive."""
+        return self.__dict__ | {"_kept": (-1, {})}
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return len(self.entries)
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of each picture."""
+        return [(entry.height, entry.width) for entry in self.entries]
+
+    def place(self, name_or_index: str | int) -> int:
+        """Where a picture stands among all, from 0; below 0 from the end. Raises KeyError and IndexError."""
+        if isinstance(name_or_index, str):
+            return self._places[name_or_index]
+        return range(len(self.entries))[name_or_index]
+
+    def read(self, name_or_index: str | int) -> Samples:
+        """A picture's pixels, (H, W) or (H, W, C), as ``nvae_codec.decompress`` gives them.
+
+        They are the caller's own to change. Raises KeyError or IndexError where it is not here, UnsupportedImageError
+        for palettes and for 2 and 4 bits a sample, and what ``read_segment`` raises.
+        """
+        return samples_of(self.read_picture(name_or_index), "read").copy()
+
+    def read_picture(self, name_or_index: str | int) -> Picture:
+        """A picture with its metadata; raises as ``read``."""
+        place = self.place(name_or_index)
+        number = bisect.bisect_right(self._first, place) - 1
+        within = place - self._first[number]
+        in_order, self._last = place == self._last + 1, place
+        if self._kept[0] != number and not in_order:
+            self._kept = number, self._read_wanted(number, [within])
+        elif self._kept[0] != number or within not in self._kept[1]:
+            self._kept = number, dict(enumerate(self.read_segment(number)))
+        return self._kept[1][within]
+
+    def read_segment(self, number: int) -> list[Picture]:
+        """The pictures of a segment. Raises DamagedFileError, which names it, UnknownModelError, OSError."""
+        return list(self._read_wanted(number, range(len(self.segments[number].entries))).values())
+
+    def _read_wanted(self, number: int, wanted: Collection[int]) -> dict[int, Picture]:
+        try:
+            return read_wanted(self.path, self.segments[number], self.identity, self._codecs, wanted)
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{self.name_segment(number)}: {error}") from error
+
+    def name_segment(self, number: int) -> str:
+        """What messages call a segment."""
+        entries = self.segments[number].entries
+        through = f"{entries[0].name} to {entries[-1].name}" if len(entries) > 1 else entries[0].name
+        return f"segment {number + 1} of {len(self.segments)} ({through})"
+
+
+def read_wanted(
+    path: Path, segment: Segment, identity: bytes, codecs: CodecFinder, wanted: Collection[int]
+) -> dict[int, Picture]:
+    """What ``unpack_wanted`` gives of a segment of an archive at ``path``; raises as it does, and OSError."""
+    with path.open("rb") as file:  # anew each time: no process shares a position with another
+        file.seek(segment.start)
+        data = file.read(segment.length)
+    if segment_checksum(data) != segment.checksum:
+        raise DamagedFileError("damaged: its checksum is wrong")
+    return unpack_wanted(data, segment.entries, identity, codecs, wanted)
+
+
+def is_archive_file(path: Path) -> bool:
+    """Whether a file begins as an archive does; False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return is_archive(file.read(4))
+    except OSError:
+        return False

@@ -1,0 +1,187 @@
+"""A segment of an archive: pictures that decode together. Those that the model takes share one stack.
+
+    content checksum, 8 ┬ [metadata] ┬ [plan ┬ stack] ┬ of each picture what the model does not code ...
+
+Each part in brackets is there if a picture of the index needs it; each but the checksum stands behind its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from nvae_codec.container.archive.index import Entry
+from nvae_codec.container.checksums import content_checksum
+from nvae_codec.container.fields import LARGEST, ByteReader, pack_varint
+from nvae_codec.container.header import MODEL_KINDS, Header, Kind, Parts, model_kind, split_parts
+from nvae_codec.container.image import CodecFinder, check_input, check_samples, read_classical_payload
+from nvae_codec.container.metadata import pack_shared_metadata, unpack_shared_metadata
+from nvae_codec.container.methods import ChosenCodec, write_file, write_without_model
+from nvae_codec.container.planes import add_planes, pack_planes, take_planes
+from nvae_codec.errors import DamagedFileError, UnsupportedImageError
+from nvae_codec.images.limits import check_pixel_count
+from nvae_codec.images.raster import Picture
+
+Named = tuple[str, Picture]
+
+
+@dataclass(frozen=True)
+class PackedSegment:
+    """A segment's bytes and its pictures; ``problems``: names of those that are not in it, and why."""
+
+    data: bytes
+    entries: tuple[Entry, ...]
+    problems: tuple[tuple[str, str], ...]
+
+
+def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> PackedSegment:
+    """Code pictures into a segment, each by the method or, for ``auto``, by what takes least for it.
+
+    A picture that the method does not take is left out. Raises what loading a model raises.
+    """
+    classical: dict[int, Parts] = {}
+    problems: dict[int, str] = {}
+    modelled: list[int] = []
+    for index, (_, picture) in enumerate(named):
+        try:
+            if method == "model":
+                codecs.input().take(picture)
+            if method == "model" or (method == "auto" and codecs.input().takes(picture)):
+                modelled.append(index)
+            else:
+                file = write_without_model(picture) if method == "auto" else write_file(picture, method, codecs)
+                classical[index] = split_parts(file)
+        except UnsupportedImageError as error:
+            problems[index] = str(error)
+    shared = b""
+    beside = {index: pack_planes(named[index][1]) for index in modelled}
+    if modelled:
+        shared, cheaper = _pack_stack({index: named[index][1] for index in modelled}, beside, method, codecs)
+        classical |= cheaper
+    chosen = [(name, picture, classical.get(at)) for at, (name, picture) in enumerate(named) if at not in problems]
+    entries = tuple(_describe(name, picture, parts, codecs) for name, picture, parts in chosen)
+    out = bytearray(_join_checksums([p.header.content_checksum if p else content_checksum(x) for _, x, p in chosen]))
+    with_metadata = [picture.chunks for (_, picture, _), entry in zip(chosen, entries, strict=True) if entry.metadata]
+    if with_metadata:
+        out += _behind_length(pack_shared_metadata(with_metadata))
+    out += shared
+    parts_of = (at for at in range(len(named)) if at not in problems)
+    out += b"".join(_behind_length(classical[at].payload) if at in classical else beside[at] for at in parts_of)
+    return PackedSegment(bytes(out), entries, tuple((named[at][0], reason) for at, reason in problems.items()))
+
+
+def _pack_stack(
+    pictures: dict[int, Picture], beside: dict[int, bytes], method: str, codecs: ChosenCodec
+) -> tuple[bytes, dict[int, Parts]]:
+    """Plan and stack of the pictures that are best coded by the model, and the others by what is smaller.
+
+    ``beside``: what of each picture the model does not code.
+    """
+    codec = codecs.chosen()
+    pixels = {index: codec.input.take(picture)[1] for index, picture in pictures.items()}
+    cheaper: dict[int, Parts] = {}
+    if method == "model":
+        plan, stack = codec.encode_segment(list(pixels.values()))
+    else:
+        plan, stack, prices = codec.encode_priced(list(pixels.values()))
+        for (index, picture), bits in zip(pictures.items(), prices, strict=True):
+            price = bits / 8 + len(beside[index])
+            parts = split_parts(write_without_model(picture, price))
+            if len(parts.payload) < price:
+                cheaper[index] = parts
+        if cheaper:
+            left = [pixels[index] for index in pixels if index not in cheaper]
+            plan, stack = codec.encode_segment(left) if left else ([], b"")
+    if not plan:
+        return b"", cheaper
+    return pack_varint(len(plan)) + b"".join(map(pack_varint, plan)) + _behind_length(stack), cheaper
+
+
+def _describe(name: str, picture: Picture, parts: Parts | None, codecs: ChosenCodec) -> Entry:
+    kind = parts.header.kind if parts else model_kind(codecs.input().take(picture)[0])
+    metadata = bool(picture.chunks) and kind is not Kind.PNG
+    return Entry(name, kind, picture.colour, picture.width, picture.height, metadata)
+
+
+def _behind_length(data: bytes) -> bytes:
+    return pack_varint(len(data)) + data
+
+
+def _join_checksums(checksums: Sequence[bytes]) -> bytes:
+    return xxhash.xxh3_64_intdigest(b"".join(checksums)).to_bytes(8, "little")
+
+
+def unpack_segment(data: bytes, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder) -> list[Picture]:
+    """The pictures of a segment whose own checksum is right; raises as ``unpack_wanted``."""
+    return list(unpack_wanted(data, entries, identity, codecs, range(len(entries))).values())
+
+
+def unpack_wanted(
+    data: bytes, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder, wanted: Collection[int]
+) -> dict[int, Picture]:
+    """The ``wanted`` pictures of a segment whose own checksum is right, by their place in it, and maybe others.
+
+    ``identity`` of the model, 32 bytes. The model stops behind them where it can; the checksums of its batches then
+    take the place of that of the segment's content. Raises DamagedFileError, UnknownModelError, and
+    UnsupportedImageError beyond Pillow's pixel limit.
+    """
+    pixel_count = sum(entry.width * entry.height for entry in entries)
+    check_pixel_count(pixel_count, f"a segment of {pixel_count:,} pixels")
+    reader = ByteReader(data, 0, len(data))
+    checksum = reader.take(8)
+    count = sum(entry.metadata for entry in entries)
+    chunks = iter(unpack_shared_metadata(_take_sized(reader), count) if count else ())
+    pixels = _decode_modelled(reader, entries, identity, codecs, wanted)
+    whole = len(pixels) == sum(entry.kind in MODEL_KINDS for entry in entries)
+    pictures: dict[int, Picture] = {}
+    for place, entry in enumerate(entries):
+        blocks = take_planes(reader, entry.colour) if entry.kind in MODEL_KINDS else [_take_sized(reader)]
+        its_chunks = next(chunks) if entry.metadata else ()
+        if not whole and not (place in pixels and _is_by_model_alone(entry)):
+            continue
+        if place in pixels:
+            samples, low = add_planes(pixels[place], entry.colour, blocks)
+            picture = Picture(entry.width, entry.height, entry.colour, samples, its_chunks, low=low)
+        else:
+            header = Header(entry.kind, entry.colour, entry.width, entry.height, b"")
+            picture = replace(read_classical_payload(Parts(header, b"", blocks[0])), chunks=its_chunks)
+        check_samples(picture)
+        pictures[place] = picture
+    if reader.left:
+        raise DamagedFileError("damaged: it is too long")
+    if whole and _join_checksums([content_checksum(picture) for picture in pictures.values()]) != checksum:
+        raise DamagedFileError("damaged: the checksum of its pixels is wrong")
+    return pictures
+
+
+def _decode_modelled(
+    reader: ByteReader, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder, wanted: Collection[int]
+) -> dict[int, NDArray[np.uint8]]:
+    """The pixels of pictures that the model codes: of all, unless it codes those that are ``wanted`` alone."""
+    modelled = [place for place, entry in enumerate(entries) if entry.kind in MODEL_KINDS]
+    if not modelled:
+        return {}
+    plan = [reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left))]
+    codec = codecs.made_by(identity)
+    for place in modelled:
+        check_input(codec.input, entries[place].kind, entries[place].colour)
+    sizes = [(entries[place].height, entries[place].width) for place in modelled]
+    gray = [entries[place].colour.is_gray for place in modelled]
+    all_of_them = not all(_is_by_model_alone(entries[place]) for place in wanted)
+    goal = [at for at, place in enumerate(modelled) if all_of_them or place in wanted]
+    levels = codec.decode_wanted(sizes, plan, _take_sized(reader), goal, gray)
+    kinds = [MODEL_KINDS[entries[place].kind] for place in modelled]
+    return {modelled[at]: codec.input.show(part, kinds[at]) for at, part in levels.items()}
+
+
+def _is_by_model_alone(entry: Entry) -> bool:
+    """Whether the checksums of batches are of all that the picture's pixels follow from."""
+    return entry.kind in MODEL_KINDS and not entry.colour.has_alpha and entry.colour.bits <= 8
+
+
+def _take_sized(reader: ByteReader) -> bytes:
+    return reader.take(reader.varint(0, reader.left))

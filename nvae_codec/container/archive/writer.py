@@ -1,0 +1,110 @@
+"""Writing an archive: pictures gathered into segments, coded one after another or in parallel, and the index."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import BinaryIO, Protocol, TypeVar
+
+from nvae_codec.container.archive.index import (
+    HEADER_BYTES,
+    Index,
+    Segment,
+    Shard,
+    archive_header,
+    pack_index,
+    segment_checksum,
+)
+from nvae_codec.container.archive.reader import Archive
+from nvae_codec.container.archive.segment import Named, PackedSegment, pack_segment
+from nvae_codec.errors import NvaeCodecError
+from nvae_codec.parallel.processes import HERE, Workers, map_in_order
+from nvae_codec.zoo.library import Models
+
+USUAL_PICTURES = 256
+USUAL_PIXELS = 1 << 22
+"""Where nothing else is asked for, a segment ends at so many pictures or pixels: what one picture costs to read."""
+MOST_PIXELS = 1 << 26
+"""A segment is decoded in memory at once, so it has no more pixels than that, unless it is a single picture."""
+
+
+def segment_limits(segment: int | None) -> tuple[int | None, int]:
+    """Pictures and pixels of a segment for ``--segment``: None for the usual ones, 0 for all pictures."""
+    return (USUAL_PICTURES, USUAL_PIXELS) if segment is None else (segment or None, MOST_PIXELS)
+
+
+class Sized(Protocol):
+    """What goes into segments by its size: a picture, or one that is read later."""
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        ...
+
+
+Some = TypeVar("Some", bound=Sized)
+
+
+def group_pictures(
+    named: Iterable[tuple[str, Some]], most: int | None, pixels: int
+) -> Iterator[list[tuple[str, Some]]]:
+    """Pictures in the segments that they go to: at most ``most`` each (None: any number), and so many pixels."""
+    group: list[tuple[str, Some]] = []
+    area = 0
+    for name, picture in named:
+        size = picture.width * picture.height
+        if group and (len(group) == most or area + size > pixels):
+            yield group
+            group, area = [], 0
+        group.append((name, picture))
+        area += size
+    if group:
+        yield group
+
+
+def write_archive(
+    out: BinaryIO,
+    groups: Iterable[Sequence[Named]],
+    *,
+    method: str,
+    models: Models,
+    workers: Workers = HERE,
+    base: Archive | None = None,
+    shard: Shard | None = None,
+) -> Iterator[PackedSegment]:
+    """Write an archive of these segments, behind those of ``base`` where there is one; gives each once it is written.
+
+    The index follows with the last of them; it says of which whole the archive is a ``shard``, if it is one. The bytes
+    are the same for any workers. Raises as ``pack_segment`` and ``map_in_order`` do, and NvaeCodecError where a worker
+    has another model.
+    """
+    identity = models.identity() if base is None else base.identity
+    segments = [] if base is None else list(base.segments)
+    end = HEADER_BYTES
+    if base is None:
+        out.write(archive_header(identity))
+    else:
+        with base.path.open("rb") as file:
+            shutil.copyfileobj(file, out)
+        end = segments[-1].start + segments[-1].length if segments else HEADER_BYTES
+        out.seek(end)
+        out.truncate()
+    for packed in map_in_order(partial(_pack, method, identity), groups, models, workers):
+        if packed.entries:
+            out.write(packed.data)
+            segments.append(Segment(end, len(packed.data), segment_checksum(packed.data), packed.entries))
+            end += len(packed.data)
+        yield packed
+    out.write(pack_index(Index(identity, tuple(segments), shard)))
+
+
+def _pack(method: str, identity: bytes, models: Models, group: Sequence[Named]) -> PackedSegment:
+    if models.identity() != identity:  # another machine may have another model of the same name
+        raise NvaeCodecError(f"a worker has model {models.identity()[:4].hex()}, not {identity[:4].hex()}")
+    return pack_segment(group, method, models)

@@ -1,0 +1,105 @@
+"""What freezing learns from images: the range of every value, and how wide the posteriors are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx
+
+from nvae_codec.network.flow import list_halves
+from nvae_codec.network.groups import AnyGroup
+from nvae_codec.network.normal import prior_units
+from nvae_codec.network.nvae import Nvae
+from nvae_codec.polyphase import Plane
+
+
+@dataclass
+class LatentStatistics:
+    """Of one group, a channel each (L,): mean KL in nats a place, and a low percentile of sigma in prior units."""
+
+    kl: Tensor
+    sigma: Tensor
+
+
+@dataclass
+class Calibration:
+    """ranges: largest absolute value a channel (C,) by fx node name; latents: a group each, from the top."""
+
+    ranges: dict[str, Tensor]
+    latents: list[LatentStatistics]
+
+
+SIGMA_PERCENTILE = 0.15
+"""The sigma that this share of a channel's posteriors is narrower than sets the spacing of its grid."""
+
+
+class _Runner(fx.Interpreter):
+    """Runs a traced network in float with z drawn from the posteriors, and watches every value."""
+
+    def __init__(self, traced: fx.GraphModule, network: Nvae) -> None:
+        super().__init__(traced, garbage_collect_values=False)
+        self.network = network
+        self.outputs = cast(dict[str, fx.Node], traced.graph.output_node().args[0])
+        self.ranges: dict[str, Tensor] = {}
+        self.stages: dict[str, Tensor] = {}
+        self.kl: list[list[Tensor]] = [[] for _ in network.latents]
+        self.sigma: list[list[Tensor]] = [[] for _ in network.latents]
+
+    def watch(self, pixels: Tensor) -> None:
+        """Run a batch, uint8 (B, 3, H, W)."""
+        self.image = self.network.normalize(pixels)
+        self.run(self.image, enable_io_processing=False)
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.op == "output":
+            return None
+        value = self._input(n.meta["input"]) if n.op == "placeholder" else super().run_node(n)
+        largest = value.abs().amax((0, 2, 3))
+        seen = self.ranges.get(n.name)
+        self.ranges[n.name] = largest if seen is None else torch.maximum(seen, largest)
+        return value
+
+    def _input(self, name: str) -> Tensor:
+        kind, *numbers = name.split(".")
+        if kind == "image":
+            return self.image
+        if kind == "blank":
+            return self.network.blank(self.image)
+        if kind == "plane":
+            plane = Plane(*map(int, numbers))
+            return self.image[:, :, plane.row :: plane.stride, plane.column :: plane.stride]
+        if kind == "z":
+            return self._draw(int(numbers[0]))
+        return self.stages.pop(name)
+
+    def _draw(self, group: int) -> Tensor:
+        raw = cast(Tensor, self.env[self.outputs[f"posterior.{group}"]])
+        prior = self.outputs.get(f"prior.{group}")
+        drawn = self.network.draw(group, None if prior is None else cast(Tensor, self.env[prior]), raw)
+        self.kl[group].append(drawn.kl.transpose(0, 1).flatten(1))
+        sigma = prior_units(drawn.posterior, drawn.prior).sigma
+        self.sigma[group].append(sigma.transpose(0, 1).flatten(1))
+        z = drawn.before
+        for half, shift in enumerate(list_halves(cast(AnyGroup, self.network.hierarchy.groups[group]).flows)):
+            self.stages[f"flow.{group}.{half}"] = z
+            z = shift(z)
+        return drawn.z
+
+
+@torch.inference_mode()
+def calibrate(traced: fx.GraphModule, network: Nvae, batches: Iterable[Tensor], seed: int = 0) -> Calibration:
+    """Watch the float network on batches of pixels, uint8 (B, 3, H, W), sides multiples of the stride."""
+    torch.manual_seed(seed)
+    runner = _Runner(traced, network)
+    for pixels in batches:
+        runner.watch(pixels)
+    latents = []
+    for kl, sigma in zip(runner.kl, runner.sigma, strict=True):
+        # torch.quantile refuses more than 2^24 values: a sorted pick has no such limit
+        ordered = torch.cat(sigma, 1).sort(1).values
+        low = ordered[:, int(SIGMA_PERCENTILE * (ordered.shape[1] - 1))]
+        latents.append(LatentStatistics(torch.cat(kl, 1).double().mean(1), low.double()))
+    return Calibration(runner.ranges, latents)

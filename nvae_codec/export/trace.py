@@ -1,0 +1,80 @@
+"""From the float network to a graph of simple steps: torch.fx follows the very code that was trained.
+
+Each z and each plane of known pixels becomes an input of the graph; each prior, posterior and phase an output. Each
+half of a flow stands for itself: z before it is an input, what it takes off z an output.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor, fx, nn
+
+from nvae_codec.network.cells import Constant, ConstantMap, Scale
+from nvae_codec.network.convolution import FactorizedConv2d
+from nvae_codec.network.flow import list_halves
+from nvae_codec.network.groups import AnyGroup
+from nvae_codec.network.nvae import Nvae
+from nvae_codec.polyphase import Plane
+
+LEAVES = (
+    nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.SiLU, nn.Hardswish, nn.ELU, nn.Sigmoid, nn.AdaptiveAvgPool2d, nn.Identity,
+    nn.Upsample, nn.GELU, Scale, Constant, ConstantMap, FactorizedConv2d,
+)  # fmt: skip
+
+
+class _Skeleton(nn.Module):
+    """The network with its latents and pixels as named inputs instead of draws and data."""
+
+    def __init__(self, network: Nvae, tracer: fx.Tracer) -> None:
+        super().__init__()
+        self.network = network
+        self._tracer = [tracer]
+
+    def forward(self, image: Tensor, blank: Tensor) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = {}
+        inputs: dict[str, Any] = {}
+
+        def place(name: str) -> Any:
+            if name not in inputs:
+                inputs[name] = self._tracer[0].create_proxy("placeholder", name.replace(".", "_"), (), {})
+                inputs[name].node.meta["input"] = name
+            return inputs[name]
+
+        def choose(group: int, prior: Tensor | None, posterior: Tensor) -> Tensor:
+            if prior is not None:
+                outputs[f"prior.{group}"] = prior
+            outputs[f"posterior.{group}"] = posterior
+            return place(f"z.{group}")  # type: ignore[no-any-return]
+
+        def look(plane: Plane) -> Tensor:
+            return place(plane.name)  # type: ignore[no-any-return]
+
+        def predict(phase: int, raw: Tensor) -> None:
+            outputs[f"pixels.{phase}"] = raw
+
+        features = self.network.hierarchy(image, blank, choose)
+        self.network.likelihood(features, look, predict)
+        for group, module in enumerate(self.network.hierarchy.groups):
+            for half, shift in enumerate(list_halves(cast(AnyGroup, module).flows)):
+                outputs[f"shift.{group}.{half}"] = shift.mean(place(f"flow.{group}.{half}"))
+        return outputs
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, LEAVES)
+
+
+def trace(network: Nvae) -> fx.GraphModule:
+    """The whole network as one graph.
+
+    Placeholders carry ``meta["input"]``: image, blank, z.G, plane.S.R.C, flow.G.H; the output is a dict by public name.
+    """
+    tracer = _Tracer()
+    skeleton = _Skeleton(network, tracer)
+    graph = tracer.trace(skeleton)
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            node.meta.setdefault("input", node.target)
+    return fx.GraphModule(skeleton, graph)

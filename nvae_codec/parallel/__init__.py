@@ -1,0 +1,1 @@
+"""Work on many images in several processes or on a Ray cluster."""

@@ -1,0 +1,1 @@
+"""Recipes: what a model is and how it is trained."""

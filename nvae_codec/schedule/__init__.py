@@ -1,0 +1,1 @@
+"""What to code in which order: tiles, batches and the plan in the file."""

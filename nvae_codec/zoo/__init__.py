@@ -1,0 +1,1 @@
+"""The installed models: found by name, path or identity, and loaded."""

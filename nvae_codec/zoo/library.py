@@ -1,0 +1,277 @@
+"""The models that are here: found by name, path or identity without loading them, and loaded once when needed.
+
+A model is a folder with ``model.safetensors``, ``recipe.toml`` and a card, or a model file alone. Names and identities
+are looked for among the folders of the package ``nvae_codec.models``, then of those in NVAE_CODEC_MODELS:
+
+    FOLDER ┬ NAME ┬ model.safetensors             the model that the name means
+           │      └ older ─ ID.safetensors ...    those that it meant before: found by the files that they made
+           └ ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import json
+import operator
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.errors import ModelFileError, NvaeCodecError, UnknownModelError
+from nvae_codec.images.levels import RGB_INPUT, ModelInput
+from nvae_codec.runtime import DEVICES
+from nvae_codec.zoo.hugging_face import find_in_cache, find_snapshot
+
+DEFAULT_MODEL = "photo"
+MODEL_FORMAT = "nvae-codec exact 1"
+MODEL_FILE = "model.safetensors"
+OLDER = "older/*.safetensors"
+MODELS_FOLDER = Path(str(importlib.import_module("nvae_codec.models").__file__)).parent
+MODELS_VARIABLE = "NVAE_CODEC_MODELS"
+"""The environment variable that names more folders of models, separated as in PATH."""
+
+_LARGEST_HEADER = 1 << 24
+_IDENTITY_BYTES = 32
+_ID_BYTES = 4
+
+
+@runtime_checkable
+class ImageCodec(Protocol):
+    """A model that is ready to code pixels of its levels: uint8 (H, W, 3) for one of RGB, or (H, W) gray."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        ...
+
+    @property
+    def identity(self) -> bytes:
+        """SHA-256 of everything that its exact network and tables depend on, 32 bytes."""
+        ...
+
+    @property
+    def input(self) -> ModelInput:
+        """The pictures that it takes."""
+        ...
+
+    def encode(self, pixels: NDArray[np.uint8]) -> tuple[list[int], bytes]:
+        """Code pixels: the plan of their tiles and batches, numbers from 0, and the payload."""
+        ...
+
+    def decode(
+        self, height: int, width: int, plan: Sequence[int], payload: bytes, *, gray: bool = False
+    ) -> NDArray[np.uint8]:
+        """The pixels of a payload; raises DamagedFileError."""
+        ...
+
+    def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
+        """Code pictures together: the plan of all their tiles and batches, and the payload."""
+        ...
+
+    def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
+        """What ``encode_segment`` gives, and the share of each picture in bits."""
+        ...
+
+    def decode_wanted(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        plan: Sequence[int],
+        payload: bytes,
+        wanted: Collection[int],
+        gray: Sequence[bool] = (),
+    ) -> dict[int, NDArray[np.uint8]]:
+        """The ``wanted`` pictures of (height, width) of a payload by their index, and maybe others.
+
+        ``gray`` says which are, none where it is empty. Raises DamagedFileError.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file says about itself."""
+
+    name: str
+    identity: bytes
+    path: Path
+    input: ModelInput = RGB_INPUT
+
+    @property
+    def id(self) -> str:
+        """The first four bytes of the identity in hexadecimal: what files and messages call the model."""
+        return self.identity[:_ID_BYTES].hex()
+
+
+def read_model_info(path: Path) -> ModelInfo:
+    """Read the header of a model file (safetensors: length, JSON, tensors); raises ModelFileError or OSError."""
+    status = path.stat()
+    return _read_model_info(path, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)  # a name is looked up among all models, and a header takes 10 ms
+def _read_model_info(path: Path, _version: tuple[int, ...]) -> ModelInfo:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= _LARGEST_HEADER:
+            raise ModelFileError(f"{path} is not a model file")
+        text = file.read(length)
+    try:
+        metadata = json.loads(text)["__metadata__"]
+        description = json.loads(metadata.get("description", "{}"))
+        takes = ModelInput(int(description.get("channels", 3)), int(description.get("value_bits", 8)))
+        name, identity, model_format = str(metadata["name"]), bytes.fromhex(metadata["identity"]), metadata["format"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"{path} is not a model of nvae-codec") from error
+    if model_format != MODEL_FORMAT:
+        raise ModelFileError(f"{path} is a model of format {model_format!r}; this nvae-codec reads {MODEL_FORMAT!r}")
+    if len(identity) != _IDENTITY_BYTES:
+        raise ModelFileError(f"{path} does not name its model's identity")
+    return ModelInfo(name, identity, path, takes)
+
+
+def installed_models() -> list[ModelInfo]:
+    """The models that came with the package, by name."""
+    return [read_model_info(path) for path in sorted(MODELS_FOLDER.glob(f"*/{MODEL_FILE}"))]
+
+
+def more_models() -> Iterator[ModelInfo]:
+    """The models in the folders of NVAE_CODEC_MODELS, by name; what cannot be read there is none."""
+    for folder in _more_folders():
+        yield from _read_all(sorted(folder.glob(f"*/{MODEL_FILE}")))
+
+
+def older_models() -> Iterator[ModelInfo]:
+    """The models that names meant before, here and in the folders of NVAE_CODEC_MODELS."""
+    for folder in (MODELS_FOLDER, *_more_folders()):
+        yield from _read_all(sorted(folder.glob(f"*/{OLDER}")))
+
+
+def _more_folders() -> list[Path]:
+    return [Path(folder) for folder in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if folder]
+
+
+def _read_all(paths: Iterable[Path]) -> Iterator[ModelInfo]:
+    for path in paths:
+        with contextlib.suppress(ModelFileError, OSError):
+            yield read_model_info(path)
+
+
+def find_model(name_or_path: str | Path) -> ModelInfo:
+    """The model of that name or path, or in the Hugging Face cache; raises UnknownModelError or ModelFileError.
+
+    A path is of a model file, of a folder that holds one, or of a folder ``models--ORG--NAME`` of that cache, which
+    ``hf://ORG/NAME`` finds where it usually is. Nothing is downloaded.
+    """
+    for info in itertools.chain(installed_models(), more_models()):
+        if str(name_or_path) in (info.name, info.path.parent.name):
+            return info
+    path = find_in_cache(str(name_or_path)) or find_snapshot(Path(name_or_path)) or Path(name_or_path)
+    if path.is_dir():
+        path /= MODEL_FILE
+    if path.is_file():
+        return read_model_info(path)
+    raise UnknownModelError(f"there is no model {name_or_path}; {_name_those(_all_models())}")
+
+
+def find_by_identity(prefix: bytes, among: Sequence[ModelInfo] = ()) -> ModelInfo:
+    """The model whose identity begins so, among those given and all that are here, older ones too.
+
+    Raises UnknownModelError.
+    """
+    for info in itertools.chain(among, _all_models()):
+        if info.identity.startswith(prefix):
+            return info
+    here = [*among, *_all_models()]
+    raise UnknownModelError(f"made by model {prefix[:_ID_BYTES].hex()}, which is not here; {_name_those(here)}")
+
+
+def _all_models() -> Iterator[ModelInfo]:
+    return itertools.chain(installed_models(), more_models(), older_models())
+
+
+def _name_those(here: Iterable[ModelInfo]) -> str:
+    names = dict.fromkeys(f"{info.name} ({info.id})" for info in here)
+    return f"here are: {', '.join(names)}" if names else "there are no models here"
+
+
+class Models:
+    """Loads models when they are first needed, each once, all for the same device and number of threads.
+
+    ``model`` is the one to compress with: a name, a path, or a codec that is loaded already. Files are decoded with
+    the model that made them, which may be that one or an installed one.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | ImageCodec | None = None,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        batch_tiles: int | None = None,
+    ) -> None:
+        """Raises TypeError for what is no model or no number, NvaeCodecError for other devices and numbers below 1."""
+        if not isinstance(model, str | Path | ImageCodec | None):
+            raise TypeError(f"model must be a name, a path or what load_model gave, not {type(model).__name__}")
+        if device not in DEVICES:
+            raise NvaeCodecError(f"there is no device {device!r}; there are {', '.join(DEVICES)}")
+        for name, count in (("threads", threads), ("batch_tiles", batch_tiles)):
+            if count is not None and operator.index(count) < 1:
+                raise NvaeCodecError(f"{name} must be at least 1, not {count}")
+        self._model = model
+        self._device, self._threads, self._batch_tiles = device, threads, batch_tiles
+        self._loaded: dict[bytes, ImageCodec] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to load the same models."""
+        return self.__dict__ | {"_loaded": {}}
+
+    def identity(self) -> bytes:
+        """The identity of the model to compress with, 32 bytes, without loading it; raises as ``find_model``."""
+        if self._model is None or isinstance(self._model, str | Path):
+            return find_model(self._model or DEFAULT_MODEL).identity
+        return self._model.identity
+
+    def input(self) -> ModelInput:
+        """What the model to compress with takes, without loading it; raises as ``find_model``."""
+        if self._model is None or isinstance(self._model, str | Path):
+            return find_model(self._model or DEFAULT_MODEL).input
+        return self._model.input
+
+    def chosen(self) -> ImageCodec:
+        """The model to compress with; raises UnknownModelError, ModelFileError or NumericsError."""
+        if self._model is None or isinstance(self._model, str | Path):
+            return self._load(find_model(self._model or DEFAULT_MODEL))
+        return self._model
+
+    def made_by(self, model_id: bytes) -> ImageCodec:
+        """The model whose identity begins with ``model_id``; raises as ``chosen`` does."""
+        given: list[ModelInfo] = []
+        if isinstance(self._model, str | Path):
+            chosen = find_model(self._model)
+            given += [chosen, *_read_all(sorted(chosen.path.parent.glob(OLDER)))]
+        elif self._model is not None:
+            if self._model.identity.startswith(model_id):
+                return self._model
+            given.append(ModelInfo(self._model.name, self._model.identity, Path()))
+        return self._load(find_by_identity(model_id, given))
+
+    def _load(self, info: ModelInfo) -> ImageCodec:
+        if info.identity not in self._loaded:
+            # imported here: it brings torch, which takes longer than everything else that a command does
+            from nvae_codec.zoo.load import load_codec
+
+            codec: ImageCodec = load_codec(
+                str(info.path), device=self._device, threads=self._threads, batch_tiles=self._batch_tiles
+            )
+            if codec.identity != info.identity:
+                raise ModelFileError(f"{info.path} is not the model that it says it is")
+            self._loaded[info.identity] = codec
+        return self._loaded[info.identity]

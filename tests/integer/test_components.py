@@ -1,0 +1,90 @@
+"""The paper's components, frozen: interpolation in integers, factorised and dilated steps, normalised weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.errors import ModelFileError
+from nvae_codec.export.export import Frozen, freeze
+from nvae_codec.integer.operations import Interpolate, Pool, Repeat, SpreadMap
+from nvae_codec.network.nvae import Nvae
+from nvae_codec.recipes.recipe import Recipe, parse_recipe, read_recipe
+from tests.integer.test_agreement import NEAR, largest_differences
+from tests.models import OFFICIAL, change, make_network, make_picture, random_crops
+
+RECIPES = Path(__file__).parents[2] / "models" / "recipes"
+PAPER = change(
+    OFFICIAL + "\n[network.postprocess_cell]\nexpansion = 3\n", "network.steps = 'residual'",
+    "network.weight_normalization = true", "network.stem_activation = false", "network.head_activation = 'elu'",
+    "network.top_convolution = true", "network.top_side = 8", "network.decoder_width = 12",
+    "network.encoder_cell.dilations = [2, 1]", "likelihood.bounded_colour = true",
+)  # fmt: skip
+
+
+@cache
+def frozen(which: str) -> tuple[Nvae, Frozen]:
+    network = make_network(parse_recipe(PAPER) if which == "NVAE" else very_deep())
+    return network, freeze(network, [random_crops(4, 32)])
+
+
+def very_deep() -> Recipe:
+    """The Very Deep VAE of CIFAR-10, narrow and with one group a scale."""
+    recipe = read_recipe(RECIPES / "vdvae-cifar10.toml")
+    groups = [min(1, count) for count in recipe.network.groups]
+    network = dataclasses.replace(recipe.network, width=12, latents=[3], groups=groups, scale_cells=[1] * len(groups))
+    likelihood = dataclasses.replace(recipe.likelihood, kind="colourwise")  # whose units the comparison knows
+    return dataclasses.replace(recipe, network=network, likelihood=likelihood)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 5), (2, 3), (16, 16), (31, 48)])
+def test_interpolation_is_the_float_one_rounded_once(rows: int, columns: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randint(-4095, 4096, (2, 3, rows, columns)).float()
+    found = Interpolate("up", ("x",)).run([x])
+    real = F.interpolate(x.double(), scale_factor=2, mode="bilinear", align_corners=True)
+    assert float((found.double() - real).abs().max()) <= 0.5 + 1e-9
+    assert torch.equal(found, found.round())
+
+
+def test_repeats() -> None:
+    x = torch.randint(-9, 9, (2, 3, 2, 5)).float()
+    assert torch.equal(Repeat("up", ("x",)).run([x]), F.interpolate(x, scale_factor=2, mode="nearest"))
+    value = torch.arange(2 * 3 * 3).float().view(2, 3, 3)
+    found = SpreadMap("start", ("x",), value).run([torch.zeros(2, 1, 4, 2)])
+    assert torch.equal(found[1], torch.cat([value, value[:, :1]], 1)[:, :, :2])
+
+
+@pytest.mark.parametrize(("which", "near"), [("NVAE", NEAR), ("Very Deep VAE", 2 * NEAR)])  # five scales round more
+def test_the_exact_network_agrees_with_the_float_one(which: str, near: float) -> None:
+    network, exact = frozen(which)
+    differences = largest_differences(network, exact, random_crops(2, 32, seed=7))
+    assert differences.keys() == exact.model.graph.outputs.keys()
+    assert max(differences.values()) < near
+
+
+@pytest.mark.parametrize("which", ["NVAE", "Very Deep VAE"])
+def test_pictures_make_the_round_trip(which: str) -> None:
+    codec = ModelCodec(frozen(which)[1].model)
+    for height, width in ((32, 32), (37, 70)):
+        pixels = make_picture(height, width)
+        plan, payload = codec.encode(pixels)
+        assert np.array_equal(codec.decode(height, width, plan, payload), pixels)
+
+
+def test_a_density_cannot_be_frozen() -> None:
+    recipe = parse_recipe(change(OFFICIAL, "likelihood.kind = 'normal'"))
+    with pytest.raises(ModelFileError, match=r"^likelihood\.kind = 'normal' is a density: it gives"):
+        freeze(make_network(recipe), [random_crops(1, 32)])
+
+
+def test_pooling_is_the_mean_rounded() -> None:
+    x = torch.randint(-9, 9, (2, 3, 4, 6)).float()
+    assert torch.equal(Pool("down", ("x",)).run([x]), (F.avg_pool2d(x, 2) + 0.5).floor())

@@ -1,0 +1,154 @@
+"""What each part of the model photo is worth: variants of its recipe, each trained on one thread for the same time.
+
+    python -m tools.ablation --data PHOTOS --valid HELD_OUT --minutes-each 6 \\
+        --json docs/results/ablation.json --page docs/ablation.md
+
+The budget is processor time. Variants that the JSON holds already, of the same budget, are not trained again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nvae_codec.network.nvae import Draw, Nvae
+from nvae_codec.recipes.recipe import Recipe, format_recipe, read_recipe
+from nvae_codec.training.data import Crops, held_out_crops
+from nvae_codec.training.sources import open_source
+from tools.experiment import make_parser, run_variants, train_within
+
+PHOTO = Path(__file__).parents[1] / "models" / "photo" / "recipe.toml"
+SIDE = 256
+"""Of the held-out crops."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recipe, what is done to its network, and what that asks."""
+
+    recipe: Recipe
+    question: str
+    change: Callable[[Nvae], None] = lambda network: None
+
+
+def base_recipe(seed: int = 1) -> Recipe:
+    """Photo's, with batches as at the start of a training, and some of the time for the hierarchy alone."""
+    photo = read_recipe(PHOTO)
+    training = dataclasses.replace(
+        photo.training, batch=4, crop=96, rate=1.2e-3, decay_share=0.5, hierarchy_first_share=0.2, seed=seed
+    )
+    return dataclasses.replace(photo, name="ablation", training=training)
+
+
+def without_latents(network: Nvae) -> None:
+    """Put z at the mean of its prior: the same layers, of which no picture reaches the decoder."""
+    draw = network.draw
+
+    def draw_nothing(index: int, raw_prior: Tensor | None, raw_posterior: Tensor, noise: Tensor | None = None) -> Draw:
+        drawn = draw(index, raw_prior, raw_posterior, noise)
+        return dataclasses.replace(drawn, z=drawn.prior.mean, kl=torch.zeros_like(drawn.kl))
+
+    network.draw = draw_nothing  # type: ignore[method-assign]
+
+
+def list_variants() -> dict[str, Variant]:
+    """Every variant by name."""
+    base = base_recipe()
+
+    def network(**values: Any) -> Recipe:
+        return dataclasses.replace(base, network=dataclasses.replace(base.network, **values))
+
+    def likelihood(**values: Any) -> Recipe:
+        return dataclasses.replace(base, likelihood=dataclasses.replace(base.likelihood, **values))
+
+    def training(**values: Any) -> Recipe:
+        return dataclasses.replace(base, training=dataclasses.replace(base.training, **values))
+
+    deeper = dataclasses.replace(
+        likelihood(levels=3),
+        network=dataclasses.replace(base.network, patch=8),
+        training=dataclasses.replace(base.training, batch=2, crop=128),  # a multiple of the stride, which is twice
+    )
+    rgb = dataclasses.replace(base, image=dataclasses.replace(base.image, colour_order="rgb"))
+    before = network(
+        width=64, preprocess_blocks=0, preprocess_cells=3, postprocess_cells=0, groups=[1, 2, 1], latents=[4, 8, 16],
+        scale_cells=[], encoder_cells=2, posterior_log_sigma=-2.0, pyramid_start=False, posterior_reads_prior=False,
+        stem_activation=True,
+    )  # fmt: skip
+    annealed = dataclasses.replace(
+        base.training, kl_start=0.02, kl_hold_share=0.0, kl_warmup_share=0.3, kl_balancing=True
+    )
+    return {
+        "photo": Variant(base, "the base of all others"),
+        "without latents": Variant(base, "do the latents earn their place?", without_latents),
+        "learned latents": Variant(
+            dataclasses.replace(before, training=annealed), "the photo before: random weights, 4 groups, KL annealed"
+        ),
+        "random start": Variant(
+            network(pyramid_start=False, posterior_log_sigma=-2.0), "the same layers with random weights"
+        ),
+        "KL at its full weight": Variant(training(kl_start=1.0), "the KL's weight is 1 from the first step"),
+        "three levels of phases": Variant(deeper, "phases down to 1/64 of the pixels, the hierarchy from 1/16"),
+        "one scale": Variant(network(groups=[4], scale_cells=[1]), "all latents on 1/8"),
+        "photo, seed 2": Variant(base_recipe(seed=2), "what is chance?"),
+        "from red": Variant(rgb, "red, green, blue in the place of green, red, blue"),
+        "3 logistics": Variant(likelihood(components=3), "of 5"),
+        "all at once": Variant(training(hierarchy_first_share=0.0), "the hierarchy and the base are not trained first"),
+    }
+
+
+def main() -> None:
+    """Train what is missing, and write the page at the end."""
+    parser = make_parser(__doc__, "photographs", 6)
+    parser.add_argument("--valid", type=Path, required=True, metavar="SOURCE", help="photographs to measure on")
+    given = parser.parse_args()
+    data = Crops(open_source(given.data), base_recipe().training)
+    held_out = held_out_crops(open_source(given.valid), SIDE, 64)
+    train = {
+        name: partial(train_within, recipe=each.recipe, data=data, held_out=held_out, change=each.change, compiled=True)
+        for name, each in list_variants().items()
+    }
+    pictures = {"trained_on": len(data.loaders), "held_out": len(held_out)}
+    described = {"pictures": pictures, "recipe": format_recipe(base_recipe())}
+    given.page.write_text(format_page(run_variants(given, train, described)), encoding="utf-8")
+
+
+def format_page(result: dict[str, Any]) -> str:
+    """The table as Markdown, of the variants that there are results for."""
+    rows, base = [], result["variants"]["photo"]
+    for name, variant in list_variants().items():
+        if found := result["variants"].get(name):
+            kl = " ".join(f"{group:.4f}" for group in found["held_out_kl"])
+            worse = f"{found['held_out'] - base['held_out']:+.3f}"
+            rows.append(
+                f"| {name} | {variant.question} | {found['parameters']:,} | {found['steps']:,} "
+                f"| {found['held_out']:.3f} | {worse} | {found['held_out_pixels'][0]:.3f} | {kl} |"
+            )
+    machine, pictures = result["machine"], result["pictures"]
+    table = "\n".join(rows)
+    return f"""# What the parts of photo are worth
+
+Variants of [`photo`](models/photo.md), each trained anew for {result["minutes_each"]:g} minutes of one thread
+({machine["processor"]}, torch {machine["torch"]}), on {pictures["trained_on"]} photographs; measured in float on the
+middle {SIDE}x{SIDE} of {pictures["held_out"]} others. Bits/dim; *base* is what every fourth pixel of each axis takes of
+it (of the variant with three levels, every eighth). The model that ships was trained far longer: these say what is
+worth how much at the start, and *photo, seed 2* what is chance. How many steps fit into the time depends on what else
+the machine does.
+
+| variant | what it asks | parameters | steps | held out | against photo | base | KL a group, from the top |
+|---|---|---|---|---|---|---|---|
+{table}
+
+`tools/ablation.py` runs it; [`docs/results/ablation.json`](results/ablation.json) has the numbers.
+"""
+
+
+if __name__ == "__main__":
+    main()
