@@ -1,4 +1,4 @@
-"""nvae-codec bench: this codec and others on the same pictures."""
+"""nvae-codec bench: this codec and others on the same images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bench_command(
 ) -> int:
     """Compare with PNG, WebP, JPEG 2000 and JPEG XL: bits/dim, megapixels a second, peak memory.
 
-    INPUT is a picture file, a folder of them, or an .npz file with images. JPEG XL needs nvae-codec[bench].
+    INPUT is an image file, a folder of them, or an .npz file with images. JPEG XL needs nvae-codec[bench].
     """
     import json
 
@@ -77,7 +77,7 @@ def show_table(result: dict[str, Any], console: Console) -> None:
     from rich.table import Table
 
     machine = result["machine"]
-    table = Table(title=f"{result['images']} pictures, {result['megapixels']:.2f} megapixels; {machine['processor']}")
+    table = Table(title=f"{result['images']} images, {result['megapixels']:.2f} megapixels; {machine['processor']}")
     for name in ("codec", "bits/dim", "MP/s", "MP/s back", "peak MB", "made by"):
         table.add_column(name, justify="left" if name in ("codec", "made by") else "right")
     least = min((row["bits"] for row in result["codecs"] if row["library"] is not None), default=0)

@@ -1,4 +1,4 @@
-"""nvae-codec compress: pictures into .nvae files."""
+"""nvae-codec compress: images into .nvae files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def compress_command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Compress pictures without loss: photo.png to photo.nvae.
+    """Compress images without loss: photo.png to photo.nvae.
 
     INPUT is a PNG (any kind), or a PPM, BMP, TIFF, WebP or JPEG file, whose decoded pixels count; a folder of them;
     or - for stdin. Several inputs, or a folder, need a folder as OUT. Sources are kept.
@@ -69,8 +69,8 @@ def compress_command(
     from nvae_codec.container.methods import write_file
     from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
     from nvae_codec.images.metadata import keep_metadata
-    from nvae_codec.images.raster import same_picture
-    from nvae_codec.images.read import SUFFIXES, read_picture
+    from nvae_codec.images.raster import same_image
+    from nvae_codec.images.read import SUFFIXES, read_image
     from nvae_codec.zoo.library import Models
 
     jobs = plan_jobs(inputs, output, lambda name: name_compressed(name, SUFFIXES), SUFFIXES)
@@ -83,20 +83,20 @@ def compress_command(
         data = read_source(job)
         if data.startswith(MAGIC):
             raise UnsupportedImageError("it is compressed already")
-        picture = keep_metadata(read_picture(data), metadata)
-        result = write_file(picture, method, models)
-        if (verify or remove) and not same_picture(picture, read_file(result, models)):
-            raise NvaeCodecError("the result does not decode to the same picture; nothing was written")
+        image = keep_metadata(read_image(data), metadata)
+        result = write_file(image, method, models)
+        if (verify or remove) and not same_image(image, read_file(result, models)):
+            raise NvaeCodecError("the result does not decode to the same image; nothing was written")
         write_target(job, result, force=force)
         if remove and job.source is not None:
             job.source.unlink()
-        bits = 8 * len(result) / picture.dims
+        bits = 8 * len(result) / image.dims
         return f"{job.name}: {len(data):,} -> {len(result):,} bytes, {bits:.3f} bits/dim"
 
     return run_jobs(jobs, compress, quiet=quiet, verbose=verbose)
 
 
 def name_compressed(name: str, suffixes: frozenset[str]) -> str:
-    """photo.png to photo.nvae; a name without a picture's suffix keeps all of it."""
+    """photo.png to photo.nvae; a name without an image's suffix keeps all of it."""
     path = Path(name)
     return path.stem + SUFFIX if path.suffix.lower() in suffixes else name + SUFFIX

@@ -38,16 +38,16 @@ def decompress_command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Restore pictures as PNGs: photo.nvae to photo.png.
+    """Restore images as PNGs: photo.nvae to photo.png.
 
     FILE is an .nvae file, a folder of them, or - for stdin. Several files, or a folder, need a folder as OUT. Every
-    picture is checked against its checksum before it is written. Sources are kept. An archive becomes a folder.
+    image is checked against its checksum before it is written. Sources are kept. An archive becomes a folder.
     """
     from nvae_codec.container.archive.reader import Archive, is_archive_file
     from nvae_codec.container.image import read_file
     from nvae_codec.errors import NvaeCodecError
-    from nvae_codec.images.raster import same_picture
-    from nvae_codec.images.read import read_picture
+    from nvae_codec.images.raster import same_image
+    from nvae_codec.images.read import read_image
     from nvae_codec.images.write import write_png
     from nvae_codec.zoo.library import Models
 
@@ -61,10 +61,10 @@ def decompress_command(
             return unpack(job, job.source)
         check_target(job, force=force)
         data = read_source(job)
-        picture = read_file(data, models)
-        result = write_png(picture)
-        if remove and not same_picture(picture, read_picture(result)):
-            raise NvaeCodecError("the PNG does not hold the same picture; nothing was written")
+        image = read_file(data, models)
+        result = write_png(image)
+        if remove and not same_image(image, read_image(result)):
+            raise NvaeCodecError("the PNG does not hold the same image; nothing was written")
         write_target(job, result, force=force)
         if remove and job.source is not None:
             job.source.unlink()
@@ -72,7 +72,7 @@ def decompress_command(
 
     def unpack(job: Job, source: Path) -> str:
         if job.target is None:
-            raise NvaeCodecError("an archive of pictures does not go to stdout: nvae-codec unpack restores them")
+            raise NvaeCodecError("an archive of images does not go to stdout: nvae-codec unpack restores them")
         archive = Archive(source, models)
         named = output is not None and not job.in_folder
         folder = job.target if named else job.target.with_suffix("")
@@ -81,7 +81,7 @@ def decompress_command(
             raise NvaeCodecError("not everything in it could be restored")
         if remove:
             source.unlink()
-        return f"{job.name}: {len(archive)} pictures"
+        return f"{job.name}: {len(archive)} images"
 
     return run_jobs(jobs, decompress, quiet=quiet, verbose=verbose)
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from nvae_codec.container.archive.segment import Named
-    from nvae_codec.evaluation.pictures import Evaluator, Row
-    from nvae_codec.images.raster import Picture
+    from nvae_codec.evaluation.images import Evaluator, Row
+    from nvae_codec.images.raster import RasterImage
     from nvae_codec.network.nvae import Nvae
     from nvae_codec.zoo.library import Models
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 LARGEST_TABLE = 60
-"""Pictures that the terminal lists; beyond, the total alone."""
+"""Images that the terminal lists; beyond, the total alone."""
 
 
 @click.command("evaluate")
@@ -53,10 +53,10 @@ LARGEST_TABLE = 60
     "--samples", type=click.IntRange(1), default=4, show_default=True, metavar="K", help="Draws of z a bound."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
-@click.option("--archive", is_flag=True, help="All pictures as one archive; its bits are shared among them.")
+@click.option("--archive", is_flag=True, help="All images as one archive; its bits are shared among them.")
 @how_large_segments
 @click.option("--json", "json_file", type=FILE, metavar="OUT", help="Write all numbers there.")
-@click.option("--html", "html_file", type=FILE, metavar="OUT", help="Write a report with charts and pictures there.")
+@click.option("--html", "html_file", type=FILE, metavar="OUT", help="Write a report with charts and images there.")
 @click.option(
     "--peers/--no-peers",
     default=None,
@@ -85,10 +85,10 @@ def evaluate_command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Compare the files of pictures with the model's bounds, in bits/dim, and split what lies between by cause.
+    """Compare the files of images with the model's bounds, in bits/dim, and split what lies between by cause.
 
-    INPUT is a picture file, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or (N,H,W). A model of
-    RGB sees gray pictures as RGB. The numbers are the same whatever works on them, but for the seconds.
+    INPUT is an image file, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or (N,H,W). A model of
+    RGB sees gray images as RGB. The numbers are the same whatever works on them, but for the seconds.
     """
     import json
     from typing import cast
@@ -97,9 +97,9 @@ def evaluate_command(
 
     from nvae_codec.coding.codec import ModelCodec
     from nvae_codec.container.archive.shards import take_shard
+    from nvae_codec.evaluation.images import Evaluator
     from nvae_codec.evaluation.inputs import Input, find_inputs
     from nvae_codec.evaluation.peers import peer_bits
-    from nvae_codec.evaluation.pictures import Evaluator
     from nvae_codec.evaluation.report.html import Shown, write_report
     from nvae_codec.evaluation.report.thumbnails import thumbnail_side
     from nvae_codec.parallel.processes import map_in_order
@@ -123,7 +123,7 @@ def evaluate_command(
     part = described = None
     with_peers = bool(peers or (peers is None and html_file is not None))
     total = len(found)
-    measured: Iterable[tuple[Picture, Row, Heat]]
+    measured: Iterable[tuple[RasterImage, Row, Heat]]
     if archive:
         measured, described = _measure_archive(evaluator, list(reader.read_all()), segment)
     else:
@@ -133,18 +133,18 @@ def evaluate_command(
                 alone, *shard, f"evaluate {run and run.resolve().name} {samples} {seed} {with_peers}"
             )
         total = len(alone)
-        work = partial(measure_picture, run, samples, seed)
+        work = partial(measure_image, run, samples, seed)
         measured = _keep_sound(map_in_order(work, reader.read(chain(*alone)), models, at_work), reader, verbose=verbose)
     side = thumbnail_side(total)
-    for picture, row, heat in measured:
-        pixels = picture.require_pixels("the model")
+    for image, row, heat in measured:
+        pixels = image.require_pixels("the model")
         if with_peers:
             row["peers"] = peer_bits(pixels)
         if html_file is not None:
             shown.append(Shown.of(pixels, heat, side))
         rows.append(row)
         if verbose or (not quiet and sys.stderr.isatty()):
-            rate = f"{row['bpd_file']:.4f} bits/dim, {row['file_over_exact']:.5f} of the exact ELBO"
+            rate = f"{row['bpd_file']:.4f} bits/dim, {row['file_over_integer']:.5f} of the integer-model ELBO"
             click.echo(f"{len(rows)}/{total} {row['name']}: {rate}", err=True)
     if not rows and part is None:
         return 1
@@ -170,34 +170,34 @@ def load_network(run: Path) -> Nvae:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a picture cannot be measured, and where that was found."""
+    """Why an image cannot be measured, and where that was found."""
 
     name: str
     reason: str
     traceback: str
 
 
-def measure_picture(
+def measure_image(
     run: Path | None, samples: int, seed: int, models: Models, named: Named
-) -> tuple[Picture, Row, Heat] | Problem:
-    """A picture as a file of its own."""
+) -> tuple[RasterImage, Row, Heat] | Problem:
+    """A image as a file of its own."""
     from typing import cast
 
     from nvae_codec.coding.codec import ModelCodec
-    from nvae_codec.evaluation.pictures import Evaluator
+    from nvae_codec.evaluation.images import Evaluator
 
-    name, picture = named
+    name, image = named
     network = None if run is None else load_network(run)
     evaluator = Evaluator(cast(ModelCodec, models.chosen()), network, samples, seed)
     try:
-        return picture, *evaluator.measure(name, picture)
+        return image, *evaluator.measure(name, image)
     except Exception as error:
         return Problem(name, explain(error), traceback.format_exc())
 
 
 def _keep_sound(
-    done: Iterable[tuple[Picture, Row, Heat] | Problem], reader: Reader, *, verbose: bool
-) -> Iterator[tuple[Picture, Row, Heat]]:
+    done: Iterable[tuple[RasterImage, Row, Heat] | Problem], reader: Reader, *, verbose: bool
+) -> Iterator[tuple[RasterImage, Row, Heat]]:
     """What was measured; what could not be is named."""
     for each in done:
         if not isinstance(each, Problem):
@@ -210,32 +210,32 @@ def _keep_sound(
 
 def _measure_archive(
     evaluator: Evaluator, named: list[Named], segment: int | None
-) -> tuple[list[tuple[Picture, Row, Heat]], Row]:
-    """All pictures as one archive, and what it is."""
-    from nvae_codec.container.archive.writer import group_pictures, segment_limits
+) -> tuple[list[tuple[RasterImage, Row, Heat]], Row]:
+    """All images as one archive, and what it is."""
+    from nvae_codec.container.archive.writer import group_images, segment_limits
     from nvae_codec.evaluation.archives import measure_archive
 
-    found, described = measure_archive(evaluator, list(group_pictures(named, *segment_limits(segment))))
-    return [(picture, row, heat) for (_, picture), (row, heat) in zip(named, found, strict=True)], described
+    found, described = measure_archive(evaluator, list(group_images(named, *segment_limits(segment))))
+    return [(image, row, heat) for (_, image), (row, heat) in zip(named, found, strict=True)], described
 
 
 def show_tables(result: dict[str, Any], console: Console) -> None:
-    """The tables of the terminal: rates by picture, the total by cause, groups and phases."""
+    """The tables of the terminal: rates by image, the total by cause, groups and phases."""
     from rich.table import Table
 
     total, rows = result["total"], result["images"]
     rates = Table(title=f"bits/dim with {result['model']['name']} ({result['model']['identity'][:8]})")
     for name in (
-        "picture",
+        "image",
         "float ELBO",
-        "exact ELBO",
+        "integer-model ELBO",
         f"IW {result['samples']}",
         "file",
         "file / exact",
         "s",
         "s back",
     ):
-        rates.add_column(name, justify="left" if name == "picture" else "right")
+        rates.add_column(name, justify="left" if name == "image" else "right")
     for row in rows if len(rows) <= LARGEST_TABLE else []:
         rates.add_row(row["name"], *_rate_cells(row))
     rates.add_section()
@@ -252,7 +252,7 @@ def show_tables(result: dict[str, Any], console: Console) -> None:
     causes.add_row("files", f"{total['file_bits']:,}", f"{total['bpd_file']:.6f}", "100 %")
     console.print(causes)
 
-    parts = Table(title="the exact ELBO by part, and what the files have of it")
+    parts = Table(title="the integer-model ELBO by part, and what the files have of it")
     for name in ("part", "exact bits/dim", "file bits/dim", "channels", "kept", "active"):
         parts.add_column(name, justify="left" if name == "part" else "right")
     for index, group in enumerate(total["groups"]):
@@ -265,7 +265,7 @@ def show_tables(result: dict[str, Any], console: Console) -> None:
 
 def _rate_cells(row: dict[str, Any]) -> list[str]:
     real = "" if row["bpd_float_elbo"] is None else f"{row['bpd_float_elbo']:.5f}"
-    rates = [f"{row[key]:.5f}" for key in ("bpd_exact_elbo", "bpd_importance", "bpd_file", "file_over_exact")]
+    rates = [f"{row[key]:.5f}" for key in ("bpd_integer_elbo", "bpd_importance", "bpd_file", "file_over_integer")]
     return [real, *rates, f"{row['encode_seconds']:.2f}", f"{row['decode_seconds']:.2f}"]
 
 

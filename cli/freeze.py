@@ -92,12 +92,12 @@ MOST_MEASURED = 200
 
 
 def read_crops(path: Path, recipe: Recipe, count: int, side: int) -> NDArray[np.uint8]:
-    """The middles of at most ``count`` pictures of a file or folder, uint8 (N, C, side, side)."""
+    """The middles of at most ``count`` images of a file or folder, uint8 (N, C, side, side)."""
     from nvae_codec.training.data import held_out_crops
     from nvae_codec.training.sources import open_source
 
-    pictures = spread(open_source(path, recipe.image.channels), count)
-    return held_out_crops(pictures, side, recipe.stride, recipe.image.padding)
+    images = spread(open_source(path, recipe.image.channels), count)
+    return held_out_crops(images, side, recipe.stride, recipe.image.padding)
 
 
 def show_network(crops: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.uint8]:
@@ -117,15 +117,15 @@ def spread(items: Sequence[Item], count: int) -> Sequence[Item]:
 
 
 def describe(frozen: Frozen, network: Nvae, crops: Any) -> dict[str, Any]:
-    """Float and exact ELBO on held-out crops (N, C, H, W), latents kept, layers in float64."""
+    """Float and integer-model ELBO on held-out crops (N, C, H, W), latents kept, layers in float64."""
     import numpy as np
 
-    from nvae_codec.evaluation import exact_elbo, float_elbo
+    from nvae_codec.evaluation import float_elbo, integer_elbo
 
     exact, real = [], []
     for crop in crops:
         pixels = np.ascontiguousarray(crop.transpose(1, 2, 0) if len(crop) > 1 else crop[0])
-        exact.append(exact_elbo(pixels, frozen.model).bits_per_dim)
+        exact.append(integer_elbo(pixels, frozen.model).bits_per_dim)
         real.append(float_elbo(pixels, network).bits_per_dim)
     groups = [{"stride": g.stride, "channels": g.channels, "kept": list(g.kept)} for g in frozen.model.groups]
     layers = frozen.layers
@@ -148,7 +148,7 @@ def print_report(report: dict[str, Any]) -> None:
     click.echo(f"model      {report['name']} ({report['identity'][:8]})")
     click.echo(f"float ELBO {report['float_bits_per_dim']:.4f} bits/dim over {report['crops']} crops")
     click.echo(
-        f"exact ELBO {report['exact_bits_per_dim']:.4f} bits/dim, {report['exact_over_float']:.5f} of the float one"
+        f"integer ELBO {report['exact_bits_per_dim']:.4f} bits/dim, {report['exact_over_float']:.5f} of the float one"
     )
     for index, group in enumerate(report["latents"]):
         click.echo(f"group {index}    1/{group['stride']}: {len(group['kept'])} of {group['channels']} channels kept")

@@ -1,4 +1,4 @@
-"""What sample and reconstruct share: a float network by its run, sizes of pictures, and a grid of them as a PNG."""
+"""What sample and reconstruct share: a float network by its run, sizes of images, and a grid of them as a PNG."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def plan_grid(output: str, *, force: bool) -> Job:
 
 
 def write_grid(job: Job, grid: NDArray[np.uint8], *, force: bool) -> None:
-    """Write a grid of pictures as a PNG."""
-    from nvae_codec.images.raster import Picture
+    """Write a grid of images as a PNG."""
+    from nvae_codec.images.raster import RasterImage
     from nvae_codec.images.write import write_png
 
-    write_target(job, write_png(Picture.from_pixels(grid)), force=force)
+    write_target(job, write_png(RasterImage.from_pixels(grid)), force=force)

@@ -34,7 +34,7 @@ def info_command(file: str, as_json: bool) -> int:
 
 
 def describe(job: Job) -> dict[str, Any]:
-    """The fields of ``info --json``; of an archive how many pictures and segments there are, not which."""
+    """The fields of ``info --json``; of an archive how many images and segments there are, not which."""
     from nvae_codec import open_archive
     from nvae_codec.container.archive.reader import is_archive_file
 
@@ -43,7 +43,7 @@ def describe(job: Job) -> dict[str, Any]:
     if job.source is None or not is_archive_file(job.source):
         return describe_file(job.name, read_source(job))
     described = describe_archive(open_archive(job.source))
-    return described | {"pictures": len(described["pictures"]), "segments": len(described["segments"])}
+    return described | {"images": len(described["images"]), "segments": len(described["segments"])}
 
 
 def describe_file(name: str, data: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""nvae-codec list: the pictures of an archive."""
+"""nvae-codec list: the images of an archive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def list_command(file: Path, as_json: bool) -> None:
-    """List the pictures of an archive, without decoding them: name, size, colour, method, segment."""
+    """List the images of an archive, without decoding them: name, size, colour, method, segment."""
     from nvae_codec import open_archive
 
     with naming(file):
@@ -28,13 +28,13 @@ def list_command(file: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(described, indent=1))
         return
-    for row in described["pictures"]:
+    for row in described["images"]:
         size, colour = f"{row['width']}x{row['height']}", f"{row['bits']}-bit {row['mode']}"
         click.echo(f"{size:>11}  {colour:<17}  {row['method']:<6}  {row['segment']:>4}  {row['name']}")
 
 
 def describe_archive(archive: Archive) -> dict[str, Any]:
-    """The fields of ``list --json``; ``info --json`` has all but the pictures."""
+    """The fields of ``list --json``; ``info --json`` has all but the images."""
     from nvae_codec.container.header import METHOD_NAMES, VERSION
 
     rows = [
@@ -60,9 +60,9 @@ def describe_archive(archive: Archive) -> dict[str, Any]:
             "identity": archive.identity.hex(),
         },
         "shard": None if archive.shard is None else str(archive.shard),
-        "segments": [{"pictures": len(s.entries), "bytes": s.length} for s in archive.segments],
+        "segments": [{"images": len(s.entries), "bytes": s.length} for s in archive.segments],
         "methods": {method: sum(row["method"] == method for row in rows) for method in ("model", "webp", "stored")},
         "file_bytes": archive.file_bytes,
         "bits_per_dim": round(8 * archive.file_bytes / dims, 6) if dims else None,
-        "pictures": rows,
+        "images": rows,
     }

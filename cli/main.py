@@ -18,19 +18,19 @@ from .report import explain, print_error
 
 # name: (module and attribute, one line of help), so that --help imports nothing
 COMMANDS = {
-    "compress": ("compress:compress_command", "Compress pictures into .nvae files."),
-    "decompress": ("decompress:decompress_command", "Restore the pictures in .nvae files as PNGs."),
+    "compress": ("compress:compress_command", "Compress images into .nvae files."),
+    "decompress": ("decompress:decompress_command", "Restore the images in .nvae files as PNGs."),
     "test": ("test:test_command", "Decode .nvae files and check them, writing nothing."),
     "info": ("info:info_command", "Say what is in an .nvae file."),
-    "pack": ("pack:pack_command", "Keep many pictures in one archive."),
+    "pack": ("pack:pack_command", "Keep many images in one archive."),
     "merge": ("merge:merge_command", "Make one archive of its shards."),
-    "unpack": ("unpack:unpack_command", "Restore the pictures of an archive."),
-    "list": ("list:list_command", "List the pictures of an archive."),
+    "unpack": ("unpack:unpack_command", "Restore the images of an archive."),
+    "list": ("list:list_command", "List the images of an archive."),
     "models": ("models:models_command", "List the models that are here."),
     "train": ("train:train_command", "Train a model from a recipe and a folder of images."),
     "freeze": ("freeze:freeze_command", "Make a trained network exact, ready to code with."),
-    "sample": ("sample:sample_command", "Draw pictures from a trained network's prior."),
-    "reconstruct": ("reconstruct:reconstruct_command", "Show what a trained network's latents keep of pictures."),
+    "sample": ("sample:sample_command", "Draw images from a trained network's prior."),
+    "reconstruct": ("reconstruct:reconstruct_command", "Show what a trained network's latents keep of images."),
     "evaluate": ("evaluate:evaluate_command", "Compare files with the model's bounds, cause by cause."),
     "bench": ("bench:bench_command", "Compare size, speed and memory with other formats."),
     "import-nvlabs": ("import_nvlabs:import_nvlabs_command", "Make a run of a checkpoint of the official NVAE code."),
@@ -90,7 +90,7 @@ def run() -> int:
     """The program nvae-codec: ``main`` in a process of its own.
 
     Importing torch makes 150,000 objects that stay. Python would look through them for garbage again and again, and
-    free them one by one at the end: a fifth of the time that a small picture takes. So the process ends with this exit
+    free them one by one at the end: a fifth of the time that a small image takes. So the process ends with this exit
     code, whatever else would be raised behind it.
     """
     gc.set_threshold(COLLECT_AFTER)

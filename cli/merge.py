@@ -30,27 +30,27 @@ def merge_command(shards: tuple[Path, ...], output: Path, force: bool, quiet: bo
         reason = "it is a folder" if output.is_dir() else "it exists already (-f overwrites it)"
         raise NvaeCodecError(f"{output}: {reason}")
     if all(shard.suffix == ".json" for shard in shards):
-        pictures, size = write_report(shards, output)
+        images, size = write_report(shards, output)
     else:
-        pictures, size = write_archive(shards, output, quiet=quiet)
+        images, size = write_archive(shards, output, quiet=quiet)
     if verbose:
-        print_line(f"{output}: {pictures} pictures, {size:,} bytes")
+        print_line(f"{output}: {images} images, {size:,} bytes")
     return 0
 
 
 def write_archive(shards: tuple[Path, ...], output: Path, *, quiet: bool) -> tuple[int, int]:
-    """How many pictures the archive has, and bytes."""
+    """How many images the archive has, and bytes."""
     from nvae_codec.container.archive.shards import merge_shards
 
     size = sum(shard.stat().st_size for shard in shards)
     bar = show_progress(f"{len(shards)} shards", size, quiet=quiet)
     with bar as advance, open_beside(output) as out:
-        pictures = merge_shards(shards, out, advance)
-        return pictures, out.tell()
+        images = merge_shards(shards, out, advance)
+        return images, out.tell()
 
 
 def write_report(shards: tuple[Path, ...], output: Path) -> tuple[int, int]:
-    """How many pictures the report has, and bytes."""
+    """How many images the report has, and bytes."""
     import json
 
     from nvae_codec.evaluation.report.files import merge_reports

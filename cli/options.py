@@ -70,7 +70,7 @@ class FiniteRange(click.FloatRange):
 
 
 class SegmentSize(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A number of pictures, or all of them: 0."""
+    """A number of images, or all of them: 0."""
 
     name = "segment"
 
@@ -79,13 +79,13 @@ class SegmentSize(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         if value == "all":
             return 0
         if not str(value).isdecimal() or not 0 < int(str(value)) < 1 << 31:
-            self.fail(f"{value} is neither a number of pictures nor all", param, ctx)
+            self.fail(f"{value} is neither a number of images nor all", param, ctx)
         return int(str(value))
 
 
 def how_large_segments(command: Command) -> Command:
     """--segment."""
-    more = "Pictures that decode together: more take fewer bits, one is read sooner of fewer.  [default: 256 or 4 MP]"
+    more = "Images that decode together: more take fewer bits, one is read sooner of fewer.  [default: 256 or 4 MP]"
     return click.option("--segment", type=SegmentSize(), metavar="N|all", help=more)(command)
 
 
@@ -136,7 +136,7 @@ def how_many_pixels(command: Command) -> Command:
             before = limit_pixels(most or None)
             context.call_on_close(lambda: limit_pixels(before))
 
-    more = "Refuse larger pictures, which take memory; 0: refuse none.  [default: Pillow's limit, 89,478,485]"
+    more = "Refuse larger images, which take memory; 0: refuse none.  [default: Pillow's limit, 89,478,485]"
     return click.option(
         "--max-pixels", type=click.IntRange(0), metavar="N", help=more, callback=limit, expose_value=False
     )(command)

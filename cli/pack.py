@@ -1,4 +1,4 @@
-"""nvae-codec pack: many pictures into one archive."""
+"""nvae-codec pack: many images into one archive."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .report import explain, print_error, print_line, show_progress
 if TYPE_CHECKING:
     from nvae_codec.container.archive.segment import Named
     from nvae_codec.evaluation.inputs import Input
-    from nvae_codec.images.raster import Picture
+    from nvae_codec.images.raster import RasterImage
     from nvae_codec.parallel.processes import Workers
 
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "model", "webp", "stored"]),
     default="auto",
     show_default=True,
-    help="How each picture is kept: see nvae-codec compress.",
+    help="How each image is kept: see nvae-codec compress.",
 )
 @how_much_metadata
 @how_to_evaluate
@@ -69,15 +69,15 @@ def pack_command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Keep many pictures in one archive, without loss: holiday/ to holiday.nvae.
+    """Keep many images in one archive, without loss: holiday/ to holiday.nvae.
 
-    INPUT is a picture file as compress takes it, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or
+    INPUT is an image file as compress takes it, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or
     (N,H,W). Files keep their names, those of a folder their paths in it; arrays are named by their place: 00000.png.
     The archive has the same bytes whatever works on it: --workers, --ray, or several machines with --shard.
     """
     from nvae_codec import open_archive
     from nvae_codec.container.archive.shards import take_shard
-    from nvae_codec.container.archive.writer import group_pictures, segment_limits, write_archive
+    from nvae_codec.container.archive.writer import group_images, segment_limits, write_archive
     from nvae_codec.images.metadata import keep_metadata
     from nvae_codec.zoo.library import Models, find_by_identity
 
@@ -98,17 +98,17 @@ def pack_command(
     models = Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
     if base is not None and models.identity() != base.identity:
         there, here = base.identity[:4].hex(), models.identity()[:4].hex()
-        raise NvaeCodecError(f"{output}: its pictures are coded with model {there}, not {here}")
+        raise NvaeCodecError(f"{output}: its images are coded with model {there}, not {here}")
     found = list_inputs(inputs, [] if base is None else base.names)
     reader = Reader(found, lambda item: keep_metadata(item.read(), metadata))
-    groups = list(group_pictures(reader.measure(), *segment_limits(segment)))
+    groups = list(group_images(reader.measure(), *segment_limits(segment)))
     part = None
     if shard is not None:
         groups, part = take_shard(groups, *shard, f"{method} {metadata} {segment_limits(segment)}")
     if shard is None or shard[0] == 1:
         reader.refuse_names()
     total, done, pixels, start = sum(map(len, groups)), 0, 0, time.monotonic()
-    bar = show_progress(f"{total} pictures", total, quiet=quiet, unit="pictures")
+    bar = show_progress(f"{total} images", total, quiet=quiet, unit="images")
     with bar as advance, open_beside(output) as out:
         segments = write_archive(
             out,
@@ -127,12 +127,12 @@ def pack_command(
             advance(len(group))
             if verbose:
                 rate = pixels / 1e6 / (time.monotonic() - start)
-                print_line(f"{output}: {done} of {total} pictures, {rate:.3g} MP/s")
+                print_line(f"{output}: {done} of {total} images, {rate:.3g} MP/s")
         size = out.tell()
         if not done and part is None:
-            raise NvaeCodecError(f"{output}: no picture to write")
+            raise NvaeCodecError(f"{output}: no image to write")
     if verbose:
-        print_line(f"{output}: {done} pictures, {size:,} bytes")
+        print_line(f"{output}: {done} images, {size:,} bytes")
     return int(reader.failed)
 
 
@@ -154,7 +154,7 @@ def choose_workers(count: int, ray: str | None, threads: int | None, device: str
 
 
 def list_inputs(paths: tuple[Path, ...], there: list[str]) -> list[tuple[str, Input, str]]:
-    """The names and pictures of all inputs, and why a name cannot stand beside the others and those that are there."""
+    """The names and images of all inputs, and why a name cannot stand beside the others and those that are there."""
     from nvae_codec.container.archive.index import check_count
     from nvae_codec.container.archive.names import Names
     from nvae_codec.evaluation.inputs import find_inputs
@@ -172,7 +172,7 @@ def list_inputs(paths: tuple[Path, ...], there: list[str]) -> list[tuple[str, In
 
 @dataclass(frozen=True)
 class Unread:
-    """A picture that is read later; its segment is known by its size, in pixels: 0 where that is unknown."""
+    """A image that is read later; its segment is known by its size, in pixels: 0 where that is unknown."""
 
     item: Input
     width: int
@@ -180,16 +180,16 @@ class Unread:
 
 
 class Reader:
-    """Reads pictures one after another, names those that cannot be read, and goes on."""
+    """Reads images one after another, names those that cannot be read, and goes on."""
 
     def __init__(
-        self, found: list[tuple[str, Input, str]], read: Callable[[Input], Picture] = lambda item: item.read()
+        self, found: list[tuple[str, Input, str]], read: Callable[[Input], RasterImage] = lambda item: item.read()
     ) -> None:
-        """``read``: how, as for a model that takes only some pictures."""
+        """``read``: how, as for a model that takes only some images."""
         self.found, self._read, self.failed = found, read, False
 
     def fail(self, name: str, error: Exception) -> None:
-        """Say what is wrong with a picture."""
+        """Say what is wrong with an image."""
         self.failed = True
         print_error(explain(error), name)
 
@@ -200,22 +200,22 @@ class Reader:
                 self.fail(name, NvaeCodecError(f"the name {problem}"))
 
     def measure(self) -> Iterator[tuple[str, Unread]]:
-        """All pictures with good names, by their headers alone."""
+        """All images with good names, by their headers alone."""
         for name, item, problem in self.found:
             if not problem:
                 yield name, Unread(item, *item.size())
 
     def read_all(self) -> Iterator[Named]:
-        """Names and pictures of all."""
+        """Names and images of all."""
         self.refuse_names()
         return self.read(self.measure())
 
     def read(self, measured: Iterable[tuple[str, Unread]]) -> Iterator[Named]:
-        """Names and pictures."""
+        """Names and images."""
         for name, unread in measured:
             try:
-                picture = self._read(unread.item)
+                image = self._read(unread.item)
             except Exception as error:
                 self.fail(name, error)
             else:
-                yield name, picture
+                yield name, image

@@ -1,4 +1,4 @@
-"""nvae-codec reconstruct: what a model's latents keep of pictures."""
+"""nvae-codec reconstruct: what a model's latents keep of images."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @click.command("reconstruct")
 @click.argument("model", metavar="RUN")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
-@click.option("--count", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Pictures at most.")
-@click.option("--columns", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Pictures a row.")
+@click.option("--count", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Images at most.")
+@click.option("--columns", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Images a row.")
 @click.option("--size", type=Size(), help="Of the middle that is taken of each.  [default: what all have, at most 256]")
 @how_to_draw
 def reconstruct_command(
@@ -38,10 +38,10 @@ def reconstruct_command(
     device: str,
     force: bool,
 ) -> None:
-    """Show pictures above what comes back from their latents alone under RUN.
+    """Show images above what comes back from their latents alone under RUN.
 
     RUN is a training run's folder or checkpoint, or the name of a model whose checkpoint is here.
-    INPUT is a picture file, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or (N,H,W).
+    INPUT is an image file, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or (N,H,W).
     """
     from typing import cast
 
@@ -57,7 +57,7 @@ def reconstruct_command(
 
 
 def read(found: Input) -> NDArray[np.uint8]:
-    """A picture's pixels, uint8 (H, W, 3). Raises NvaeCodecError with its name."""
+    """A image's pixels, uint8 (H, W, 3). Raises NvaeCodecError with its name."""
     try:
         return found.read_rgb().require_pixels("the model")
     except NvaeCodecError as error:

@@ -1,4 +1,4 @@
-"""nvae-codec sample: pictures from a model's prior."""
+"""nvae-codec sample: images from a model's prior."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from .grids import Size, how_to_draw, load_network, plan_grid, write_grid
 
 @click.command("sample")
 @click.argument("model", metavar="RUN")
-@click.option("--count", type=click.IntRange(1), default=16, show_default=True, metavar="N", help="Pictures.")
-@click.option("--columns", type=click.IntRange(1), default=4, show_default=True, metavar="N", help="Pictures a row.")
-@click.option("--size", type=Size(), help="Side of a picture, or width and height.  [default: the training's crops]")
+@click.option("--count", type=click.IntRange(1), default=16, show_default=True, metavar="N", help="Images.")
+@click.option("--columns", type=click.IntRange(1), default=4, show_default=True, metavar="N", help="Images a row.")
+@click.option("--size", type=Size(), help="Side of an image, or width and height.  [default: the training's crops]")
 @click.option(
     "--fixed-scales",
     type=click.IntRange(0),
     default=0,
     show_default=True,
     metavar="N",
-    help="The pictures of a row share the latents of the N coarsest scales.",
+    help="The images of a row share the latents of the N coarsest scales.",
 )
 @click.option(
     "--readjust-bn",
@@ -43,7 +43,7 @@ def sample_command(
     device: str,
     force: bool,
 ) -> None:
-    """Draw pictures from the prior of RUN as one grid.
+    """Draw images from the prior of RUN as one grid.
 
     RUN is a training run's folder or checkpoint, or the name of a model whose checkpoint is here.
     """
@@ -57,7 +57,7 @@ def sample_command(
     if readjust_bn:
         readjust_batch_norm(network, temperature, readjust_bn, size, seed)
     how = cast(Pixels, pixels)
-    pictures = sample(
+    images = sample(
         network, count, size, temperature=temperature, seed=seed, pixels=how, fixed_groups=fixed, columns=columns
     )
-    write_grid(job, make_grid(pictures, columns), force=force)
+    write_grid(job, make_grid(images, columns), force=force)

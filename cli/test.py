@@ -43,10 +43,10 @@ def test_command(
     def check(job: Job) -> str:
         if job.source is not None and is_archive_file(job.source):
             return check_archive(job, job.source)
-        picture = read_file(read_source(job), models)
+        image = read_file(read_source(job), models)
         if not quiet:
             click.echo(f"{job.name}: ok")
-        return f"{job.name}: {picture.width}x{picture.height} {picture.colour.mode}"
+        return f"{job.name}: {image.width}x{image.height} {image.colour.mode}"
 
     def check_archive(job: Job, source: Path) -> str:
         archive = Archive(source, models)
@@ -57,7 +57,7 @@ def test_command(
             raise NvaeCodecError(f"{damaged} of {len(archive.segments)} segments are damaged")
         if not quiet:
             click.echo(f"{job.name}: ok")
-        return f"{job.name}: {len(archive)} pictures in {len(archive.segments)} segments"
+        return f"{job.name}: {len(archive)} images in {len(archive.segments)} segments"
 
     jobs = [job for name in inputs for job in find_files(name, (".nvae",))]
     return run_jobs(jobs, check, quiet=True, verbose=verbose)  # its lines are the progress

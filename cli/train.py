@@ -29,7 +29,7 @@ from .options import FiniteRange
     "--valid",
     multiple=True,
     metavar="SOURCE",
-    help="What to measure on.  [default: every 20th picture of --data, which is then not trained on]",
+    help="What to measure on.  [default: every 20th image of --data, which is then not trained on]",
 )
 @click.option(
     "--out",
@@ -131,20 +131,20 @@ def train_command(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     channels = described.image.channels
-    pictures = [load for source in data for load in open_source(source, channels)]
+    images = [load for source in data for load in open_source(source, channels)]
     if valid:
-        held_out_pictures = [load for source in valid for load in open_source(source, channels)]
-    elif len(pictures) > 1:
-        held_out_pictures, pictures = pictures[::20], [load for at, load in enumerate(pictures) if at % 20]
+        held_out_images = [load for source in valid for load in open_source(source, channels)]
+    elif len(images) > 1:
+        held_out_images, images = images[::20], [load for at, load in enumerate(images) if at % 20]
     else:
         raise NvaeCodecError(f"{data[0]}: one image cannot be both trained on and held out; give --valid")
-    if described.network.top_side:  # a network for pictures of one size
+    if described.network.top_side:  # a network for images of one size
         valid_crop = described.training.crop
-        pictures, held_out_pictures = (
-            [pad_smaller(load, valid_crop) for load in loads] for loads in (pictures, held_out_pictures)
+        images, held_out_images = (
+            [pad_smaller(load, valid_crop) for load in loads] for loads in (images, held_out_images)
         )
-    held_out = held_out_crops(held_out_pictures, valid_crop, described.stride, described.image.padding)
-    crops = Crops(pictures, described.training)
+    held_out = held_out_crops(held_out_images, valid_crop, described.stride, described.image.padding)
+    crops = Crops(images, described.training)
     note(
         f"data: {len(crops.loaders)} images, {crops.total_pixels / 1e6:.1f} megapixels; "
         f"held out: {held_out.shape[0]} crops of {held_out.shape[2]} pixels; {device}"

@@ -1,4 +1,4 @@
-"""nvae-codec unpack: an archive back into pictures."""
+"""nvae-codec unpack: an archive back into images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nvae_codec.container.archive.index import Segment
     from nvae_codec.container.archive.reader import Archive
-    from nvae_codec.images.raster import Picture
+    from nvae_codec.images.raster import RasterImage
     from nvae_codec.zoo.library import Models
 
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     metavar="FOLDER|OUT.npz",
     type=click.Path(path_type=Path),
     callback=refuse_stdout,
-    help="Where to; an .npz takes pictures of one size, as images.  [default: FILE without .nvae]",
+    help="Where to; an .npz takes images of one size, as images.  [default: FILE without .nvae]",
 )
-@click.option("--only", multiple=True, metavar="NAME", help="Only this picture; repeatable.")
+@click.option("--only", multiple=True, metavar="NAME", help="Only this image; repeatable.")
 @click.option("--model", type=ModelName(), help="A model that is not installed, if FILE was made by it.")
 @how_to_evaluate
 @how_many_pixels
@@ -55,9 +55,9 @@ def unpack_command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Restore the pictures of an archive as PNGs: holiday.nvae to holiday/.
+    """Restore the images of an archive as PNGs: holiday.nvae to holiday/.
 
-    A damaged segment is named, and all others are restored. One picture takes at most as long as the
+    A damaged segment is named, and all others are restored. One image takes at most as long as the
     segment that it is in.
     """
     from nvae_codec.container.archive.reader import Archive
@@ -68,7 +68,7 @@ def unpack_command(
         archive = Archive(file, models)
     missing = [name for name in only if name not in archive.names]
     for name in missing:
-        print_error("there is no such picture", f"{file}: {name}")
+        print_error("there is no such image", f"{file}: {name}")
     wanted = set(only or archive.names) - set(missing)
     if not wanted:
         return int(bool(missing))
@@ -78,13 +78,13 @@ def unpack_command(
         folder = output or file.with_name(file.name.removesuffix(".nvae"))
         complete = unpack_to_folder(archive, models, folder, wanted, workers=workers, force=force, quiet=quiet)
     if verbose:
-        print_line(f"{file}: {len(wanted)} of {len(archive)} pictures asked for")
+        print_line(f"{file}: {len(wanted)} of {len(archive)} images asked for")
     return int(not complete or bool(missing))
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a process does: restore the pictures of a segment that go somewhere."""
+    """What a process does: restore the images of a segment that go somewhere."""
 
     path: Path
     identity: bytes
@@ -96,7 +96,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a task: pictures where they were asked for, and (what, why) of all that went wrong."""
+    """What became of a task: images where they were asked for, and (what, why) of all that went wrong."""
 
     count: int
     pixels: list[NDArray[np.uint8]]
@@ -114,14 +114,14 @@ def unpack_to_folder(
         raise NvaeCodecError(f"{folder}: it is no folder")
     names = dict(zip(archive.names, name_pngs(archive.names), strict=True))
     targets = {name: folder / names[name] for name in archive.names if name in wanted}
-    done = list(_run(archive, models, targets, write_pictures, workers=workers, force=force, quiet=quiet))
+    done = list(_run(archive, models, targets, write_images, workers=workers, force=force, quiet=quiet))
     return not any(each.problems for each in done)
 
 
 def unpack_to_arrays(
     archive: Archive, models: Models, output: Path, wanted: set[str], *, workers: int, force: bool, quiet: bool
 ) -> bool:
-    """Write an .npz with ``images`` if all pictures can be restored, or say what cannot; whether they could."""
+    """Write an .npz with ``images`` if all images can be restored, or say what cannot; whether they could."""
     import numpy as np
 
     from nvae_codec.images.raster import GRAY8, RGB8
@@ -130,11 +130,11 @@ def unpack_to_arrays(
         raise NvaeCodecError(f"{output}: it exists already (-f overwrites it)")
     kinds = {(e.height, e.width, e.colour) for e in archive.entries if e.name in wanted}
     if len(kinds) != 1 or next(iter(kinds))[2] not in (GRAY8, RGB8):
-        raise NvaeCodecError(f"{output}: only gray or RGB pictures of one size go into one array")
+        raise NvaeCodecError(f"{output}: only gray or RGB images of one size go into one array")
     targets = dict.fromkeys((name for name in archive.names if name in wanted), output)
     pixels: list[NDArray[np.uint8]] = []
     complete = True
-    for each in _run(archive, models, targets, decode_pictures, workers=workers, force=force, quiet=quiet):
+    for each in _run(archive, models, targets, decode_images, workers=workers, force=force, quiet=quiet):
         complete = complete and not each.problems
         pixels += each.pixels
     if complete:
@@ -146,11 +146,11 @@ def unpack_to_arrays(
 def check_segments(archive: Archive, models: Models, *, workers: int) -> Iterator[Done]:
     """Decode everything and say what is damaged; a result a segment."""
     targets = dict.fromkeys(archive.names, archive.path)
-    return _run(archive, models, targets, check_pictures, workers=workers, force=False, quiet=True)
+    return _run(archive, models, targets, check_images, workers=workers, force=False, quiet=True)
 
 
 def name_pngs(names: Sequence[str]) -> list[str]:
-    """The PNGs that pictures are restored as: a.jpg as a.png, or as a.jpg.png where a.png is another."""
+    """The PNGs that images are restored as: a.jpg as a.png, or as a.jpg.png where a.png is another."""
     taken = {name for name in names if name.lower().endswith(".png")}
     given = []
     for name in names:
@@ -192,42 +192,42 @@ def _run(
             yield done
 
 
-def write_pictures(models: Models, task: Task) -> Done:
-    """Write the pictures of a segment as PNGs."""
+def write_images(models: Models, task: Task) -> Done:
+    """Write the images of a segment as PNGs."""
     from nvae_codec.images.write import write_png
 
-    pictures, problems = _decode(models, task)
-    for name, picture, target in pictures:
+    images, problems = _decode(models, task)
+    for name, image, target in images:
         try:
-            write_target(Job(None, target, in_folder=True), write_png(picture), force=task.force)
+            write_target(Job(None, target, in_folder=True), write_png(image), force=task.force)
         except Exception as error:
             problems.append((name, explain(error)))
     return Done(len(task.segment.entries), [], problems)
 
 
-def decode_pictures(models: Models, task: Task) -> Done:
-    """The pixels of a segment's pictures."""
+def decode_images(models: Models, task: Task) -> Done:
+    """The pixels of a segment's images."""
     from nvae_codec.images.read import read_pixels
 
-    pictures, problems = _decode(models, task)
-    return Done(len(task.segment.entries), [read_pixels(picture, "an array") for _, picture, _ in pictures], problems)
+    images, problems = _decode(models, task)
+    return Done(len(task.segment.entries), [read_pixels(image, "an array") for _, image, _ in images], problems)
 
 
-def check_pictures(models: Models, task: Task) -> Done:
-    """Decode a segment's pictures and drop them."""
+def check_images(models: Models, task: Task) -> Done:
+    """Decode a segment's images and drop them."""
     return Done(len(task.segment.entries), [], _decode(models, task)[1])
 
 
-def _decode(models: Models, task: Task) -> tuple[list[tuple[str, Picture, Path]], list[tuple[str, str]]]:
-    """Name, picture and target of those that go somewhere; or what is wrong with the segment."""
+def _decode(models: Models, task: Task) -> tuple[list[tuple[str, RasterImage, Path]], list[tuple[str, str]]]:
+    """Name, image and target of those that go somewhere; or what is wrong with the segment."""
     from nvae_codec.container.archive.reader import read_wanted
 
     wanted = {place: target for place, target in enumerate(task.targets) if target is not None}
     try:
-        pictures = read_wanted(task.path, task.segment, task.identity, models, wanted)
+        images = read_wanted(task.path, task.segment, task.identity, models, wanted)
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # a panic of constriction is no Exception
         return [], [(task.label, explain(error))]
     names = [entry.name for entry in task.segment.entries]
-    return [(names[place], pictures[place], target) for place, target in wanted.items()], []
+    return [(names[place], images[place], target) for place, target in wanted.items()], []

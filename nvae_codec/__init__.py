@@ -69,10 +69,10 @@ def compress(
     limit or sides that the method cannot hold, and what ``load_model`` raises.
     """
     from nvae_codec.container.methods import write_file
-    from nvae_codec.images.samples import picture_of
+    from nvae_codec.images.samples import image_of
 
     codecs = _models(model, device=device, threads=threads, batch_tiles=batch_tiles)
-    return write_file(picture_of(pixels, (1, 3)), method, codecs)
+    return write_file(image_of(pixels, (1, 3)), method, codecs)
 
 
 def decompress(
@@ -85,7 +85,7 @@ def decompress(
 ) -> Samples:
     """The pixels of an .nvae file: (H, W, 3) for RGB, uint8, or uint16 of 16 bits.
 
-    Files of gray (of 8 or 16 bits, or of 1: 0 and 1), gray with alpha and RGBA pictures give (H, W), (H, W, 2) and
+    Files of gray (of 8 or 16 bits, or of 1: 0 and 1), gray with alpha and RGBA images give (H, W), (H, W, 2) and
     (H, W, 4). The installed model that made the file is found by its identity; ``model`` adds one
     that is not installed.
 

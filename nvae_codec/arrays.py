@@ -22,7 +22,7 @@ import nvae_codec
 from nvae_codec.container.header import ARCHIVE, MAGIC, VERSION
 from nvae_codec.container.image import read_file
 from nvae_codec.container.methods import write_file
-from nvae_codec.images.samples import picture_of, samples_of
+from nvae_codec.images.samples import image_of, samples_of
 from nvae_codec.zoo.library import ImageCodec, Models
 
 __all__ = ["nvae_check", "nvae_decode", "nvae_encode", "nvae_version"]
@@ -43,7 +43,7 @@ def nvae_encode(data: ArrayLike, /, *, model: Model = None, method: str = "auto"
     samples = np.asarray(data)
     if samples.ndim == 3 and samples.shape[2] == 1:
         samples = samples[:, :, 0]
-    return write_file(picture_of(samples), method, _models_of(model))
+    return write_file(image_of(samples), method, _models_of(model))
 
 
 def nvae_decode(
@@ -57,13 +57,13 @@ def nvae_decode(
     if out is None:
         return pixels
     if out.shape != pixels.shape or out.dtype != pixels.dtype:
-        raise ValueError(f"out is {out.dtype} {out.shape}, the picture {pixels.dtype} {pixels.shape}")
+        raise ValueError(f"out is {out.dtype} {out.shape}, the image {pixels.dtype} {pixels.shape}")
     np.copyto(out, pixels)
     return out
 
 
 def nvae_check(data: bytes | bytearray | memoryview, /) -> bool:
-    """Whether data begins as an .nvae file of one picture does; what follows is not looked at."""
+    """Whether data begins as an .nvae file of one image does; what follows is not looked at."""
     beginning = bytes(data[: len(MAGIC) + 2])
     return len(beginning) > 3 and beginning[:-1] == MAGIC + bytes((VERSION,)) and beginning[-1] != ARCHIVE
 

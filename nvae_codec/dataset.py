@@ -15,11 +15,11 @@ from nvae_codec.zoo.library import ImageCodec, Models
 
 
 class ArchiveDataset(Dataset[Tensor]):
-    """The pictures of an archive by their index, uint8 (C, H, W); gray has one channel.
+    """The images of an archive by their index, uint8 (C, H, W); gray has one channel.
 
-    Each process reads for itself: the archive and its model are opened when a picture is first asked for, so a
+    Each process reads for itself: the archive and its model are opened when an image is first asked for, so a
     ``DataLoader`` may have workers. The segment read last is kept: reading in order decodes each segment once, reading
-    at random one a picture.
+    at random one an image.
 
     Examples::
 
@@ -36,11 +36,11 @@ class ArchiveDataset(Dataset[Tensor]):
         self.names: list[str] = self._opened[1].names
 
     def __len__(self) -> int:
-        """How many pictures there are."""
+        """How many images there are."""
         return len(self.names)
 
     def __getitem__(self, index: int) -> Tensor:
-        """A picture; raises as ``Archive.read`` does."""
+        """A image; raises as ``Archive.read`` does."""
         if self._opened[0] != os.getpid():  # what a parent loaded is not for use after a fork
             self._opened = self._open()
         pixels = self._opened[1].read(int(index))

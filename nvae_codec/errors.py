@@ -2,7 +2,7 @@
 
 NvaeCodecError
 ├── DamagedFileError        the bytes of a file are not what was written
-├── UnsupportedImageError   a sound picture that this codec does not take, or not by that method
+├── UnsupportedImageError   a sound image that this codec does not take, or not by that method
 ├── UnknownModelError       the model that a file or a name asks for is not here
 ├── ModelFileError          a model file that cannot be used
 ├── NumericsError           this machine computes something else than the model's exact network
@@ -19,7 +19,7 @@ class DamagedFileError(NvaeCodecError):
 
 
 class UnsupportedImageError(NvaeCodecError):
-    """A picture that cannot be kept without loss, or that the method asked for does not take."""
+    """A image that cannot be kept without loss, or that the method asked for does not take."""
 
 
 class UnknownModelError(NvaeCodecError):

@@ -5,7 +5,7 @@
     image = Image.open("photo.nvae")    # size, mode and metadata; the pixels are decoded when they are needed
     image.save("copy.nvae", method="model", exif=image.getexif())
 
-What a picture is in Pillow, its mode and its ``info``, is what it would be had it come as a PNG.
+What an image is in Pillow, its mode and its ``info``, is what it would be had it come as a PNG.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nvae_codec.container.metadata import unpack_metadata
 from nvae_codec.container.methods import write_file
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from nvae_codec.images.png import IDAT_PLACE, join_chunks, pack_header
-from nvae_codec.images.read import read_picture
+from nvae_codec.images.read import read_image
 from nvae_codec.images.write import write_png
 from nvae_codec.zoo.library import ImageCodec, Models
 
@@ -43,7 +43,7 @@ def configure(
     threads: int | None = None,
     batch_tiles: int | None = None,
 ) -> None:
-    """Set how all pictures are decoded and saved from here on; the arguments are those of ``nvae_codec.load_model``.
+    """Set how all images are decoded and saved from here on; the arguments are those of ``nvae_codec.load_model``.
 
     Without it the model ``photo`` saves and installed models decode. Models are loaded when first needed, and kept.
 
@@ -54,7 +54,7 @@ def configure(
 
 
 class NvaeImageFile(ImageFile.ImageFile):
-    """A picture in an .nvae file. Opening reads the beginning alone; checksums are verified when pixels are needed."""
+    """A image in an .nvae file. Opening reads the beginning alone; checksums are verified when pixels are needed."""
 
     format = FORMAT
     format_description = "NVAE lossless image"
@@ -65,7 +65,7 @@ class NvaeImageFile(ImageFile.ImageFile):
         assert self.fp is not None
         beginning = self.fp.read(_BEGINNING)
         if beginning[:4] == MAGIC + bytes((VERSION, ARCHIVE)):
-            raise OSError("an archive of pictures, not one: nvae_codec.open_archive reads it")
+            raise OSError("an archive of images, not one: nvae_codec.open_archive reads it")
         try:
             shell = _open_shell(beginning)
         except (DamagedFileError, OSError, SyntaxError):
@@ -107,19 +107,19 @@ class NvaeImageFile(ImageFile.ImageFile):
     def _decode(self) -> bytes:
         """Pixels as Pillow's raw mode of the same name."""
         try:
-            picture = read_file(self._read(), self.models)
+            image = read_file(self._read(), self.models)
         except NvaeCodecError as error:
             raise OSError(str(error)) from error
-        if picture.pixels is not None and picture.colour.is_8_bit:
-            return picture.pixels.tobytes()
-        with PngImagePlugin.PngImageFile(io.BytesIO(write_png(picture))) as image:
-            image.load()
-            self.info.update(image.info)  # with what stands behind the pixels
-            return image.tobytes()
+        if image.pixels is not None and image.colour.is_8_bit:
+            return image.pixels.tobytes()
+        with PngImagePlugin.PngImageFile(io.BytesIO(write_png(image))) as pil_image:
+            pil_image.load()
+            self.info.update(pil_image.info)  # with what stands behind the pixels
+            return pil_image.tobytes()
 
 
 def _open_shell(data: bytes) -> PngImagePlugin.PngImageFile:
-    """The picture as a PNG of its size, colour and metadata, whose pixels are missing. Raises DamagedFileError."""
+    """The image as a PNG of its size, colour and metadata, whose pixels are missing. Raises DamagedFileError."""
     parts = split_beginning(data)
     header = parts.header
     shell = parts.payload
@@ -139,31 +139,31 @@ def _accept(prefix: bytes) -> bool | str:
     return version == VERSION
 
 
-def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+def _save(pil_image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Save with ``model`` (a name, a path, or what ``load_model`` gave), ``method`` (auto, model, webp, stored).
 
     Metadata as PNG takes it: ``exif``, ``icc_profile``, ``dpi``, ``transparency``, ``pnginfo``; and ``xmp``, str or
     bytes of UTF-8.
     """
-    options = image.encoderinfo
-    if image.mode not in _MODES:
-        raise OSError(f"cannot write mode {image.mode} as {FORMAT}")
+    options = pil_image.encoderinfo
+    if pil_image.mode not in _MODES:
+        raise OSError(f"cannot write mode {pil_image.mode} as {FORMAT}")
     notes = PngImagePlugin.PngInfo()
     notes.chunks += options["pnginfo"].chunks if options.get("pnginfo") else []
     if options.get("xmp"):
         xmp = options["xmp"]
         notes.add_itxt("XML:com.adobe.xmp", xmp if isinstance(xmp, str) else str(xmp, "utf-8"))
     of_png = {name: options[name] for name in _OF_PNG if name in options}
-    kept_as_file = image.mode in ("1", "P", "I;16", "I;16B")  # then this PNG may be the payload
+    kept_as_file = pil_image.mode in ("1", "P", "I;16", "I;16B")  # then this PNG may be the payload
     buffer = io.BytesIO()
     # a copy, as the options of this save would go before those that are given here
-    image.copy().save(buffer, "PNG", pnginfo=notes, optimize=kept_as_file, compress_level=1, **of_png)
+    pil_image.copy().save(buffer, "PNG", pnginfo=notes, optimize=kept_as_file, compress_level=1, **of_png)
     models = NvaeImageFile.models if options.get("model") is None else Models(options["model"])
     try:
-        picture = read_picture(buffer.getvalue())
+        image = read_image(buffer.getvalue())
         if not kept_as_file:
-            picture = replace(picture, png=None)
-        data = write_file(picture, options.get("method", "auto"), models)
+            image = replace(image, png=None)
+        data = write_file(image, options.get("method", "auto"), models)
     except NvaeCodecError as error:
         raise OSError(str(error)) from error
     file.write(data)

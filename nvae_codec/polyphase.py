@@ -1,4 +1,4 @@
-"""The order in which a likelihood in phases codes the pixels of a picture.
+"""The order in which a likelihood in phases codes the pixels of an image.
 
 With ``levels`` = 2 every fourth pixel of each axis comes first (the base), from the latents alone. A level then goes
 from the even pixels of a grid to all of them in three phases, each of which sees those before::
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Plane:
-    """The pixels ``[row::stride, column::stride]`` of a picture."""
+    """The pixels ``[row::stride, column::stride]`` of an image."""
 
     stride: int
     row: int

@@ -36,13 +36,13 @@ class FakeCodec:
     ) -> NDArray[np.uint8]:
         return self.decode_wanted([(height, width)], plan, payload, [0], [gray])[0]
 
-    def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
-        self.encoded += len(pictures)
-        return list(PLAN), zlib.compress(b"".join(pixels.tobytes() for pixels in pictures), 9)
+    def encode_segment(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
+        self.encoded += len(images)
+        return list(PLAN), zlib.compress(b"".join(pixels.tobytes() for pixels in images), 9)
 
-    def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
-        prices = [8.0 * len(zlib.compress(pixels.tobytes(), 9)) for pixels in pictures]
-        return *self.encode_segment(pictures), prices
+    def encode_priced(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
+        prices = [8.0 * len(zlib.compress(pixels.tobytes(), 9)) for pixels in images]
+        return *self.encode_segment(images), prices
 
     def decode_wanted(
         self,
@@ -52,7 +52,7 @@ class FakeCodec:
         wanted: Collection[int],
         gray: Sequence[bool] = (),
     ) -> dict[int, NDArray[np.uint8]]:
-        """As a codec does that decodes from the last picture to the first, and stops behind those that are wanted."""
+        """As a codec does that decodes from the last image to the first, and stops behind those that are wanted."""
         if list(plan) != PLAN:
             raise DamagedFileError("damaged: its plan is not one")
         try:
@@ -64,8 +64,8 @@ class FakeCodec:
         if len(pixels) != ends[-1]:
             raise DamagedFileError("damaged: its payload is too short or too long")
         parts = np.split(np.frombuffer(pixels, np.uint8), ends[:-1])
-        pictures = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-        return {index: picture for index, picture in enumerate(pictures) if index >= min(wanted)}
+        images = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        return {index: image for index, image in enumerate(images) if index >= min(wanted)}
 
 
 class OneCodec:

@@ -36,12 +36,12 @@ from nvae_codec.container.archive.writer import write_archive
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
 from nvae_codec.container.image import read_file, write_model_file, write_pixels_file, write_png_file, write_webp_file
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.images.raster import Picture
-from nvae_codec.images.read import read_picture
+from nvae_codec.images.raster import RasterImage
+from nvae_codec.images.read import read_image
 from nvae_codec.integer.model_file import read_model
 from nvae_codec.zoo.library import Models
 from tests.conftest import PNGSUITE
-from tests.models import make_picture
+from tests.models import make_image
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY, CHECKED = GOLDEN / "tiny.safetensors", GOLDEN / "checked.nvae"
@@ -60,23 +60,23 @@ class Target:
 
 
 def make_targets(folder: Path) -> list[Target]:
-    """A file of each kind: lone pictures, archives, a model, PNGs. ``folder`` holds what must lie on disk."""
+    """A file of each kind: lone images, archives, a model, PNGs. ``folder`` holds what must lie on disk."""
     models = Models(ModelCodec(read_model(TINY)))
-    picture = Picture.from_pixels(make_picture(40, 56))
-    tagged = read_picture((PNGSUITE / "ccwn2c08.png").read_bytes())
-    deep = read_picture((PNGSUITE / "basn6a16.png").read_bytes())
-    palette = read_picture((PNGSUITE / "tp1n3p08.png").read_bytes())
+    image = RasterImage.from_pixels(make_image(40, 56))
+    tagged = read_image((PNGSUITE / "ccwn2c08.png").read_bytes())
+    deep = read_image((PNGSUITE / "basn6a16.png").read_bytes())
+    palette = read_image((PNGSUITE / "tp1n3p08.png").read_bytes())
     lone = {
-        "model": write_model_file(picture, models.chosen()), "tagged": write_model_file(tagged, models.chosen()),
+        "model": write_model_file(image, models.chosen()), "tagged": write_model_file(tagged, models.chosen()),
         "deep": write_model_file(deep, models.chosen()),
-        "webp": write_webp_file(picture), "palette": write_webp_file(palette),
-        "pixels": write_pixels_file(picture), "png": write_png_file(tagged),
+        "webp": write_webp_file(image), "palette": write_webp_file(palette),
+        "pixels": write_pixels_file(image), "png": write_png_file(tagged),
     }  # fmt: skip
     targets = [Target(name, data, lambda data: read_file(data, models), _mend_file) for name, data in lone.items()]
 
     archive, model = folder / "archive.nvae", folder / "model.safetensors"
     with archive.open("wb") as out:
-        groups = [[(f"{name}.png", picture), (f"{name}/tagged.png", tagged)] for name in ("one", "two")]
+        groups = [[(f"{name}.png", image), (f"{name}/tagged.png", tagged)] for name in ("one", "two")]
         for _ in write_archive(out, groups, method="auto", models=models):
             pass
 
@@ -84,18 +84,18 @@ def make_targets(folder: Path) -> list[Target]:
         archive.write_bytes(data)
         opened = Archive(archive, models)
         for place in reversed(range(len(opened))):  # of each segment the last alone, where it can be, and then all
-            opened.read_picture(place)
+            opened.read_image(place)
 
     def read_model_bytes(data: bytes) -> None:
         model.write_bytes(data)
         codec = ModelCodec(read_model(model))
-        codec.decode(40, 56, *codec.encode(make_picture(40, 56)))
+        codec.decode(40, 56, *codec.encode(make_image(40, 56)))
 
     for name, data in (("archive", archive.read_bytes()), ("checksums of batches", CHECKED.read_bytes())):
         targets.append(Target(name, data, read_archive, _mend_archive))
     targets.append(Target("model file", TINY.read_bytes(), read_model_bytes, lambda data, _: data))
     for name in ("basn6a08", "basi3p04", "basi2c16", "ctzn0g04"):
-        targets.append(Target(f"{name}.png", (PNGSUITE / f"{name}.png").read_bytes(), read_picture, _mend_png))
+        targets.append(Target(f"{name}.png", (PNGSUITE / f"{name}.png").read_bytes(), read_image, _mend_png))
     return targets
 
 

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-PICTURES, SIDE = 24, 96
+IMAGES, SIDE = 24, 96
 COMMAND = (sys.executable, "-m", "nvae_codec")
 Files = dict[str, bytes]
 
@@ -38,7 +38,7 @@ def write_folder(folder: Path, files: Files) -> None:
 
 
 def prepare_compress(folder: Path) -> tuple[Sequence[str | Path], Files, Path]:
-    """Compress a folder of pictures over the files of other pictures; the command, the files before, their folder."""
+    """Compress a folder of images over the files of other images; the command, the files before, their folder."""
     out = folder / "out"
     old, new = (save_noise(folder / name, seed) for seed, name in enumerate(("old", "new")))
     subprocess.run([*COMMAND, "compress", old, "-o", out, "--method", "stored"], check=True)
@@ -46,7 +46,7 @@ def prepare_compress(folder: Path) -> tuple[Sequence[str | Path], Files, Path]:
 
 
 def prepare_append(folder: Path) -> tuple[Sequence[str | Path], Files, Path]:
-    """Append a folder of pictures to an archive; the command, the archive before, its folder."""
+    """Append a folder of images to an archive; the command, the archive before, its folder."""
     out = folder / "out"
     out.mkdir()
     old, new = (save_noise(folder / name, seed, name) for seed, name in enumerate(("old", "new")))
@@ -62,10 +62,10 @@ CASES: dict[str, Callable[[Path], tuple[Sequence[str | Path], Files, Path]]] = {
 
 
 def save_noise(folder: Path, seed: int, prefix: str = "") -> Path:
-    """Pictures that take long to write for their size."""
+    """Images that take long to write for their size."""
     folder.mkdir()
     rng = np.random.default_rng(seed)
-    for index in range(PICTURES):
+    for index in range(IMAGES):
         Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(folder / f"{prefix}{index:02}.png")
     return folder
 

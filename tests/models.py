@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from nvae_codec.export.export import Frozen, freeze
-from nvae_codec.integer.model import FrozenModel
+from nvae_codec.integer.model import IntegerModel
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.recipes.recipe import Recipe, parse_recipe
 
@@ -161,7 +161,7 @@ OF_LIKELIHOODS = {
         "likelihood.tail_edge = 0.99", "network.steps = 'nearest'",
     ),
 }  # fmt: skip
-"""The official likelihoods: models of other pictures than RGB of 8 bits, but for one."""
+"""The official likelihoods: models of other images than RGB of 8 bits, but for one."""
 
 
 def make_recipe(which: str = "phases of two levels", *changes: str) -> Recipe:
@@ -188,27 +188,27 @@ def make_network(recipe: Recipe, seed: int = 0) -> Nvae:
 
 
 def random_crops(count: int, side: int, seed: int = 0) -> torch.Tensor:
-    """Pictures uint8 (count, 3, side, side), each like those of :func:`make_picture`."""
-    pictures = [make_picture(side, side, seed + index) for index in range(count)]
-    return torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy())
+    """Images uint8 (count, 3, side, side), each like those of :func:`make_image`."""
+    images = [make_image(side, side, seed + index) for index in range(count)]
+    return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())
 
 
-def make_picture(height: int, width: int, seed: int = 0, noise: float = 6.0) -> NDArray[np.uint8]:
+def make_image(height: int, width: int, seed: int = 0, noise: float = 6.0) -> NDArray[np.uint8]:
     """Waves, an edge, and noise: uint8 (H, W, 3)."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     light = 128 + 60 * np.sin(x / 17 + seed) * np.cos(y / 23) + 40 * (x + y > (height + width) / 2)
     colours = light[..., None] + np.array([12, 0, -20]) + rng.normal(0, noise, (height, width, 1))
     colours += rng.normal(0, noise / 4, (height, width, 3))
-    picture: NDArray[np.uint8] = np.clip(np.rint(colours), 0, 255).astype(np.uint8)
-    return picture
+    image: NDArray[np.uint8] = np.clip(np.rint(colours), 0, 255).astype(np.uint8)
+    return image
 
 
-def save_pictures(folder: Path, count: int = 3, side: int = 48) -> Path:
-    """PNG files of :func:`make_picture` in a folder, which is returned."""
+def save_images(folder: Path, count: int = 3, side: int = 48) -> Path:
+    """PNG files of :func:`make_image` in a folder, which is returned."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        Image.fromarray(make_picture(side, side + 8 * index, index)).save(folder / f"{index}.png")
+        Image.fromarray(make_image(side, side + 8 * index, index)).save(folder / f"{index}.png")
     return folder
 
 
@@ -222,5 +222,5 @@ def frozen_network(which: str = "phases of two levels") -> tuple[Nvae, Frozen]:
     return network, freeze(network, [crops])
 
 
-def frozen_model(which: str = "phases of two levels") -> FrozenModel:
+def frozen_model(which: str = "phases of two levels") -> IntegerModel:
     return frozen_network(which)[1].model

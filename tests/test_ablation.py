@@ -31,14 +31,14 @@ def test_variants_are_built_and_differ() -> None:
     assert len(told) == len(variants)
 
 
-def test_without_latents_no_picture_reaches_the_decoder() -> None:
+def test_without_latents_no_image_reaches_the_decoder() -> None:
     network = make_network(make_recipe()).eval()
     ablation.without_latents(network)
-    pictures = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     seen: list[torch.Tensor] = []
     network.likelihood.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     with torch.no_grad():
-        kls = [network(pictures[at : at + 1]).kl for at in (0, 1)]
+        kls = [network(images[at : at + 1]).kl for at in (0, 1)]
     assert torch.equal(seen[0], seen[1])
     assert all((kl == 0).all() for group in kls for kl in group)
 
@@ -56,28 +56,28 @@ def test_what_is_there_of_the_same_budget_is_kept(tmp_path: Path) -> None:
             asked.append((name, seconds))
             return {"name": name}
 
-        result: dict[str, Any] = run_variants(given, {n: partial(train, n) for n in names}, {"pictures": 3})
+        result: dict[str, Any] = run_variants(given, {n: partial(train, n) for n in names}, {"images": 3})
         assert json.loads(found.read_text()) == result
         return result
 
-    assert run("2", "a")["pictures"] == 3
+    assert run("2", "a")["images"] == 3
     assert list(run("2", "a", "b")["variants"]) == ["a", "b"]
     assert list(run("3", "b")["variants"]) == ["b"]
     assert asked == [("a", 120), ("b", 120), ("b", 180)]
 
 
 def test_a_variant_is_trained_and_measured() -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (8, 3, 96, 96), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (8, 3, 96, 96), dtype=np.uint8)
     variant = ablation.list_variants()["without latents"]
-    data = Crops([lambda: pictures[0].transpose(1, 2, 0)], variant.recipe.training)
-    found = train_within(1e-3, variant.recipe, data, pictures[:2], variant.change)
+    data = Crops([lambda: images[0].transpose(1, 2, 0)], variant.recipe.training)
+    found = train_within(1e-3, variant.recipe, data, images[:2], variant.change)
     assert found["steps"] == 10
     assert 2 < found["held_out"] < 100
     assert found["active_latents"] == 0
     one: dict[str, Any] = {
         "machine": {"processor": "P", "torch": "T"},
         "minutes_each": 1.0,
-        "pictures": {"trained_on": 9, "held_out": 1},
+        "images": {"trained_on": 9, "held_out": 1},
     }
     worse = found | {"held_out": found["held_out"] + 0.5}
     page = ablation.format_page(one | {"variants": {"photo": found, "without latents": worse}})

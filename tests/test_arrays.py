@@ -65,7 +65,7 @@ def test_other_arrays_are_refused(pixels: Any) -> None:
         nvae_encode(pixels)
 
 
-def test_check_knows_the_files_of_one_picture() -> None:
+def test_check_knows_the_files_of_one_image() -> None:
     data = nvae_encode(PIXELS, method="stored")
     assert nvae_check(bytearray(data))
     assert nvae_check(data[:4])

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from nvae_codec.cli.main import main
-from tests.models import make_picture, save_pictures
+from tests.models import make_image, save_images
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -39,9 +39,9 @@ def blocks(page: str, language: str) -> list[str]:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with photo.png and pictures/, which is the working directory."""
-    Image.fromarray(make_picture(64, 96)).save(tmp_path / "photo.png")
-    save_pictures(tmp_path / "pictures", 4)
+    """A folder with photo.png and images/, which is the working directory."""
+    Image.fromarray(make_image(64, 96)).save(tmp_path / "photo.png")
+    save_images(tmp_path / "images", 4)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -14,15 +14,15 @@ import nvae_codec.coding.codec as codec_module
 from nvae_codec.coding.ans import Int32, Stack
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.container.archive.index import Shard
-from nvae_codec.container.archive.writer import group_pictures, write_archive
+from nvae_codec.container.archive.writer import group_images, write_archive
 from nvae_codec.container.image import read_file
 from nvae_codec.container.methods import write_file
 from nvae_codec.export.export import freeze
 from nvae_codec.images.png import IDAT_PLACE
-from nvae_codec.images.raster import COLOURS, WHOLE_BYTES, Chunk, Colour, Picture, same_picture
+from nvae_codec.images.raster import COLOURS, WHOLE_BYTES, Chunk, Colour, RasterImage, same_image
 from nvae_codec.integer.model_file import pack_model
 from nvae_codec.zoo.library import Models
-from tests.coding.test_rate import golden_picture
+from tests.coding.test_rate import golden_image
 from tests.decoder.files import decode_archive, decode_file, decode_stack
 from tests.decoder.model import Model
 from tests.decoder.stack import Ans
@@ -34,24 +34,24 @@ MODEL, FILE, ARCHIVE = GOLDEN / "tiny.safetensors", GOLDEN / "tiny.nvae", GOLDEN
 
 
 def test_the_page_is_enough_to_decode_a_file() -> None:
-    """A picture of several batches, of sides that no stride divides; the decoder itself compares its checksum."""
-    picture = golden_picture()[:131, :103]
+    """A image of several batches, of sides that no stride divides; the decoder itself compares its checksum."""
+    image = golden_image()[:131, :103]
     if os.environ.get(REFRESH):
-        FILE.write_bytes(nvae_codec.compress(picture, model=MODEL, method="model"))
-    assert np.array_equal(decode_file(FILE.read_bytes(), Model(MODEL)), picture)
+        FILE.write_bytes(nvae_codec.compress(image, model=MODEL, method="model"))
+    assert np.array_equal(decode_file(FILE.read_bytes(), Model(MODEL)), image)
 
 
 def test_files_of_before_slices_grew_from_one_symbol_are_read(tmp_path: Path) -> None:
-    picture = golden_picture()[:131, :103]
+    image = golden_image()[:131, :103]
     data = (GOLDEN / "unramped" / "tiny.nvae").read_bytes()
-    assert np.array_equal(decode_file(data, Model(MODEL)), picture)
-    assert np.array_equal(nvae_codec.decompress(data, model=MODEL), picture)
+    assert np.array_equal(decode_file(data, Model(MODEL)), image)
+    assert np.array_equal(nvae_codec.decompress(data, model=MODEL), image)
     archive = GOLDEN / "unramped" / "archive.nvae"
     found = decode_archive(archive.read_bytes(), Model(MODEL))
     opened = nvae_codec.open_archive(archive, model=MODEL)
     for name, expected in golden_archive(tmp_path / "archive.nvae"):
         assert np.array_equal(found[name][0], expected.require_pixels("a test"))
-        assert same_picture(opened.read_picture(name), expected)
+        assert same_image(opened.read_image(name), expected)
 
 
 @pytest.mark.parametrize("bits", [16, 17, 18, 19, 20])
@@ -77,99 +77,99 @@ def ans_bytes(ans: Ans) -> bytes:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (18, 70), (66, 135)], ids=str)
-def test_the_page_is_enough_for_small_pictures(size: tuple[int, int]) -> None:
+def test_the_page_is_enough_for_small_images(size: tuple[int, int]) -> None:
     """Tiles that lack pixels of some planes are padded as the page says."""
-    picture = golden_picture()[: size[0], : size[1]]
-    data = nvae_codec.compress(picture, model=MODEL, method="model")
-    assert np.array_equal(decode_file(data, Model(MODEL)), picture)
+    image = golden_image()[: size[0], : size[1]]
+    data = nvae_codec.compress(image, model=MODEL, method="model")
+    assert np.array_equal(decode_file(data, Model(MODEL)), image)
 
 
 def test_the_page_is_enough_for_flows() -> None:
     """Of a model whose latents pass flows, two batches; the encoder still writes the same bytes."""
-    picture, model, file = golden_picture()[:9, :107], GOLDEN / "flows.safetensors", GOLDEN / "flows.nvae"
+    image, model, file = golden_image()[:9, :107], GOLDEN / "flows.safetensors", GOLDEN / "flows.nvae"
     if os.environ.get(REFRESH):
         network = make_network(make_recipe("phases of two levels", "network.flows = 1"))
         model.write_bytes(pack_model(freeze(network, [random_crops(4, 64)]).model, "", {}))
-        file.write_bytes(nvae_codec.compress(picture, model=model, method="model"))
-    assert np.array_equal(decode_file(file.read_bytes(), Model(model)), picture)
-    assert nvae_codec.compress(picture, model=model, method="model") == file.read_bytes()
+        file.write_bytes(nvae_codec.compress(image, model=model, method="model"))
+    assert np.array_equal(decode_file(file.read_bytes(), Model(model)), image)
+    assert nvae_codec.compress(image, model=model, method="model") == file.read_bytes()
 
 
 @pytest.mark.parametrize("which", OF_LIKELIHOODS)
 def test_the_page_is_enough_for_the_official_likelihoods(tmp_path: Path, which: str) -> None:
-    """Several pictures on one stack, larger and smaller than what the network was made for."""
+    """Several images on one stack, larger and smaller than what the network was made for."""
     path = tmp_path / "model.safetensors"
     path.write_bytes(pack_model(frozen_model(which), "", {}))
     model = frozen_model(which)
     sizes = [(28, 28), (28, 28), (9, 35), (70, 12)]
-    pictures = [golden_picture()[:h, :w] & np.uint8(model.top_value) for h, w in sizes]
-    pictures = [p if model.channels == 3 else p[:, :, :1] for p in pictures]
-    plan, payload = ModelCodec(model).encode_segment([p if model.channels == 3 else p[:, :, 0] for p in pictures])
-    decoded = decode_stack([p.shape[:2] for p in pictures], plan, payload, Model(path))
-    assert all(np.array_equal(one, other) for one, other in zip(decoded, pictures, strict=True))
+    images = [golden_image()[:h, :w] & np.uint8(model.top_value) for h, w in sizes]
+    images = [p if model.channels == 3 else p[:, :, :1] for p in images]
+    plan, payload = ModelCodec(model).encode_segment([p if model.channels == 3 else p[:, :, 0] for p in images])
+    decoded = decode_stack([p.shape[:2] for p in images], plan, payload, Model(path))
+    assert all(np.array_equal(one, other) for one, other in zip(decoded, images, strict=True))
 
 
 def test_the_page_is_enough_for_gray(tmp_path: Path) -> None:
-    """Of a model of RGB: a golden file of several batches, and gray among pictures of colour on one stack."""
-    gray, file = np.ascontiguousarray(golden_picture()[:67, :103, 1]), GOLDEN / "gray.nvae"
+    """Of a model of RGB: a golden file of several batches, and gray among images of colour on one stack."""
+    gray, file = np.ascontiguousarray(golden_image()[:67, :103, 1]), GOLDEN / "gray.nvae"
     if os.environ.get(REFRESH):
         file.write_bytes(nvae_codec.compress(gray, model=MODEL, method="model"))
     assert np.array_equal(decode_file(file.read_bytes(), Model(MODEL)), gray)
     assert np.array_equal(nvae_codec.decompress(file.read_bytes(), model=MODEL), gray)
     assert nvae_codec.compress(gray, model=MODEL, method="model") == file.read_bytes()
-    named = [(f"{i}.png", Picture.from_pixels(golden_picture()[i : i + 9, :12])) for i in range(3)]
-    named += [(f"gray{i}.png", Picture.from_pixels(gray[i : i + 9, :12].copy())) for i in range(3)]
+    named = [(f"{i}.png", RasterImage.from_pixels(golden_image()[i : i + 9, :12])) for i in range(3)]
+    named += [(f"gray{i}.png", RasterImage.from_pixels(gray[i : i + 9, :12].copy())) for i in range(3)]
     path = tmp_path / "archive.nvae"
     with path.open("wb") as out:
         list(write_archive(out, [named], method="model", models=Models(MODEL)))
     found = decode_archive(path.read_bytes(), Model(MODEL))
-    for name, picture in named:
-        assert np.array_equal(found[name][0], picture.require_pixels("a test"))
+    for name, image in named:
+        assert np.array_equal(found[name][0], image.require_pixels("a test"))
 
 
 @pytest.mark.parametrize("colour", WHOLE_BYTES, ids=str)
 def test_the_page_is_enough_for_alpha_and_16_bits(colour: Colour) -> None:
     """Every kind of pixel that goes through the model; golden is the one that has all of it."""
-    rng, picture = np.random.default_rng(5), golden_picture()[:24, :31]
-    colours = picture[:, :, 1] if colour.is_gray else picture
+    rng, image = np.random.default_rng(5), golden_image()[:24, :31]
+    colours = image[:, :, 1] if colour.is_gray else image
     alpha = np.add.outer(np.arange(24), 8 * np.arange(31)).astype(np.uint8)
     high = np.dstack([colours, alpha]) if colour.has_alpha else colours
     low = rng.integers(0, 256, high.shape, np.uint8) if colour.bits == 16 else None
-    whole = Picture(31, 24, colour, np.ascontiguousarray(high), low=low)
+    whole = RasterImage(31, 24, colour, np.ascontiguousarray(high), low=low)
     data, file = write_file(whole, "model", Models(MODEL)), GOLDEN / "deep.nvae"
     decoded = decode_file(data, Model(MODEL))
     assert np.array_equal(decoded, high if low is None else 256 * high.astype(np.int64) + low)
-    assert same_picture(read_file(data, Models(MODEL)), whole)
+    assert same_image(read_file(data, Models(MODEL)), whole)
     if colour == COLOURS[-1]:
         if os.environ.get(REFRESH):
             file.write_bytes(data)
-        assert same_picture(read_file(file.read_bytes(), Models(MODEL)), whole)
+        assert same_image(read_file(file.read_bytes(), Models(MODEL)), whole)
         assert np.array_equal(decode_file(file.read_bytes(), Model(MODEL)), decoded)
 
 
 @pytest.mark.parametrize("which", ["digits", "five"])
 def test_golden_files_of_the_official_likelihoods(which: str) -> None:
-    """A binary picture and one of 5 bits: the encoder still writes the same bytes, and this decoder reads them."""
+    """A binary image and one of 5 bits: the encoder still writes the same bytes, and this decoder reads them."""
     path, file = GOLDEN / f"{which}.safetensors", GOLDEN / f"{which}.nvae"
-    picture = golden_picture()[:28, :28] % (2 if which == "digits" else 32)
-    picture = np.ascontiguousarray(picture[:, :, 0]) if which == "digits" else picture
+    image = golden_image()[:28, :28] % (2 if which == "digits" else 32)
+    image = np.ascontiguousarray(image[:, :, 0]) if which == "digits" else image
     if os.environ.get(REFRESH):
         path.write_bytes(pack_model(frozen_model("bernoulli" if which == "digits" else "joint, 5 bits"), "", {}))
-        file.write_bytes(nvae_codec.compress(picture, model=path, method="model"))
+        file.write_bytes(nvae_codec.compress(image, model=path, method="model"))
     data = file.read_bytes()
-    assert np.array_equal(nvae_codec.decompress(data, model=path), picture)
-    assert nvae_codec.compress(picture, model=path, method="model") == data
+    assert np.array_equal(nvae_codec.decompress(data, model=path), image)
+    assert nvae_codec.compress(image, model=path, method="model") == data
 
 
 def test_golden_file_of_dense_latents() -> None:
     """A plan of kind 2, of many batches: the encoder still writes the same bytes, and this decoder reads them."""
-    path, file, picture = GOLDEN / "five.safetensors", GOLDEN / "dense.nvae", golden_picture()[:70, :103] % 32
+    path, file, image = GOLDEN / "five.safetensors", GOLDEN / "dense.nvae", golden_image()[:70, :103] % 32
     if os.environ.get(REFRESH):
-        file.write_bytes(nvae_codec.compress(picture, model=path, method="model"))
+        file.write_bytes(nvae_codec.compress(image, model=path, method="model"))
     data = file.read_bytes()
-    assert np.array_equal(decode_file(data, Model(path)), picture)
-    assert np.array_equal(nvae_codec.decompress(data, model=path), picture)
-    assert nvae_codec.compress(picture, model=path, method="model") == data
+    assert np.array_equal(decode_file(data, Model(path)), image)
+    assert np.array_equal(nvae_codec.decompress(data, model=path), image)
+    assert nvae_codec.compress(image, model=path, method="model") == data
 
 
 @pytest.mark.parametrize("which", ["phases of one level, elu", "official: batch norm, gates, swish"])
@@ -177,23 +177,23 @@ def test_the_page_is_enough_for_other_models(tmp_path: Path, which: str) -> None
     """Bounded colours, and all pixels in one phase."""
     path = tmp_path / "model.safetensors"
     path.write_bytes(pack_model(frozen_model(which), "", {}))
-    picture = golden_picture()[:21, :150]
-    data = nvae_codec.compress(picture, model=path, method="model")
-    assert np.array_equal(decode_file(data, Model(path)), picture)
+    image = golden_image()[:21, :150]
+    data = nvae_codec.compress(image, model=path, method="model")
+    assert np.array_equal(decode_file(data, Model(path)), image)
 
 
-def golden_archive(path: Path) -> list[tuple[str, Picture]]:
+def golden_archive(path: Path) -> list[tuple[str, RasterImage]]:
     """Write an archive of two segments by the model, and one of what it does not take, which is appended."""
-    picture = golden_picture()
+    image = golden_image()
     chunks = (Chunk(b"tEXt", b"Title\0Harbour"), IDAT_PLACE)
-    coded = [(f"small/{i:02d}.png", Picture.from_pixels(picture[9 * i : 9 * i + 12, 2:22])) for i in range(8, 12)]
-    coded += [("wide.png", Picture.from_pixels(picture[:70, :140], chunks))]
-    coded += [("dot.png", Picture.from_pixels(picture[:1, :1], chunks))]
-    stored = [("gray.png", Picture.from_pixels(np.ascontiguousarray(picture[:5, :7, 0])))]
+    coded = [(f"small/{i:02d}.png", RasterImage.from_pixels(image[9 * i : 9 * i + 12, 2:22])) for i in range(8, 12)]
+    coded += [("wide.png", RasterImage.from_pixels(image[:70, :140], chunks))]
+    coded += [("dot.png", RasterImage.from_pixels(image[:1, :1], chunks))]
+    stored = [("gray.png", RasterImage.from_pixels(np.ascontiguousarray(image[:5, :7, 0])))]
     base = None
     for named, method in ((coded, "model"), (stored, "stored")):
         with path.with_suffix(".part").open("wb") as out:
-            groups = group_pictures(named, 5, 1 << 22)
+            groups = group_images(named, 5, 1 << 22)
             list(write_archive(out, groups, method=method, models=Models(MODEL), base=base))
         path.with_suffix(".part").replace(path)
         base = nvae_codec.open_archive(path, model=MODEL)
@@ -210,20 +210,20 @@ def test_the_page_is_enough_to_decode_an_archive(tmp_path: Path) -> None:
     archive = nvae_codec.open_archive(ARCHIVE, model=MODEL)
     assert list(found) == archive.names == [name for name, _ in named]
     assert len(archive.segments) == 3
-    for name, picture in named:
+    for name, image in named:
         pixels, chunks = found[name]
-        assert np.array_equal(pixels, picture.require_pixels("a test"))
-        assert chunks == list(picture.chunks)
-        assert same_picture(archive.read_picture(name), picture)
+        assert np.array_equal(pixels, image.require_pixels("a test"))
+        assert chunks == list(image.chunks)
+        assert same_image(archive.read_image(name), image)
 
 
 def test_the_page_is_enough_to_decode_batches_with_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several batches on one stack, gray among them, and one that is stored; the decoder compares their checksums."""
     monkeypatch.setattr(codec_module, "CHECKED_PIXELS", 500)
-    whole, file = golden_picture(), GOLDEN / "checked.nvae"
+    whole, file = golden_image(), GOLDEN / "checked.nvae"
     pixels = [whole[9 * i : 9 * i + 24, 4 * i : 4 * i + 20] for i in range(8)]
     pixels += [whole[:30, :40], whole[40:64, 80:100, 1], whole[41:65, 81:101, 1]]
-    named = [(f"{i}.png", Picture.from_pixels(np.ascontiguousarray(part))) for i, part in enumerate(pixels)]
+    named = [(f"{i}.png", RasterImage.from_pixels(np.ascontiguousarray(part))) for i, part in enumerate(pixels)]
     out = io.BytesIO()
     list(write_archive(out, [named], method="model", models=Models(MODEL)))
     if os.environ.get(REFRESH):
@@ -231,14 +231,14 @@ def test_the_page_is_enough_to_decode_batches_with_checksums(monkeypatch: pytest
     assert out.getvalue() == file.read_bytes(), "archives have the same bytes everywhere"
     found = decode_archive(file.read_bytes(), Model(MODEL))
     archive = nvae_codec.open_archive(file, model=MODEL)
-    for name, picture in named:
-        assert np.array_equal(found[name][0], picture.require_pixels("a test"))
+    for name, image in named:
+        assert np.array_equal(found[name][0], image.require_pixels("a test"))
         assert np.array_equal(nvae_codec.open_archive(file, model=MODEL).read(name), found[name][0])
-        assert same_picture(archive.read_picture(name), picture)
+        assert same_image(archive.read_image(name), image)
 
 
 def test_the_page_is_enough_to_decode_a_shard(tmp_path: Path) -> None:
-    """Two stored pictures: the encoder still writes the same bytes, and both decoders read them."""
+    """Two stored images: the encoder still writes the same bytes, and both decoders read them."""
     named, file = golden_archive(tmp_path / "archive.nvae")[-2:], GOLDEN / "shard.nvae"
     shard, out = Shard(2, 300, b"together"), io.BytesIO()
     list(write_archive(out, [named], method="stored", models=Models(MODEL), shard=shard))
@@ -249,6 +249,6 @@ def test_the_page_is_enough_to_decode_a_shard(tmp_path: Path) -> None:
     archive = nvae_codec.open_archive(file, model=MODEL)
     assert archive.shard == shard
     assert list(found) == archive.names == [name for name, _ in named]
-    for name, picture in named:
-        assert np.array_equal(found[name][0], picture.require_pixels("a test"))
-        assert same_picture(archive.read_picture(name), picture)
+    for name, image in named:
+        assert np.array_equal(found[name][0], image.require_pixels("a test"))
+        assert same_image(archive.read_image(name), image)

@@ -48,14 +48,14 @@ def test_a_loaded_model_serves_many_calls(fake_models: FakeLoader) -> None:
 @pytest.mark.usefixtures("fake_models")
 def test_gray_and_alpha_come_back_from_files(tmp_path: Path) -> None:
     from nvae_codec.container.methods import write_file
-    from nvae_codec.images.read import read_picture
+    from nvae_codec.images.read import read_image
     from nvae_codec.zoo.library import Models
 
     for pixels in (PIXELS[:, :, 0], PIXELS[:, :, :2], PIXELS, PIXELS.repeat(2, 2)[:, :, :4]):
-        path = tmp_path / "picture.png"
+        path = tmp_path / "image.png"
         Image.fromarray(pixels).save(path)
         for method in ("auto", "stored"):
-            file = write_file(read_picture(path.read_bytes()), method, Models())
+            file = write_file(read_image(path.read_bytes()), method, Models())
             assert np.array_equal(nvae_codec.decompress(file), pixels)
 
 
@@ -76,10 +76,10 @@ def test_16_bits_come_back(shape: tuple[int, ...], method: str) -> None:
 @pytest.mark.usefixtures("fake_models")
 def test_what_is_no_array_of_samples_is_refused(pngsuite: Path) -> None:
     from nvae_codec.container.image import write_png_file
-    from nvae_codec.images.read import read_picture
+    from nvae_codec.images.read import read_image
 
     for name, why in (("basn3p08", "has a palette"), ("basn0g02", "has 2 bits a sample")):
-        file = write_png_file(read_picture((pngsuite / f"{name}.png").read_bytes()))
+        file = write_png_file(read_image((pngsuite / f"{name}.png").read_bytes()))
         assert split_parts(file).header.kind is Kind.PNG
         with pytest.raises(UnsupportedImageError, match=why):
             nvae_codec.decompress(file)

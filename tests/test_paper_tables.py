@@ -18,7 +18,7 @@ def results(**held_out: float) -> dict[str, Any]:
     return {
         "machine": {"processor": "P", "torch": "T"},
         "minutes_each": 1.0,
-        "pictures": {"trained_on": 9, "held_out": 1},
+        "images": {"trained_on": 9, "held_out": 1},
         "model": {"width": 8, "batch": 16, "depths": list(tables.DEPTHS), "depth": tables.DEPTH},
         "variants": variants,
     }

@@ -1,4 +1,4 @@
-"""The Pillow plug-in: a picture from an .nvae file is what it is from its PNG."""
+"""The Pillow plug-in: an image from an .nvae file is what it is from its PNG."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 import nvae_codec.pillow
 from nvae_codec.container.image import write_model_file
 from nvae_codec.container.methods import write_file
-from nvae_codec.images.raster import Picture
-from nvae_codec.images.read import read_picture
+from nvae_codec.images.raster import RasterImage
+from nvae_codec.images.read import read_image
 from nvae_codec.pillow import NvaeImageFile
 from nvae_codec.zoo.library import Models
 from tests.conftest import PNGSUITE
 from tests.fakes import FakeCodec, FakeLoader
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (19, 31, 3), np.uint8)
-BY_MODEL = write_model_file(Picture.from_pixels(PIXELS), FakeCodec("photo"))
+BY_MODEL = write_model_file(RasterImage.from_pixels(PIXELS), FakeCodec("photo"))
 SOUND = sorted(path.name for path in PNGSUITE.glob("[!x]*.png") if path.name != "PngSuite.png")
 
 
@@ -51,9 +51,9 @@ def assert_same(image: Image.Image, other: Image.Image) -> None:
 
 
 @pytest.mark.parametrize("name", SOUND)
-def test_a_picture_is_what_its_png_is(name: str) -> None:
+def test_a_image_is_what_its_png_is(name: str) -> None:
     data = (PNGSUITE / name).read_bytes()
-    expected, image = reopen(data), reopen(write_file(read_picture(data), "auto", Models()))
+    expected, image = reopen(data), reopen(write_file(read_image(data), "auto", Models()))
     assert isinstance(image, NvaeImageFile)
     assert (image.mode, image.size) == (expected.mode, expected.size)
     assert expected.info.items() - image.info.items() <= {("interlace", 1)}
@@ -70,7 +70,7 @@ def test_opening_reads_the_header_alone(models: FakeLoader) -> None:
         image.load()
 
 
-def test_models_are_loaded_once_for_many_pictures(models: FakeLoader) -> None:
+def test_models_are_loaded_once_for_many_images(models: FakeLoader) -> None:
     nvae_codec.pillow.configure(device="cpu", threads=1)
     for _ in range(3):
         assert np.array_equal(np.asarray(reopen(BY_MODEL)), PIXELS)
@@ -83,7 +83,7 @@ def test_files_on_disk(mode: str, tmp_path: Path) -> None:
     rgb = Image.fromarray(PIXELS)
     depth = Image.fromarray(PIXELS[:, :, 0].astype(np.uint16) * 257)
     image = depth if mode == "I;16" else rgb.convert(mode)
-    path = tmp_path / "picture.nvae"
+    path = tmp_path / "image.nvae"
     image.save(path)
     with Image.open(path) as restored:
         assert_same(restored, image)
@@ -163,12 +163,12 @@ def test_what_cannot_be_saved_is_said() -> None:
 
 
 @pytest.mark.parametrize("length", [2, 3, 4, 9, 15])
-def test_a_header_that_is_cut_off_is_no_picture(length: int) -> None:
+def test_a_header_that_is_cut_off_is_no_image(length: int) -> None:
     with pytest.raises(UnidentifiedImageError):
         reopen(BY_MODEL[:length])
 
 
-def test_newer_and_other_files_are_no_pictures() -> None:
+def test_newer_and_other_files_are_no_images() -> None:
     with pytest.warns(UserWarning, match="an .nvae file of format version 99"), pytest.raises(UnidentifiedImageError):
         reopen(BY_MODEL[:2] + b"\x63" + BY_MODEL[3:])
     with warnings.catch_warnings():

@@ -15,9 +15,9 @@ from nvae_codec.network.drawing import phase_pixels
 from nvae_codec.network.likelihood import mixture_nats
 from nvae_codec.network.normal import normal_of_raw
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.network.official_likelihoods import picture_mean
+from nvae_codec.network.official_likelihoods import image_mean
 from nvae_codec.network.sampling import (
-    PictureNoise,
+    ImageNoise,
     cut_middles,
     groups_of_scales,
     make_grid,
@@ -29,7 +29,7 @@ from nvae_codec.network.sampling import (
 )
 from nvae_codec.polyphase import list_phases
 from nvae_codec.recipes.recipe import LikelihoodRecipe, Recipe, parse_recipe
-from tests.models import OFFICIAL, change, make_network, make_picture, make_recipe
+from tests.models import OFFICIAL, change, make_image, make_network, make_recipe
 from tests.network.test_components import PAPER
 
 DIGITS = change(
@@ -45,13 +45,13 @@ RECIPES = {
 }
 
 
-def pictures_of(recipe: Recipe, count: int = 3) -> np.ndarray:
+def images_of(recipe: Recipe, count: int = 3) -> np.ndarray:
     side = recipe.training.crop
-    return np.stack([make_picture(side, side, seed)[:, :, : recipe.image.channels] for seed in range(count)])
+    return np.stack([make_image(side, side, seed)[:, :, : recipe.image.channels] for seed in range(count)])
 
 
 @pytest.mark.parametrize("which", RECIPES)
-def test_pictures_follow_the_seed_alone(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_follow_the_seed_alone(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = RECIPES[which]
     network = make_network(recipe)
     side = recipe.training.crop
@@ -64,7 +64,7 @@ def test_pictures_follow_the_seed_alone(which: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sampling, "BATCH", 2)
     # a network may change its last bits with the batch, and then now and then a level
     assert (first == sample(network, 5, seed=3, temperature=0.7)).mean() > 0.99
-    shown = pictures_of(recipe)
+    shown = images_of(recipe)
     made = reconstruct(network, shown, seed=3)
     assert made.shape == shown.shape
     assert np.array_equal(made, reconstruct(network, shown, seed=3))
@@ -79,7 +79,7 @@ def test_at_temperature_zero_the_means_are_left(which: str) -> None:
     assert np.array_equal(cold[0], cold[1])
     assert np.array_equal(cold, sample(network, 2, temperature=0, pixels="mean", seed=2))
     assert not np.array_equal(cold, sample(network, 2, temperature=0, pixels="draw"))
-    shown = pictures_of(recipe)
+    shown = images_of(recipe)
     kept = reconstruct(network, shown, temperature=0, pixels="mean", seed=1)
     assert np.array_equal(kept, reconstruct(network, shown, temperature=0, pixels="mean", seed=2))
     assert not np.array_equal(kept[0], kept[1])
@@ -88,7 +88,7 @@ def test_at_temperature_zero_the_means_are_left(which: str) -> None:
 def test_a_sample_is_the_walk_down_the_priors() -> None:
     recipe = RECIPES["joint, flows"]
     network = make_network(recipe)
-    noise = PictureNoise(5, [0, 1], torch.device("cpu"))
+    noise = ImageNoise(5, [0, 1], torch.device("cpu"))
 
     def choose(group: int, raw: Tensor | None) -> Tensor:
         drawn = noise.normal(group, (3, 4 << (group > 0), 4 << (group > 0)))
@@ -99,7 +99,7 @@ def test_a_sample_is_the_walk_down_the_priors() -> None:
     with torch.no_grad():
         features = network.hierarchy.generate(torch.zeros(2, 1, 4, 4), choose)
         network.likelihood(features, lambda _: features, lambda _, found: raw.append(found))
-        expected = (picture_mean(raw[0], recipe.likelihood) + 1) * 127.5
+        expected = (image_mean(raw[0], recipe.likelihood) + 1) * 127.5
     found = sample(network, 2, temperature=0.6, seed=5, pixels="mean")
     assert np.abs(found - expected.permute(0, 2, 3, 1).numpy()).max() <= 0.5 + 1e-3
 
@@ -127,11 +127,11 @@ def test_a_reconstruction_knows_the_latents_alone(monkeypatch: pytest.MonkeyPatc
         return draw(self, index, prior, torch.zeros_like(posterior), noise)
 
     monkeypatch.setattr(Nvae, "draw", forget)
-    made = reconstruct(network, pictures_of(network.recipe), temperature=0, pixels="mean")
+    made = reconstruct(network, images_of(network.recipe), temperature=0, pixels="mean")
     assert np.array_equal(made[0], made[1])
 
 
-def test_binary_pictures_are_means_unless_drawn() -> None:
+def test_binary_images_are_means_unless_drawn() -> None:
     network = make_network(RECIPES["binary"])
     assert len(np.unique(sample(network, 2))) > 2
     assert set(np.unique(sample(network, 2, pixels="draw"))) == {0, 255}
@@ -196,32 +196,32 @@ def test_sizes_that_a_model_does_not_have() -> None:
     assert sample(network, 1, (8, 24)).shape == (1, 8, 24, 3)
     with pytest.raises(NvaeCodecError, match="multiples of 4; 24x10 is not"):
         sample(network, 1, (10, 24))
-    with pytest.raises(NvaeCodecError, match="knows pictures of 16x16 alone, not 32x32"):
+    with pytest.raises(NvaeCodecError, match="knows images of 16x16 alone, not 32x32"):
         network_size(RECIPES["joint, flows"], 32, 32)
     assert network_size(RECIPES["binary"], 12, 12) == (16, 16)
 
 
-def test_middles_of_pictures() -> None:
-    recipe, pictures = RECIPES["colourwise"], [make_picture(20, 41), make_picture(23, 38)]
-    assert cut_middles(pictures, recipe).shape == (2, 20, 36, 3)
-    assert np.array_equal(cut_middles(pictures, recipe, (8, 4))[0], pictures[0][6:14, 18:22])
-    assert cut_middles(pictures, RECIPES["joint, flows"]).shape == (2, 16, 16, 3)
-    with pytest.raises(NvaeCodecError, match="a picture of 41x20 is smaller than 24x24"):
-        cut_middles(pictures, recipe, (24, 24))
-    with pytest.raises(NvaeCodecError, match="knows gray pictures alone"):
-        cut_middles(pictures, RECIPES["binary"])
+def test_middles_of_images() -> None:
+    recipe, images = RECIPES["colourwise"], [make_image(20, 41), make_image(23, 38)]
+    assert cut_middles(images, recipe).shape == (2, 20, 36, 3)
+    assert np.array_equal(cut_middles(images, recipe, (8, 4))[0], images[0][6:14, 18:22])
+    assert cut_middles(images, RECIPES["joint, flows"]).shape == (2, 16, 16, 3)
+    with pytest.raises(NvaeCodecError, match="an image of 41x20 is smaller than 24x24"):
+        cut_middles(images, recipe, (24, 24))
+    with pytest.raises(NvaeCodecError, match="knows gray images alone"):
+        cut_middles(images, RECIPES["binary"])
     assert cut_middles([np.full((12, 14, 3), 9, np.uint8)], RECIPES["binary"]).shape == (1, 12, 12, 1)
 
 
 def test_grids() -> None:
-    pictures = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 4, 3), np.uint8)
-    grid = make_grid(pictures, 2, gap=1)
+    images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 4, 3), np.uint8)
+    grid = make_grid(images, 2, gap=1)
     assert grid.shape == (5, 9, 3)
     assert grid[0, 0, 0] == 0
     assert grid[0, 5, 0] == 1
     assert grid[3, 0, 0] == 2
     assert grid[3, 5, 0] == grid[2, 0, 0] == 255
-    pairs = make_pairs(pictures[..., :1], pictures[..., :1] + 10, 2)
+    pairs = make_pairs(images[..., :1], images[..., :1] + 10, 2)
     assert pairs.shape == (14, 10)
     assert pairs[::4, 0].tolist() == [0, 10, 2, 12]
     assert pairs[::4, 6].tolist() == [1, 11, 255, 255]

@@ -48,7 +48,7 @@ def base_recipe(seed: int = 1) -> Recipe:
 
 
 def without_latents(network: Nvae) -> None:
-    """Put z at the mean of its prior: the same layers, of which no picture reaches the decoder."""
+    """Put z at the mean of its prior: the same layers, of which no image reaches the decoder."""
     draw = network.draw
 
     def draw_nothing(index: int, raw_prior: Tensor | None, raw_posterior: Tensor, noise: Tensor | None = None) -> Draw:
@@ -115,8 +115,8 @@ def main() -> None:
         name: partial(train_within, recipe=each.recipe, data=data, held_out=held_out, change=each.change, compiled=True)
         for name, each in list_variants().items()
     }
-    pictures = {"trained_on": len(data.loaders), "held_out": len(held_out)}
-    described = {"pictures": pictures, "recipe": format_recipe(base_recipe())}
+    images = {"trained_on": len(data.loaders), "held_out": len(held_out)}
+    described = {"images": images, "recipe": format_recipe(base_recipe())}
     given.page.write_text(format_page(run_variants(given, train, described)), encoding="utf-8")
 
 
@@ -131,13 +131,13 @@ def format_page(result: dict[str, Any]) -> str:
                 f"| {name} | {variant.question} | {found['parameters']:,} | {found['steps']:,} "
                 f"| {found['held_out']:.3f} | {worse} | {found['held_out_pixels'][0]:.3f} | {kl} |"
             )
-    machine, pictures = result["machine"], result["pictures"]
+    machine, images = result["machine"], result["images"]
     table = "\n".join(rows)
     return f"""# What the parts of photo are worth
 
 Variants of [`photo`](models/photo.md), each trained anew for {result["minutes_each"]:g} minutes of one thread
-({machine["processor"]}, torch {machine["torch"]}), on {pictures["trained_on"]} photographs; measured in float on the
-middle {SIDE}x{SIDE} of {pictures["held_out"]} others. Bits/dim; *base* is what every fourth pixel of each axis takes of
+({machine["processor"]}, torch {machine["torch"]}), on {images["trained_on"]} photographs; measured in float on the
+middle {SIDE}x{SIDE} of {images["held_out"]} others. Bits/dim; *base* is what every fourth pixel of each axis takes of
 it (of the variant with three levels, every eighth). The model that ships was trained far longer: these say what is
 worth how much at the start, and *photo, seed 2* what is chance. How many steps fit into the time depends on what else
 the machine does.

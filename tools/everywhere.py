@@ -2,7 +2,7 @@
 
     python -m tools.everywhere IMAGES... [--python OTHER] [--json OUT]
 
-Every picture is compressed under each setting (threads, tiles evaluated together, instruction sets, and another Python
+Every image is compressed under each setting (threads, tiles evaluated together, instruction sets, and another Python
 with another torch where given); all files must be the same bytes, and each decompresses under the next setting to the
 same pixels. Exits with 1 at the first difference.
 """
@@ -67,7 +67,7 @@ def run(setting: Setting, command: str, inputs: list[Path], output: Path) -> Non
 
 
 def main() -> None:
-    """Check the pictures of the command line."""
+    """Check the images of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--python", action="append", default=[], help="another interpreter with the package installed")
@@ -80,7 +80,7 @@ def main() -> None:
         for index, setting in enumerate(todo):
             packed = Path(folder) / str(index)
             restored = Path(folder) / f"{index}r"
-            packed.mkdir()  # a single picture goes into a folder only where there is one
+            packed.mkdir()  # a single image goes into a folder only where there is one
             restored.mkdir()
             run(setting, "compress", images, packed)
             for file in sorted(packed.iterdir()):
@@ -91,7 +91,7 @@ def main() -> None:
             for image in images:
                 if not np.array_equal(read_image(image), read_image(restored / f"{image.stem}.png")):
                     sys.exit(f"{image.name}: other pixels under {setting.describe()}")
-            done = f"{index + 1} of {len(todo)}: {len(images)} pictures, same bytes, same pixels"
+            done = f"{index + 1} of {len(todo)}: {len(images)} images, same bytes, same pixels"
             print(f"{done}: {setting.describe()}", flush=True)
     if given.json:
         settings = [setting.describe() for setting in todo]

@@ -86,7 +86,7 @@ Result = dict[str, Any]
 
 
 def make_parser(description: str | None, data: str, minutes: float) -> argparse.ArgumentParser:
-    """The options of an experiment. ``data``: what its pictures are; ``minutes``: a variant's usual time."""
+    """The options of an experiment. ``data``: what its images are; ``minutes``: a variant's usual time."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="SOURCE", help=f"{data}, as train takes them")
     parser.add_argument("--minutes-each", type=float, default=minutes, metavar="M", help="processor time of a variant")

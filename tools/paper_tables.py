@@ -27,7 +27,7 @@ WIDTH, BATCH = 8, 16
 DEPTHS, DEPTH = (2, 4, 8), 4
 """Groups in table 2, and in the others."""
 HELD_OUT = 10
-"""Every tenth picture is held out."""
+"""Every tenth image is held out."""
 Change = Callable[[Recipe], Recipe]
 
 
@@ -84,16 +84,16 @@ def list_variants() -> dict[str, Recipe]:
 
 def main() -> None:
     """Train what is missing, and write the page at the end."""
-    given = make_parser(__doc__, "pictures of 32x32", 1).parse_args()
-    pictures = open_source(given.data)
-    data = Crops([load for at, load in enumerate(pictures) if at % HELD_OUT], base_recipe(1, 1).training)
-    held_out = held_out_crops(pictures[::HELD_OUT], data.training.crop, base_recipe(1, 1).stride)
+    given = make_parser(__doc__, "images of 32x32", 1).parse_args()
+    images = open_source(given.data)
+    data = Crops([load for at, load in enumerate(images) if at % HELD_OUT], base_recipe(1, 1).training)
+    held_out = held_out_crops(images[::HELD_OUT], data.training.crop, base_recipe(1, 1).stride)
     train = {
         name: partial(train_within, recipe=recipe, data=data, held_out=held_out)
         for name, recipe in list_variants().items()
     }
     described = {
-        "pictures": {"trained_on": len(data.loaders), "held_out": len(held_out)},
+        "images": {"trained_on": len(data.loaders), "held_out": len(held_out)},
         "model": {"width": WIDTH, "batch": BATCH, "depths": list(DEPTHS), "depth": DEPTH},
     }
     given.page.write_text(format_page(run_variants(given, train, described)), encoding="utf-8")

@@ -77,7 +77,7 @@ def format_page(result: dict[str, Any]) -> str:
 
 
 def _introduction(result: dict[str, Any], spread: float) -> str:
-    machine, model, pictures = result["machine"], result["model"], result["pictures"]
+    machine, model, images = result["machine"], result["model"], result["images"]
     steps = [found["steps"] for found in result["variants"].values()]
     best = min(found["held_out"] for found in result["variants"].values())
     seeds = ", ".join(f"{result['variants'][name]['held_out']:.2f}" for name in SEEDS)
@@ -88,7 +88,7 @@ without flows, {model["width"]} channels wide at the stem and with {", ".join(ma
 ({model["depth"]} in tables 3 to 5), batches of
 {model["batch"]}. Every variant is trained for {result["minutes_each"]:g} min of processor time on one core \
 ({machine["processor"]}, torch {machine["torch"]}) on
-{pictures["trained_on"]:,} pictures and measured, as the negative ELBO, on {pictures["held_out"]} others. \
+{images["trained_on"]:,} images and measured, as the negative ELBO, on {images["held_out"]} others. \
 The paper's figures stand in brackets. Convolutions
 of regular cells have normalised weights throughout, as in the official code, but for its start from the data, which
 WN + ELU has there.

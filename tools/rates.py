@@ -1,4 +1,4 @@
-"""Rates of pictures: the whole file against the exact and the float ELBO.
+"""Rates of images: the whole file against the exact and the float ELBO.
 
     python -m tools.rates IMAGES... [--model NAME|PATH] [--run RUN] [--samples 4] [--json OUT]
 
@@ -16,23 +16,23 @@ import numpy as np
 
 from nvae_codec import compress, load_model
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.evaluation.elbo import exact_elbo, float_elbo
+from nvae_codec.evaluation.elbo import float_elbo, integer_elbo
 from nvae_codec.evaluation.machine import describe_machine
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.training.checkpoint import load_average
 from nvae_codec.training.sources import list_images, read_image
 
 
-def measure_picture(path: Path, codec: ModelCodec, network: Nvae | None, samples: int) -> dict[str, Any]:
-    """Bits/dim of one picture."""
+def measure_image(path: Path, codec: ModelCodec, network: Nvae | None, samples: int) -> dict[str, Any]:
+    """Bits/dim of one image."""
     pixels = np.ascontiguousarray(read_image(path))
     bits = 8 * len(compress(pixels, model=codec, method="model"))
-    exact = exact_elbo(pixels, codec, samples=samples)
+    exact = integer_elbo(pixels, codec, samples=samples)
     row: dict[str, Any] = {
         "name": path.name,
         "bpd_file": bits / pixels.size,
-        "bpd_exact_elbo": exact.bits_per_dim,
-        "file_over_exact": bits / exact.bits,
+        "bpd_integer_elbo": exact.bits_per_dim,
+        "file_over_integer": bits / exact.bits,
         "bpd_kl": [kl / pixels.size for kl in exact.kl],
         "bpd_phases": [phase / pixels.size for phase in exact.pixels],
     }
@@ -43,7 +43,7 @@ def measure_picture(path: Path, codec: ModelCodec, network: Nvae | None, samples
 
 
 def main() -> None:
-    """Measure the pictures of the command line."""
+    """Measure the images of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--model", default="photo")
@@ -55,7 +55,7 @@ def main() -> None:
     network = load_average(given.run)[1] if given.run else None
     rows = []
     for path in (file for image in given.images for file in list_images(image)):
-        rows.append(measure_picture(path, codec, network, given.samples))
+        rows.append(measure_image(path, codec, network, given.samples))
         print(" ".join(f"{v:.5f}" if isinstance(v, float) else v for v in rows[-1].values() if not isinstance(v, list)))
     names = [name for name, value in rows[0].items() if isinstance(value, float)]
     mean = {name: float(np.mean([row[name] for row in rows])) for name in names}

@@ -2,7 +2,7 @@
 
     python -m tools.squares PHOTOS -o train.npz --array cifar10/train.npz 5 --array tiny32/train.npz 2
 
-Each photograph is shrunk by each factor, and as many squares are cut at random as cover it. An array's pictures are
+Each photograph is shrunk by each factor, and as many squares are cut at random as cover it. An array's images are
 taken so many times; those of --leave-out (to measure on) are not.
 """
 
@@ -39,7 +39,7 @@ def cut_squares(photograph: Path, factors: list[int], rng: np.random.Generator) 
             yield small[row : row + SIDE, column : column + SIDE]
 
 
-def find_pictures(folder: Path) -> list[Path]:
+def find_images(folder: Path) -> list[Path]:
     """Those below a folder."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
@@ -48,11 +48,11 @@ def gather(
     folder: Path, factors: list[int], arrays: list[tuple[Path, int]], left_out: Squares, rng: np.random.Generator
 ) -> Squares:
     """All squares (N, 32, 32, 3), shuffled."""
-    squares = [square for path in find_pictures(folder) for square in cut_squares(path, factors, rng)]
-    held = {picture.tobytes() for picture in left_out}
+    squares = [square for path in find_images(folder) for square in cut_squares(path, factors, rng)]
+    held = {image.tobytes() for image in left_out}
     for path, times in arrays:
-        pictures = [picture for picture in np.load(path)["images"] if picture.tobytes() not in held]
-        squares += times * pictures
+        images = [image for image in np.load(path)["images"] if image.tobytes() not in held]
+        squares += times * images
     return rng.permutation(np.stack(squares))
 
 

@@ -37,7 +37,7 @@ def profile(work: Callable[[], object]) -> dict[str, float]:
     return {"network": network / total, "stack": stack / total, "tables": 1 - (network + stack) / total}
 
 
-def measure_picture(path: Path, codec: ModelCodec, repeat: int) -> dict[str, Any]:
+def measure_image(path: Path, codec: ModelCodec, repeat: int) -> dict[str, Any]:
     """Megapixels a second both ways, and where the time goes."""
     pixels = np.ascontiguousarray(read_image(path))
     height, width = pixels.shape[:2]
@@ -58,7 +58,7 @@ def measure_picture(path: Path, codec: ModelCodec, repeat: int) -> dict[str, Any
 
 
 def main() -> None:
-    """Time the pictures of the command line."""
+    """Time the images of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--model", default="photo")
@@ -68,7 +68,7 @@ def main() -> None:
     given = parser.parse_args()
     codec = cast(ModelCodec, load_model(given.model, threads=given.threads))
     files = [file for image in given.images for file in list_images(image)]
-    rows = [measure_picture(file, codec, given.repeat) for file in files]
+    rows = [measure_image(file, codec, given.repeat) for file in files]
     result = {"model": codec.name, "threads": given.threads, "machine": describe_machine(), "images": rows}
     print(json.dumps(rows, indent=1))
     if given.json:

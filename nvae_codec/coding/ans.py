@@ -24,7 +24,7 @@ Find = Callable[[Int32], tuple[Int32, Int32, Int32]]
 
 LARGEST_ARRAY = 16384
 SMALLEST_ARRAY = 8
-"""However little lies on the stack, slices grow to so many symbols: a flat picture would else be coded one by one."""
+"""However little lies on the stack, slices grow to so many symbols: a flat image would else be coded one by one."""
 BORROWED_BITS = 20
 """What a symbol of an array borrows: at most its quantile's bits, with room."""
 WHOLE_BITS, WIDE = 16, 1 << 14

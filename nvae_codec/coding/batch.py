@@ -17,7 +17,7 @@ from nvae_codec.coding.ans import Int32
 from nvae_codec.coding.flows import FlowLatents
 from nvae_codec.coding.latents import Grid, GroupLatents, decode_raw
 from nvae_codec.integer.graph import Evaluation
-from nvae_codec.integer.model import FrozenModel
+from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.likelihood import Likelihood
 from nvae_codec.likelihoods.registry import LIKELIHOODS
 from nvae_codec.schedule.tiles import Canvas, plane_size
@@ -28,7 +28,7 @@ class Batch:
 
     def __init__(
         self,
-        model: FrozenModel,
+        model: IntegerModel,
         canvas: Canvas,
         *,
         first: bool,
@@ -115,7 +115,7 @@ class Batch:
         return LIKELIHOODS[self.model.likelihood](self.model, phase, self.canvas, raw)
 
     def _normalized(self, pixels: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Values from 0 as odd whole numbers around zero."""
+        """Values from 0 as odd integers around zero."""
         return (2 * pixels - self.model.top_value).astype(np.float32)
 
     def _shift(self, index: int, half: int, z: NDArray[np.float32]) -> Int32:

@@ -70,7 +70,7 @@ def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
 def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord) -> None:
     """Decode a batch onto its canvas. Raises DamagedFileError where its record is not of what lies on the stack.
 
-    So a file made to harm, whose fills cut arrays into crumbs, costs a batch and not a picture.
+    So a file made to harm, whose fills cut arrays into crumbs, costs a batch and not an image.
     """
     model = batch.model
     groups: list[Pushed] = []

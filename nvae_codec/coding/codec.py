@@ -1,6 +1,6 @@
-"""Pictures to payloads and back with a frozen model: the batches of a segment, which share a stack.
+"""Images to payloads and back with a frozen model: the batches of a segment, which share a stack.
 
-A lone picture is a segment of one.
+A lone image is a segment of one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from nvae_codec.images.levels import ModelInput
 from nvae_codec.integer.canary import check_canary
 from nvae_codec.integer.inference import exact_inference
-from nvae_codec.integer.model import FrozenModel
+from nvae_codec.integer.model import IntegerModel
 from nvae_codec.schedule.plan import PlanKind, batch_pixels, count_alike, read_plan
 from nvae_codec.schedule.record import levels_checksum
 from nvae_codec.schedule.tiles import (
@@ -59,22 +59,22 @@ HOPELESS = 1.5
 """A batch starves whose latents take so many times the bits on the stack: BITS_IN_FLIGHT has less room than that."""
 
 CHECKED_PIXELS = 1 << 16
-"""Where pictures together have more, their batches have checksums and so many pixels, or a quarter of all: whoever
-wants one picture stops behind its batch. Pictures of one bit are too small for that."""
+"""Where images together have more, their batches have checksums and so many pixels, or a quarter of all: whoever
+wants one image stops behind its batch. Images of one bit are too small for that."""
 
 BITS_IN_FLIGHT, FLOWN_IN_FLIGHT = 3.0, 6.0
 """What popping a latent takes from the stack, about: -log2 of a bin as wide as sigma, with room; and with flows."""
 
 
 class ModelCodec:
-    """A frozen model that compresses pictures of any size, alone or many together.
+    """A frozen model that compresses images of any size, alone or many together.
 
     Pixels are uint8, from 0 to the model's largest value: (H, W) gray, or (H, W, 3). A model of RGB takes both, and
     sees gray as three equal colours, of which one is coded.
     """
 
     def __init__(
-        self, model: FrozenModel, *, device: torch.device | None = None, batch_tiles: int | None = None
+        self, model: IntegerModel, *, device: torch.device | None = None, batch_tiles: int | None = None
     ) -> None:
         """``device`` and ``batch_tiles`` (tiles evaluated together) say how, and never change what a file means."""
         self.model = model
@@ -109,30 +109,30 @@ class ModelCodec:
 
     @property
     def input(self) -> ModelInput:
-        """The pictures that the model takes."""
+        """The images that the model takes."""
         return ModelInput(self.model.channels, self.model.value_bits)
 
     def encode(self, pixels: NDArray[np.uint8]) -> tuple[list[int], bytes]:
-        """Plan and payload of a picture."""
+        """Plan and payload of an image."""
         return self.encode_segment([pixels])
 
     def decode(
         self, height: int, width: int, plan: Sequence[int], payload: bytes, *, gray: bool = False
     ) -> NDArray[np.uint8]:
-        """The picture. Raises DamagedFileError where plan and payload do not belong together."""
+        """The image. Raises DamagedFileError where plan and payload do not belong together."""
         return self.decode_segment([(height, width)], plan, payload, [gray])[0]
 
-    def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
-        """Plan and payload of pictures that share a stack; at least one.
+    def encode_segment(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
+        """Plan and payload of images that share a stack; at least one.
 
         The plan: which growth and corner the tiles have, then the numbers of each batch (docs/format.md).
         """
         self.prove()
-        sizes = [(len(pixels), len(pixels[0])) for pixels in pictures]
+        sizes = [(len(pixels), len(pixels[0])) for pixels in images]
         pixel_count = sum(height * width for height, width in sizes)
-        checked = len(pictures) > 1 and self.model.value_bits > 1 and pixel_count > CHECKED_PIXELS
-        gray = [pixels.ndim == 2 for pixels in pictures]
-        corner = busiest_corner(pictures[segment_order(sizes, gray)[0]])
+        checked = len(images) > 1 and self.model.value_bits > 1 and pixel_count > CHECKED_PIXELS
+        gray = [pixels.ndim == 2 for pixels in images]
+        corner = busiest_corner(images[segment_order(sizes, gray)[0]])
         plans: dict[Growth, list[Tile]] = {}
         for growth in self._growths:
             tiles = plan_segment(sizes, growth, corner, self.model.side, gray=gray)
@@ -141,28 +141,28 @@ class ModelCodec:
         last = list(plans)[-1]
         for growth, tiles in plans.items():
             kind = PlanKind(growth, corner, checked)
-            encoded = self._within_memory(partial(self._encode, pictures, tiles, kind, may_starve=growth == last))
+            encoded = self._within_memory(partial(self._encode, images, tiles, kind, may_starve=growth == last))
             if encoded is not None:
                 break
         assert encoded is not None, "the last may starve"
         batches, payload = encoded
         return [kind.number, *batches], payload
 
-    def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
-        """What ``encode_segment`` gives, and the share of each picture in bits."""
+    def encode_priced(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
+        """What ``encode_segment`` gives, and the share of each image in bits."""
         from nvae_codec.coding.ledger import MeasuredCodec
 
         measured = MeasuredCodec(self)
-        return *measured.encode_segment(pictures), measured.picture_bits(len(pictures))
+        return *measured.encode_segment(images), measured.image_bits(len(images))
 
     def _encode(
-        self, pictures: Sequence[NDArray[np.uint8]], tiles: list[Tile], kind: PlanKind, *, may_starve: bool
+        self, images: Sequence[NDArray[np.uint8]], tiles: list[Tile], kind: PlanKind, *, may_starve: bool
     ) -> tuple[list[int], bytes] | None:
         """The numbers of all batches, and payload.
 
         None, unless it ``may_starve``, where the latents of a batch find too few bits on the stack.
         """
-        planes = [order_colours(pixels, self.model.colour_order) for pixels in pictures]
+        planes = [order_colours(pixels, self.model.colour_order) for pixels in images]
         plan, done, dense = list[int](), 0, kind.growth.dense
         largest = self._largest_batch
         if kind.checked:
@@ -191,7 +191,7 @@ class ModelCodec:
     def decode_segment(
         self, sizes: Sequence[tuple[int, int]], plan: Sequence[int], payload: bytes, gray: Sequence[bool] = ()
     ) -> list[NDArray[np.uint8]]:
-        """The pictures of (height, width), ``gray`` where that says so. Raises DamagedFileError as ``decode`` does."""
+        """The images of (height, width), ``gray`` where that says so. Raises DamagedFileError as ``decode`` does."""
         return list(self.decode_wanted(sizes, plan, payload, range(len(sizes)), gray).values())
 
     def decode_wanted(
@@ -202,7 +202,7 @@ class ModelCodec:
         wanted: Collection[int],
         gray: Sequence[bool] = (),
     ) -> dict[int, NDArray[np.uint8]]:
-        """The ``wanted`` pictures of a segment by their index, and others that lie on the way to them.
+        """The ``wanted`` images of a segment by their index, and others that lie on the way to them.
 
         All, if batches have no checksums. Raises as ``decode_segment``.
         """
@@ -220,7 +220,7 @@ class ModelCodec:
                 return work()
             except torch.OutOfMemoryError:
                 if self.batch_tiles == 1:
-                    raise NvaeCodecError("the GPU has too little memory for this picture; use --device cpu") from None
+                    raise NvaeCodecError("the GPU has too little memory for this image; use --device cpu") from None
             self.batch_tiles = max(1, (self.batch_tiles or 2 * TILES_AT_FIRST) // 2)
             torch.cuda.empty_cache()
 
@@ -236,9 +236,9 @@ class ModelCodec:
         kind = PlanKind.read(plan[0])
         stack = Stack(payload, ramp=not kind.growth.older)
         planes = [np.empty((self.model.channels, height, width), np.uint8) for height, width in sizes]
-        missing = Counter(tile.picture for tiles, _ in parts for tile in tiles)
+        missing = Counter(tile.image for tiles, _ in parts for tile in tiles)
         goal = set(wanted)
-        to_do = sum(missing[picture] for picture in goal)
+        to_do = sum(missing[image] for image in goal)
         with exact_inference(self.device):
             starts: list[int | None] = [None]
             for _, record in parts[:-1]:
@@ -251,10 +251,10 @@ class ModelCodec:
                 if kind.checked and levels_checksum(batch.canvas.tiles) != record.checksum:
                     raise DamagedFileError("damaged: the checksum of a batch's pixels is wrong")
                 for tile, pixels in zip(tiles, batch.canvas.tiles, strict=True):
-                    picture = planes[tile.picture]
-                    picture[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = pixels
-                missing.subtract(tile.picture for tile in tiles)
-                to_do -= sum(tile.picture in goal for tile in tiles)
+                    image = planes[tile.image]
+                    image[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = pixels
+                missing.subtract(tile.image for tile in tiles)
+                to_do -= sum(tile.image in goal for tile in tiles)
         if not missing.total() and not stack.is_empty():
             raise DamagedFileError("damaged: something is left on the stack")
         order = self.model.colour_order
@@ -283,7 +283,7 @@ class ModelCodec:
     ) -> int:
         """Tiles of the first batch: one, or of one size as many as leave what the latents of the next take.
 
-        Small pictures that cost few bits starve one another: better that a few have coarse latents.
+        Small images that cost few bits starve one another: better that a few have coarse latents.
         """
         count, needed = 1, self._bits_in_flight(tiles[0])
         most = count_alike(tiles, largest // (tiles[0].height * tiles[0].width))

@@ -1,4 +1,4 @@
-"""Latents with flows: from the posterior's symbols to the prior's and back, a bijection of whole numbers.
+"""Latents with flows: from the posterior's symbols to the prior's and back, a bijection of integers.
 
 A flow is a row of halves, z to z - mu(z), where mu at a place reads only places before it (network/flow.py). The
 posterior is of z before all of them; prior and network see z after them.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.coding.ans import Int32
-from nvae_codec.integer.model import FrozenModel, LatentGroup
+from nvae_codec.integer.model import IntegerModel, LatentGroup
 from nvae_codec.likelihoods.tables import FIXED, NORMAL_REACH, NORMAL_UNIT, RAW_BOUND, SIGMA_FIXED
 
 Int64 = NDArray[np.int64]
@@ -29,7 +29,7 @@ class Normals:
     sigma: Int64
 
 
-def decode_raw(model: FrozenModel, raw: NDArray[np.int32] | None, shape: tuple[int, ...]) -> Normals:
+def decode_raw(model: IntegerModel, raw: NDArray[np.int32] | None, shape: tuple[int, ...]) -> Normals:
     """Normals of raw parameters (B, 2L, h, w); None is the top prior. ``shape`` is (B, L, h, w)."""
     tables = model.tables
     if raw is None:
@@ -41,7 +41,7 @@ def decode_raw(model: FrozenModel, raw: NDArray[np.int32] | None, shape: tuple[i
 class Grid:
     """The grids of a group's kept channels, and the prior's table on them."""
 
-    def __init__(self, model: FrozenModel, group: LatentGroup, coarse: bool) -> None:
+    def __init__(self, model: IntegerModel, group: LatentGroup, coarse: bool) -> None:
         """``coarse`` for the first batch of a segment."""
         self.bits, self.normal = model.latent_bits, model.tables.normal
         steps = np.array(group.steps, np.int64) * (group.coarse if coarse else 1)
@@ -164,5 +164,5 @@ class GroupLatents:
 
 
 def to_network(z: Int64, multiplier: NDArray[np.float64], bound: int) -> NDArray[np.float32]:
-    """z (B, L, h, w) in 2^-12 as whole numbers in units of the network's own, each channel by its multiplier (L,)."""
+    """z (B, L, h, w) in 2^-12 as integers in units of the network's own, each channel by its multiplier (L,)."""
     return np.clip(np.rint(z * multiplier[:, None, None]), -bound, bound).astype(np.float32)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nvae_codec.coding.ans import Find, Int32, Stack
 from nvae_codec.coding.batch import Batch
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.integer.model import FrozenModel
+from nvae_codec.integer.model import IntegerModel
 from nvae_codec.schedule.tiles import Canvas, Tile
 
 Float64 = NDArray[np.float64]
@@ -55,7 +55,7 @@ class MeasuredBatch:
         """The ideal price of each coded value under its mixture's table, in bits. An array (coded, n) a phase."""
         return [_ideal(width, pixel_bits) for width in self._pushed()[0]]
 
-    def tile_bits(self, model: FrozenModel) -> Float64:
+    def tile_bits(self, model: IntegerModel) -> Float64:
         """The ideal price of each tile in bits, pixels and latents, less what came back. (tiles,)"""
         prior, back = self.prior_bits(model.latent_bits), self.posterior_bits(model.latent_bits)
         latents = [paid - returned for paid, returned in zip(prior, back, strict=True)]
@@ -129,11 +129,11 @@ class MeasuredCodec(ModelCodec):
         )
         return batch
 
-    def picture_bits(self, count: int) -> list[float]:
-        """The ideal price of each of the ``count`` pictures of the segment that was just encoded, in bits."""
+    def image_bits(self, count: int) -> list[float]:
+        """The ideal price of each of the ``count`` images of the segment that was just encoded, in bits."""
         total = np.zeros(count)
         for batch in self.stack.batches:
-            np.add.at(total, [tile.picture for tile in batch.tiles], batch.tile_bits(self.model))
+            np.add.at(total, [tile.image for tile in batch.tiles], batch.tile_bits(self.model))
         return [float(bits) for bits in total]
 
     def repeat(self, measured: MeasuredBatch) -> Batch:

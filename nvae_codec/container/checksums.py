@@ -6,23 +6,23 @@ import struct
 
 import xxhash
 
-from nvae_codec.images.raster import COLOURS, Picture
+from nvae_codec.images.raster import COLOURS, RasterImage
 
 FILE_CHECKSUM_BYTES = 4
 
 
-def content_checksum(picture: Picture) -> bytes:
-    """The 8 bytes that say whether a picture came back: XXH3-64 of its size, its colour and its pixels.
+def content_checksum(image: RasterImage) -> bytes:
+    """The 8 bytes that say whether an image came back: XXH3-64 of its size, its colour and its pixels.
 
     Hashed are width and height (4 bytes each), the colour's number (1 byte) and the pixels in rows from the top (of
-    16 bits all high bytes, then all low ones), or the PNG file where the picture is kept as one; all little-endian.
+    16 bits all high bytes, then all low ones), or the PNG file where the image is kept as one; all little-endian.
     """
-    content = xxhash.xxh3_64(struct.pack("<IIB", picture.width, picture.height, COLOURS.index(picture.colour)))
-    if picture.pixels is not None:
-        content.update(picture.pixels.tobytes())
-        content.update(picture.low.tobytes() if picture.low is not None else b"")
-    elif picture.png is not None:
-        content.update(picture.png)
+    content = xxhash.xxh3_64(struct.pack("<IIB", image.width, image.height, COLOURS.index(image.colour)))
+    if image.pixels is not None:
+        content.update(image.pixels.tobytes())
+        content.update(image.low.tobytes() if image.low is not None else b"")
+    elif image.png is not None:
+        content.update(image.png)
     return content.intdigest().to_bytes(8, "little")
 
 

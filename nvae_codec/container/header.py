@@ -23,7 +23,7 @@ ID_BYTES = 4  # how much of a model's identity a header carries
 
 LARGEST_SIDE = (1 << 31) - 1
 ARCHIVE = 7
-"""What stands in the place of kind and colour in an archive of many pictures (container/index.py)."""
+"""What stands in the place of kind and colour in an archive of many images (container/index.py)."""
 
 _METADATA_FLAG = 0x80
 
@@ -40,7 +40,7 @@ class Kind(IntEnum):
 
 
 MODEL_KINDS = {Kind.MODEL: Shown.PLAIN, Kind.MODEL_SPREAD: Shown.SPREAD, Kind.MODEL_SHIFTED: Shown.SHIFTED}
-"""How pictures that a model codes show its levels."""
+"""How images that a model codes show its levels."""
 METHOD_NAMES = {**dict.fromkeys(MODEL_KINDS, "model"), Kind.WEBP: "webp", Kind.PIXELS: "stored", Kind.PNG: "stored"}
 
 
@@ -129,7 +129,7 @@ def _check_magic(data: bytes) -> None:
         )
         raise DamagedFileError(f"a file of format version {data[len(MAGIC)]}{newer}")
     if data[len(MAGIC) + 1] == ARCHIVE:
-        raise DamagedFileError("an archive of pictures, not one: nvae-codec unpack restores them")
+        raise DamagedFileError("an archive of images, not one: nvae-codec unpack restores them")
 
 
 def _split(data: bytes, end: int) -> Parts:
@@ -151,12 +151,12 @@ def _read_header(reader: ByteReader) -> tuple[Header, bool]:
 
 
 def model_kind(shown: Shown) -> Kind:
-    """The kind of a picture that a model codes."""
+    """The kind of an image that a model codes."""
     return next(kind for kind, way in MODEL_KINDS.items() if way is shown)
 
 
 def pack_kind(kind: Kind, colour: Colour, with_metadata: bool) -> int:
-    """The byte that says what a picture is and how it is kept."""
+    """The byte that says what an image is and how it is kept."""
     return kind | COLOURS.index(colour) << 3 | (_METADATA_FLAG if with_metadata else 0)
 
 
@@ -167,5 +167,5 @@ def read_kind(byte: int) -> tuple[Kind, Colour, bool]:
         raise DamagedFileError("a file of a kind that this nvae-codec does not know: a newer one may read it")
     kind, colour, with_metadata = Kind(kind_number), COLOURS[colour_number], bool(byte & _METADATA_FLAG)
     if colour not in COLOURS_OF[kind] or (kind is Kind.PNG and with_metadata):
-        raise DamagedFileError("damaged: a kind of file that cannot hold its kind of picture")
+        raise DamagedFileError("damaged: a kind of file that cannot hold its kind of image")
     return kind, colour, with_metadata

@@ -1,10 +1,10 @@
-"""The metadata block: what a picture's file held beside its pixels, as PNG chunks, compressed together.
+"""The metadata block: what an image's file held beside its pixels, as PNG chunks, compressed together.
 
     ┌ type, 4 letters ┬ length, varint ┬ data ┐ ... the same for every chunk, in the file's order, all in one zlib
     └─────────────────┴────────────────┴──────┘     stream; an empty IDAT stands for the pixels
 
 The block is that stream and its checksum. It is there only if there is metadata. In an archive, the metadata of a
-segment's pictures are one stream, each behind its length (varint).
+segment's images are one stream, each behind its length (varint).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def pack_metadata(chunks: Sequence[Chunk]) -> bytes:
     return stream + bytes_checksum(stream)
 
 
-def pack_shared_metadata(pictures: Sequence[Sequence[Chunk]]) -> bytes:
-    """One stream with the chunks of several pictures."""
-    blocks = [_join_chunks(chunks) for chunks in pictures]
+def pack_shared_metadata(images: Sequence[Sequence[Chunk]]) -> bytes:
+    """One stream with the chunks of several images."""
+    blocks = [_join_chunks(chunks) for chunks in images]
     return zlib.compress(b"".join(pack_varint(len(block)) + block for block in blocks), 9)
 
 
@@ -49,13 +49,13 @@ def unpack_metadata(block: bytes) -> tuple[Chunk, ...]:
 
 
 def unpack_shared_metadata(stream: bytes, count: int) -> list[tuple[Chunk, ...]]:
-    """The chunks of ``count`` pictures; raises DamagedFileError."""
+    """The chunks of ``count`` images; raises DamagedFileError."""
     plain = inflate(stream, LARGEST_METADATA, "metadata")
     reader = ByteReader(plain, 0, len(plain))
-    pictures = [_split_chunks(reader.take(reader.varint(1, reader.left))) for _ in range(count)]
+    images = [_split_chunks(reader.take(reader.varint(1, reader.left))) for _ in range(count)]
     if reader.left:
         raise DamagedFileError("damaged: its metadata is too long or cut off")
-    return pictures
+    return images
 
 
 def _split_chunks(plain: bytes) -> tuple[Chunk, ...]:

@@ -1,4 +1,4 @@
-"""Which way a picture is kept: the method that was asked for, or the smallest of all, without paying for losers."""
+"""Which way an image is kept: the method that was asked for, or the smallest of all, without paying for losers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Protocol
 from nvae_codec.container.image import write_model_file, write_pixels_file, write_png_file, write_webp_file
 from nvae_codec.errors import UnsupportedImageError
 from nvae_codec.images.levels import ModelInput
-from nvae_codec.images.raster import Picture
-from nvae_codec.images.webp import MEDIUM, SMALL_PICTURE
+from nvae_codec.images.raster import RasterImage
+from nvae_codec.images.webp import MEDIUM, SMALL_IMAGE
 from nvae_codec.zoo.library import ImageCodec
 
 METHODS = ("auto", "model", "webp", "stored")
@@ -40,73 +40,73 @@ class ChosenCodec(Protocol):
         ...
 
 
-def write_file(picture: Picture, method: str, codecs: ChosenCodec) -> bytes:
-    """The .nvae file of a picture by one of ``METHODS``.
+def write_file(image: RasterImage, method: str, codecs: ChosenCodec) -> bytes:
+    """The .nvae file of an image by one of ``METHODS``.
 
     ``model`` takes what its model was made for, ``webp`` all that comes as 8-bit pixels, ``stored`` everything: a PNG
-    as its own bytes, other pictures as their pixels. ``auto`` takes the smallest of those that the picture allows.
-    Raises UnsupportedImageError where the method does not take the picture, and what loading a model raises.
+    as its own bytes, other images as their pixels. ``auto`` takes the smallest of those that the image allows.
+    Raises UnsupportedImageError where the method does not take the image, and what loading a model raises.
     """
     match method:
         case "auto":
-            return _write_smallest(picture, codecs)
+            return _write_smallest(image, codecs)
         case "model":
-            codecs.input().take(picture)
-            return write_model_file(picture, codecs.chosen())
+            codecs.input().take(image)
+            return write_model_file(image, codecs.chosen())
         case "webp":
-            return write_webp_file(picture)
+            return write_webp_file(image)
         case "stored":
-            return write_png_file(picture) if picture.png is not None else write_pixels_file(picture)
+            return write_png_file(image) if image.png is not None else write_pixels_file(image)
     raise ValueError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
 
 
-def write_without_model(picture: Picture, to_beat: float = math.inf) -> bytes:
+def write_without_model(image: RasterImage, to_beat: float = math.inf) -> bytes:
     """The smallest file that needs no model, giving up on WebP where it cannot be below ``to_beat`` bytes."""
-    best = _write_stored(picture)
-    if picture.has_bytes:
+    best = _write_stored(image)
+    if image.has_bytes:
         with contextlib.suppress(UnsupportedImageError):
-            best = _try_webp(picture, best, min(to_beat, len(best)), always=0)
+            best = _try_webp(image, best, min(to_beat, len(best)), always=0)
     return best
 
 
-def _write_stored(picture: Picture) -> bytes:
-    best = write_png_file(picture) if picture.png is not None else None
-    if best is None or (picture.has_bytes and picture.dims < len(best)):
-        best = _smaller(best, write_pixels_file(picture))
+def _write_stored(image: RasterImage) -> bytes:
+    best = write_png_file(image) if image.png is not None else None
+    if best is None or (image.has_bytes and image.dims < len(best)):
+        best = _smaller(best, write_pixels_file(image))
     return best
 
 
-def _write_smallest(picture: Picture, codecs: ChosenCodec) -> bytes:
-    """The smallest file. Only the best so far is kept: a large picture's files are large, too."""
-    best = _write_stored(picture)
-    if picture.pixels is None:
+def _write_smallest(image: RasterImage, codecs: ChosenCodec) -> bytes:
+    """The smallest file. Only the best so far is kept: a large image's files are large, too."""
+    best = _write_stored(image)
+    if image.pixels is None:
         return best
-    if codecs.input().takes(picture):
-        best = _smaller(best, write_model_file(picture, codecs.chosen()))
+    if codecs.input().takes(image):
+        best = _smaller(best, write_model_file(image, codecs.chosen()))
         _return_free_memory()
     with contextlib.suppress(UnsupportedImageError):  # too wide for WebP, or too much for its memory
-        best = _try_webp(picture, best, len(best))
+        best = _try_webp(image, best, len(best))
     return best
 
 
-def _try_webp(picture: Picture, best: bytes, to_beat: float, always: int = SMALL_PICTURE) -> bytes:
+def _try_webp(image: RasterImage, best: bytes, to_beat: float, always: int = SMALL_IMAGE) -> bytes:
     """The best file and WebP's, with growing effort for as long as the next may still be the smallest.
 
     Up to ``always`` pixels its best effort is always made.
     """
     smallest = None
-    if picture.width * picture.height > always:
+    if image.width * image.height > always:
         for effort in (FAST, MEDIUM):
-            file = write_webp_file(picture, effort)
+            file = write_webp_file(image, effort)
             best = _smaller(best, file)
             smallest = min(smallest or len(file), len(file))
-            photo = picture.colour.is_8_bit and 8 * smallest > GRAPHICS_BITS_PER_DIM * picture.dims
+            photo = image.colour.is_8_bit and 8 * smallest > GRAPHICS_BITS_PER_DIM * image.dims
             if smallest > to_beat * (PHOTO_MARGIN if photo else GRAPHICS_MARGINS[effort]):
                 return best
             if photo and effort == MEDIUM:
                 return best
             del file
-    return _smaller(best, write_webp_file(picture))
+    return _smaller(best, write_webp_file(image))
 
 
 def _return_free_memory() -> None:

@@ -1,4 +1,4 @@
-"""What of a picture that a model codes is beside the model: alpha, and the low bytes of 16 bits.
+"""What of an image that a model codes is beside the model: alpha, and the low bytes of 16 bits.
 
     [alpha] ┬ [low bytes]      each behind its length; nothing where all is opaque, or each low byte as its high one
     WebP or stored, 1 ┬ data
@@ -17,44 +17,44 @@ from numpy.typing import NDArray
 from nvae_codec.container.fields import ByteReader, pack_varint
 from nvae_codec.container.header import Kind
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
-from nvae_codec.images.raster import Colour, Picture, colour_of
-from nvae_codec.images.webp import BEST, MEDIUM, SMALL_PICTURE, decode_webp, encode_webp
+from nvae_codec.images.raster import Colour, RasterImage, colour_of
+from nvae_codec.images.webp import BEST, MEDIUM, SMALL_IMAGE, decode_webp, encode_webp
 
 Pixels = NDArray[np.uint8]
 OPAQUE = 255
 
 
-def pack_planes(picture: Picture) -> bytes:
-    """What the model does not code of a picture that it takes; empty for RGB and gray of 8 bits."""
-    return b"".join(pack_varint(len(block)) + block for block in _blocks(picture))
+def pack_planes(image: RasterImage) -> bytes:
+    """What the model does not code of an image that it takes; empty for RGB and gray of 8 bits."""
+    return b"".join(pack_varint(len(block)) + block for block in _blocks(image))
 
 
-def _blocks(picture: Picture) -> Iterator[bytes]:
-    pixels = picture.pixels
+def _blocks(image: RasterImage) -> Iterator[bytes]:
+    pixels = image.pixels
     assert pixels is not None
-    if picture.colour.has_alpha:
+    if image.colour.has_alpha:
         alpha = np.ascontiguousarray(pixels[:, :, -1])
         yield _pack_block(alpha) if (alpha != OPAQUE).any() else b""
-    if picture.low is not None:
-        yield _pack_block(picture.low) if not np.array_equal(picture.low, pixels) else b""
+    if image.low is not None:
+        yield _pack_block(image.low) if not np.array_equal(image.low, pixels) else b""
 
 
 def _pack_block(samples: Pixels) -> bytes:
     stored = bytes((Kind.PIXELS,)) + samples.tobytes()
-    effort = BEST if samples.shape[0] * samples.shape[1] <= SMALL_PICTURE else MEDIUM
+    effort = BEST if samples.shape[0] * samples.shape[1] <= SMALL_IMAGE else MEDIUM
     with contextlib.suppress(UnsupportedImageError):  # too wide for WebP, or too much for its memory
         return min(bytes((Kind.WEBP,)) + encode_webp(samples, effort), stored, key=len)
     return stored
 
 
 def take_planes(reader: ByteReader, colour: Colour) -> list[bytes]:
-    """The blocks that ``pack_planes`` wrote of a picture of this colour; raises DamagedFileError."""
+    """The blocks that ``pack_planes`` wrote of an image of this colour; raises DamagedFileError."""
     count = colour.has_alpha + (colour.bits == 16)
     return [reader.take(reader.varint(0, reader.left)) for _ in range(count)]
 
 
 def add_planes(coded: Pixels, colour: Colour, blocks: Sequence[bytes]) -> tuple[Pixels, Pixels | None]:
-    """Pixels and low bytes of a picture, whose colours (H, W) or (H, W, 3) the model gave; raises DamagedFileError."""
+    """Pixels and low bytes of an image, whose colours (H, W) or (H, W, 3) the model gave; raises DamagedFileError."""
     pixels = coded
     if colour.has_alpha:
         alpha = np.full(coded.shape[:2], OPAQUE, np.uint8)

@@ -1,13 +1,13 @@
-"""Where the bits go: float ELBO, exact ELBO, file, and what lies between them. Torch comes with the first use."""
+"""Where the bits go: float ELBO, integer ELBO, file, and what lies between them. Torch comes with the first use."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nvae_codec.evaluation.elbo import PictureElbo, exact_elbo, float_elbo
+    from nvae_codec.evaluation.elbo import ImageElbo, float_elbo, integer_elbo
 
-__all__ = ["PictureElbo", "exact_elbo", "float_elbo"]
+__all__ = ["ImageElbo", "float_elbo", "integer_elbo"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
-"""A whole archive against the bounds: every bit of it is some picture's, by cause.
+"""A whole archive against the bounds: every bit of it is some image's, by cause.
 
-What a picture's own symbols take is its own. What its segment has in common (stack, padding, plan, metadata, checksum)
-is shared by the segment's pictures, and what the archive has (header, index, trailer) by all, each in equal parts down
+What an image's own symbols take is its own. What its segment has in common (stack, padding, plan, metadata, checksum)
+is shared by the segment's images, and what the archive has (header, index, trailer) by all, each in equal parts down
 to 2^-20 bit, so that the shares add up to the file exactly. The segments' own checksums, deflated with the index, and
 those of batches, numbers of the plan, count as header.
 """
@@ -23,8 +23,8 @@ from nvae_codec.container.archive.writer import write_archive
 from nvae_codec.container.metadata import pack_shared_metadata
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.evaluation.causes import Walked, split_walks
-from nvae_codec.evaluation.pictures import Bounds, Evaluator, Row
-from nvae_codec.images.raster import same_picture
+from nvae_codec.evaluation.images import Bounds, Evaluator, Row
+from nvae_codec.images.raster import same_image
 from nvae_codec.zoo.library import Models
 
 GRID = 2**20
@@ -35,12 +35,12 @@ Measured = tuple[Row, NDArray[np.float32]]
 
 
 def measure_archive(evaluator: Evaluator, groups: Sequence[Sequence[Named]]) -> tuple[list[Measured], dict[str, Any]]:
-    """The row and the map of bits of each picture, 8-bit RGB, in segments; and what the JSON says of the archive.
+    """The row and the map of bits of each image, 8-bit RGB, in segments; and what the JSON says of the archive.
 
     Raises NvaeCodecError where there is none, and where the archive does not decode to them.
     """
     if not groups:
-        raise NvaeCodecError("there is no picture to measure")
+        raise NvaeCodecError("there is no image to measure")
     file, encode_seconds = _write(groups, Models(evaluator.codec))
     index = read_index(io.BytesIO(file))
     decode_seconds = _check(file, index, groups, Models(evaluator.codec))
@@ -52,14 +52,14 @@ def measure_archive(evaluator: Evaluator, groups: Sequence[Sequence[Named]]) -> 
     packed = write_archive(again, groups, method="model", models=Models(measured))
     found: list[Measured] = []
     for group, segment, _ in zip(groups, index.segments, packed, strict=True):
-        bounds = [evaluator.bound(picture.require_pixels("the model")) for _, picture in group]
+        bounds = [evaluator.bound(image.require_pixels("the model")) for _, image in group]
         walks = _split_segment(group, segment, measured, bounds, evaluator)
-        for (name, picture), bound, walk in zip(group, bounds, walks, strict=True):
+        for (name, image), bound, walk in zip(group, bounds, walks, strict=True):
             walk.bits["header"] += common[len(found)]
             walk.bits["checksums"] += trailer[len(found)]
             achieved = walk.achieved()
             seconds = encode_seconds / count, decode_seconds / count
-            found.append((evaluator.make_row(name, picture, bound, achieved, *seconds), achieved.heat))
+            found.append((evaluator.make_row(name, image, bound, achieved, *seconds), achieved.heat))
     if again.getvalue() != file:
         raise NvaeCodecError("a second encoding gave another archive")
     return found, {"segments": len(index.segments), "bytes": len(file)}
@@ -68,12 +68,12 @@ def measure_archive(evaluator: Evaluator, groups: Sequence[Sequence[Named]]) -> 
 def _split_segment(
     group: Sequence[Named], segment: Segment, codec: MeasuredCodec, bounds: Sequence[Bounds], evaluator: Evaluator
 ) -> list[Walked]:
-    """The bits of a segment that ``codec`` has just made, by picture and cause."""
-    pixels = [picture.require_pixels("the model") for _, picture in group]
+    """The bits of a segment that ``codec`` has just made, by image and cause."""
+    pixels = [image.require_pixels("the model") for _, image in group]
     exact = [bound.exact for bound in bounds]
     walks = split_walks(pixels, codec, exact, seed=evaluator.seed, samples=evaluator.samples)
     payload = 8 * len(codec.stack.to_bytes())
-    chunks = [picture.chunks for _, picture in group if picture.chunks]
+    chunks = [image.chunks for _, image in group if image.chunks]
     metadata = 8 * len(pack_shared_metadata(chunks)) if chunks else 0
     shared = {
         "stack": codec.stack.bits - sum(walk.ideal for walk in walks),
@@ -83,9 +83,9 @@ def _split_segment(
     }
     parts = {cause: share_bits(bits, len(walks)) for cause, bits in shared.items()}
     described = iter(share_bits(metadata, len(chunks)) if chunks else [])
-    for at, (walk, (_, picture)) in enumerate(zip(walks, group, strict=True)):
+    for at, (walk, (_, image)) in enumerate(zip(walks, group, strict=True)):
         walk.bits |= {cause: bits[at] for cause, bits in parts.items()}
-        walk.bits["metadata"] = next(described) if picture.chunks else 0.0
+        walk.bits["metadata"] = next(described) if image.chunks else 0.0
     return walks
 
 
@@ -105,14 +105,14 @@ def _write(groups: Sequence[Sequence[Named]], models: Models) -> tuple[bytes, fl
 
 
 def _check(file: bytes, index: Index, groups: Sequence[Sequence[Named]], models: Models) -> float:
-    """The seconds of decoding. Raises NvaeCodecError where other pictures come back."""
+    """The seconds of decoding. Raises NvaeCodecError where other images come back."""
     start = time.perf_counter()
     decoded = [
         unpack_segment(file[segment.start : segment.start + segment.length], segment.entries, index.identity, models)
         for segment in index.segments
     ]
     seconds = time.perf_counter() - start
-    for group, pictures in zip(groups, decoded, strict=True):
-        if not all(same_picture(one, other) for (_, one), other in zip(group, pictures, strict=True)):
-            raise NvaeCodecError("the archive does not decode to the same pictures")
+    for group, images in zip(groups, decoded, strict=True):
+        if not all(same_image(one, other) for (_, one), other in zip(group, images, strict=True)):
+            raise NvaeCodecError("the archive does not decode to the same images")
     return seconds

@@ -1,14 +1,14 @@
-"""Codecs on the same pictures in the same run: size, speed both ways, peak memory. Each has a process of its own.
+"""Codecs on the same images in the same run: size, speed both ways, peak memory. Each has a process of its own.
 
     python -m nvae_codec.evaluation.bench CODEC OPTIONS INPUT...    (what ``nvae-codec bench`` starts)
 
 Keys of the JSON: format, machine, load, threads, images, dims, megapixels, codecs[] with
     name, library (null: not installed, and then nothing more)
-    bits, bpd           whole files, metadata left out, by the dims of all pictures: W·H·3, of gray W·H
-    mean_bpd            mean of the pictures' own rates
+    bits, bpd           whole files, metadata left out, by the dims of all images: W·H·3, of gray W·H
+    mean_bpd            mean of the images' own rates
     encode_mp_per_second, decode_mp_per_second    all pixels by all seconds of the codec alone, after a warm-up
-    peak_bytes          largest resident memory of the process: Python, libraries and the largest picture included
-    rest_bytes          the same before the first picture
+    peak_bytes          largest resident memory of the process: Python, libraries and the largest image included
+    rest_bytes          the same before the first image
     files[] {name, bits}
 load: processes that wanted to run, a minute's mean, before and after; speeds beside other work are not the codecs' own.
 """
@@ -50,10 +50,10 @@ def run_codec(name: str, inputs: Sequence[str | Path], options: dict[str, Any]) 
 def bench(
     inputs: Sequence[str | Path], options: dict[str, Any], names: Sequence[str], tell: Callable[[str], None]
 ) -> Row:
-    """All codecs of these names over all pictures. ``tell`` hears which comes next."""
+    """All codecs of these names over all images. ``tell`` hears which comes next."""
     from nvae_codec.evaluation.machine import describe_machine
 
-    pictures = [item.read_colours() for item in find_inputs(inputs)]
+    images = [item.read_colours() for item in find_inputs(inputs)]
     rows, load = [], [machine_load()]
     for name in names:
         tell(name)
@@ -63,9 +63,9 @@ def bench(
         "machine": describe_machine(),
         "load": [*load, machine_load()],
         "threads": options.get("threads"),
-        "images": len(pictures),
-        "dims": sum(picture.dims for picture in pictures),
-        "megapixels": sum(picture.width * picture.height for picture in pictures) / 1e6,
+        "images": len(images),
+        "dims": sum(image.dims for image in images),
+        "megapixels": sum(image.width * image.height for image in images) / 1e6,
         "codecs": rows,
     }
 
@@ -81,7 +81,7 @@ def codec_names() -> list[str]:
 
 
 def measure_codec(peer: Peer, inputs: Sequence[str]) -> Row:
-    """Size and speed of a codec over pictures, in this process."""
+    """Size and speed of a codec over images, in this process."""
     row: Row = {"name": peer.name, "library": peer.made_by}
     if peer.made_by is None:
         return row

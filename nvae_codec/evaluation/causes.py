@@ -1,8 +1,8 @@
-"""A file's bits by cause: the exact ELBO and everything that the file has beyond it, so that all parts add up.
+"""A file's bits by cause: the integer-model ELBO and everything that the file has beyond it, so that all parts add up.
 
-Each part is the difference of two neighbours in a row of totals, from the exact ELBO to the file, each measured:
+Each part is the difference of two neighbours in a row of totals, from the integer ELBO to the file, each measured:
 
-    exact ELBO of the whole picture, mean of K draws
+    integer-model ELBO of the whole image, mean of K draws
       + tile_edges          the same of each tile alone, summed: what the network does not see beyond a tile's edge
       + start_up            first batch: its own latents on the coarse grid, nothing back for them, over its bound
       + latent_rounding     other batches: real-valued cost of the grid points that the stack's bits chose, over their
@@ -12,7 +12,7 @@ Each part is the difference of two neighbours in a row of totals, from the exact
                             rounding of widths in the coder
       + padding             the payload's bytes over the stack's bits: the last byte, less zero bytes left out
       + header              magic, version, kind, model, size, plan, length of the metadata
-      + metadata            the compressed block of what the picture's file held beside its pixels
+      + metadata            the compressed block of what the image's file held beside its pixels
       + checksums           of the content, the file, and the metadata
     = the file
 
@@ -31,18 +31,18 @@ from numpy.typing import NDArray
 from nvae_codec.coding.ledger import Float64, MeasuredBatch, MeasuredCodec
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES
 from nvae_codec.container.header import split_parts
-from nvae_codec.evaluation.elbo import Costs, PictureElbo, exact_elbo, measure_costs
+from nvae_codec.evaluation.elbo import Costs, ImageElbo, integer_elbo, measure_costs
 from nvae_codec.integer.inference import exact_inference
 from nvae_codec.schedule.tiles import Tile
 
 CAUSES = (
-    "exact_elbo", "tile_edges", "start_up", "latent_rounding", "frequency_rounding", "stack", "padding", "header",
+    "integer_elbo", "tile_edges", "start_up", "latent_rounding", "frequency_rounding", "stack", "padding", "header",
     "metadata", "checksums",
 )  # fmt: skip
 """The parts in the order from the bound to the file."""
 
 ACTIVE_BITS = 0.01
-"""A channel is active in a picture where its KL is more than so many bits a latent."""
+"""A channel is active in an image where its KL is more than so many bits a latent."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Achieved:
 
 @dataclass
 class Walked:
-    """What coding a picture put on the stack. bits: the causes up to frequency_rounding, and those after it as 0.
+    """What coding an image put on the stack. bits: the causes up to frequency_rounding, and those after it as 0.
 
     The rest as in Achieved, with (2, channels) of each group: KL and latents.
     """
@@ -90,7 +90,7 @@ class Walked:
 
 
 def split_file(
-    file: bytes, pixels: NDArray[np.uint8], codec: MeasuredCodec, exact: PictureElbo, *, seed: int, samples: int
+    file: bytes, pixels: NDArray[np.uint8], codec: MeasuredCodec, exact: ImageElbo, *, seed: int, samples: int
 ) -> Achieved:
     """Split a file that ``codec`` has just made of pixels, uint8 (H, W, 3) or (H, W); ``exact`` is its bound."""
     parts = split_parts(file)
@@ -108,28 +108,28 @@ def split_file(
 
 
 def split_walks(
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     codec: MeasuredCodec,
-    exact: Sequence[PictureElbo],
+    exact: Sequence[ImageElbo],
     *,
     seed: int,
     samples: int,
 ) -> list[Walked]:
-    """Split what ``codec`` has just put on its stack for the pictures of a segment; ``exact``: their bounds."""
+    """Split what ``codec`` has just put on its stack for the images of a segment; ``exact``: their bounds."""
     model = codec.model
     walks = [
         Walked(
-            dict.fromkeys(CAUSES, 0.0) | {"exact_elbo": on_grid(bound.bits)},
+            dict.fromkeys(CAUSES, 0.0) | {"integer_elbo": on_grid(bound.bits)},
             np.zeros(pixels.shape[:2], np.float32),
             np.zeros(len(model.groups)),
             np.zeros(len(model.phases)),
             [np.zeros((2, group.channels)) for group in model.groups],
         )
-        for pixels, bound in zip(pictures, exact, strict=True)
+        for pixels, bound in zip(images, exact, strict=True)
     ]
     for batch in codec.stack.batches:
         for tile in batch.tiles:
-            walks[tile.picture].tiles += 1
+            walks[tile.image].tiles += 1
     for batch in codec.stack.batches:
         count = len(batch.tiles)
         costs = _real_costs(batch, codec)
@@ -138,14 +138,14 @@ def split_walks(
         values = [_each_tile(phase, count) for phase in batch.pixel_bits(model.pixel_bits)]
         paid, returned = batch.prior_bits(model.latent_bits), batch.posterior_bits(model.latent_bits)
         latents = [_each_tile(price - got, count) for price, got in zip(paid, returned, strict=True)]
-        for picture in {tile.picture for tile in batch.tiles}:
-            walks[picture].batches += 1
+        for image in {tile.image for tile in batch.tiles}:
+            walks[image].batches += 1
         for at, tile in enumerate(batch.tiles):
-            walk = walks[tile.picture]
-            bound = walk.bits["exact_elbo"]
+            walk = walks[tile.image]
+            bound = walk.bits["integer_elbo"]
             if walk.tiles > 1:
-                crop = pictures[tile.picture][tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
-                bound = on_grid(exact_elbo(crop, codec, seed=seed, samples=samples).bits)
+                crop = images[tile.image][tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
+                bound = on_grid(integer_elbo(crop, codec, seed=seed, samples=samples).bits)
                 walk.bits["tile_edges"] += bound
             real, kl, phases = on_grid(float(own[at])), [x[at].sum() for x in latents], [x[at].sum() for x in values]
             walk.bits["start_up" if batch.first else "latent_rounding"] += real - bound
@@ -156,7 +156,7 @@ def split_walks(
         _add_channels(walks, batch, costs, codec)
     for walk in walks:
         if walk.tiles > 1:
-            walk.bits["tile_edges"] -= walk.bits["exact_elbo"]
+            walk.bits["tile_edges"] -= walk.bits["integer_elbo"]
     return walks
 
 
@@ -190,7 +190,7 @@ def _add_channels(walks: Sequence[Walked], batch: MeasuredBatch, costs: Costs, c
         if kept:
             each = (costs.prior[index] - costs.posterior[index]).reshape(len(batch.tiles), len(kept), -1)
             for tile, bits in zip(batch.tiles, each, strict=True):
-                total = walks[tile.picture].channels[index]
+                total = walks[tile.image].channels[index]
                 total[0, kept] += bits.sum(1)
                 total[1, kept] += bits.shape[1]
 

@@ -1,6 +1,6 @@
 """The two bounds that a file is measured against: the float network's ELBO and the exact one (docs/theory.md).
 
-Both are of the whole picture, without tiles, as the mean of several draws of z, each picture's own, from a stated seed.
+Both are of the whole image, without tiles, as the mean of several draws of z, each image's own, from a stated seed.
 The exact one uses the frozen network's whole-number parameters with real-valued distributions; what a file takes beyond
 it is overhead of coding, what it takes beyond the float one is the price of exactness.
 """
@@ -26,7 +26,7 @@ from nvae_codec.evaluation.likelihoods import measure_pixels
 from nvae_codec.images.levels import find_levels
 from nvae_codec.images.limits import check_pixels
 from nvae_codec.integer.inference import exact_inference
-from nvae_codec.integer.model import FrozenModel
+from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.tables import FIXED
 from nvae_codec.likelihoods.units import count_value_bits
 from nvae_codec.polyphase import Phase, Plane, list_phases
@@ -40,7 +40,7 @@ Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class PictureElbo:
+class ImageElbo:
     """A negative ELBO in bits, by part. kl: an entry a group from the top; pixels: an entry a phase; dims: H·W·C.
 
     luck: of a single draw, what its noise alone added to each group's KL; its mean is zero.
@@ -66,45 +66,45 @@ class PictureElbo:
 
 
 def noise_of(pixels: NDArray[np.uint8], seed: int) -> np.random.Generator:
-    """What the draws for a picture are made of: numpy's PCG64 of the seed and of the XXH3-64 of the picture's bytes.
+    """What the draws for an image are made of: numpy's PCG64 of the seed and of the XXH3-64 of the image's bytes.
 
-    Each picture has noise of its own, as luck that many pictures shared would not average out.
+    Each image has noise of its own, as luck that many images shared would not average out.
     """
     own = xxhash.xxh3_64_intdigest(np.ascontiguousarray(pixels).tobytes())
     return np.random.Generator(np.random.PCG64([seed, own]))
 
 
-def exact_elbo(
-    pixels: NDArray[np.uint8], model: FrozenModel | ModelCodec, *, seed: int = 0, samples: int = 4
-) -> PictureElbo:
-    """The exact network's negative ELBO of a picture, uint8 (H, W, 3), or (H, W) gray: of RGB, of one colour of three.
+def integer_elbo(
+    pixels: NDArray[np.uint8], model: IntegerModel | ModelCodec, *, seed: int = 0, samples: int = 4
+) -> ImageElbo:
+    """The exact network's negative ELBO of an image, uint8 (H, W, 3), or (H, W) gray: of RGB, of one colour of three.
 
-    Latents are drawn on the fine grid with the :func:`noise_of` the picture; Φ and the logistic function are
+    Latents are drawn on the fine grid with the :func:`noise_of` the image; Φ and the logistic function are
     real-valued, float64.
     """
     return mean_of(exact_draws(pixels, model, seed=seed, samples=samples))
 
 
-def mean_of(draws: Sequence[PictureElbo]) -> PictureElbo:
-    """The mean of draws of one picture, part by part, less their luck. Raises ValueError where there are none."""
+def mean_of(draws: Sequence[ImageElbo]) -> ImageElbo:
+    """The mean of draws of one image, part by part, less their luck. Raises ValueError where there are none."""
     if not draws:
         raise ValueError("a mean needs one sample at least")
     kl = np.sum([(np.array(draw.kl) - (draw.luck or 0.0)) / len(draws) for draw in draws], axis=0)
     pixels = np.sum([np.array(draw.pixels) / len(draws) for draw in draws], axis=0)
-    return PictureElbo(tuple(kl.tolist()), tuple(pixels.tolist()), draws[0].dims)
+    return ImageElbo(tuple(kl.tolist()), tuple(pixels.tolist()), draws[0].dims)
 
 
 def exact_draws(
-    pixels: NDArray[np.uint8], model: FrozenModel | ModelCodec, *, seed: int = 0, samples: int = 4
-) -> list[PictureElbo]:
-    """The draws that :func:`exact_elbo` is the mean of: each -log2 p(x, z) / q(z|x) of one z, by part."""
+    pixels: NDArray[np.uint8], model: IntegerModel | ModelCodec, *, seed: int = 0, samples: int = 4
+) -> list[ImageElbo]:
+    """The draws that :func:`integer_elbo` is the mean of: each -log2 p(x, z) / q(z|x) of one z, by part."""
     device = model.device if isinstance(model, ModelCodec) else torch.device("cpu")
     model = model.model if isinstance(model, ModelCodec) else model
     rng = noise_of(pixels, seed)
     draws = []
     with exact_inference(device):
         for _ in range(samples):
-            batch, luck = _whole_picture(pixels, model, device), list[float]()
+            batch, luck = _whole_image(pixels, model, device), list[float]()
 
             def choose(_: int, latents: GroupLatents, luck: list[float] = luck) -> NDArray[np.int32]:
                 symbols, chance = draw_latents(latents, rng)
@@ -112,11 +112,11 @@ def exact_draws(
                 return symbols
 
             costs = measure_costs(batch, choose)
-            draws.append(PictureElbo(costs.kl, costs.phases, pixels.size, tuple(luck)))
+            draws.append(ImageElbo(costs.kl, costs.phases, pixels.size, tuple(luck)))
     return draws
 
 
-def importance_bound(draws: Sequence[PictureElbo]) -> float:
+def importance_bound(draws: Sequence[ImageElbo]) -> float:
     """-log2 of the mean of p(x, z) / q(z|x), in bits: the bound of Burda et al. 2016, at most ``mean_of`` the draws.
 
     It is less the mean of their luck, as that is.
@@ -167,7 +167,7 @@ def measure_costs(batch: Batch, choose: Callable[[int, GroupLatents], NDArray[np
     return costs
 
 
-def _whole_picture(pixels: NDArray[np.uint8], model: FrozenModel, device: torch.device) -> Batch:
+def _whole_image(pixels: NDArray[np.uint8], model: IntegerModel, device: torch.device) -> Batch:
     canvas = fill_canvas(
         pixels, model.colour_order, model.stride, model.phases, value_bits=model.value_bits, edge=model.padding
     )
@@ -183,7 +183,7 @@ def fill_canvas(
     value_bits: int = 8,
     edge: int = 0,
 ) -> Canvas:
-    """A whole picture as one tile, padded as the codec pads; gray for three colours as three equal ones.
+    """A whole image as one tile, padded as the codec pads; gray for three colours as three equal ones.
 
     Raises TypeError, ValueError and UnsupportedImageError as ``compress`` does.
     """
@@ -251,10 +251,10 @@ def normal_mass(low: Float64, high: Float64) -> Float64:
 
 
 @torch.inference_mode()
-def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, samples: int = 4) -> PictureElbo:
-    """The float network's negative ELBO of a picture, uint8 (H, W, 3), or (H, W) gray: of RGB, of one colour of three.
+def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, samples: int = 4) -> ImageElbo:
+    """The float network's negative ELBO of an image, uint8 (H, W, 3), or (H, W) gray: of RGB, of one colour of three.
 
-    z is continuous, with the noise of :func:`exact_elbo`, so that what tells the bounds apart is not the luck of their
+    z is continuous, with the noise of :func:`integer_elbo`, so what tells the bounds apart is not the luck of their
     draws. With flows the KL is that of the draws. Raises UnsupportedImageError for gray
     where a network's colours share a component, whose first one alone has no density here.
     """
@@ -291,4 +291,4 @@ def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, sampl
 
     for _ in range(samples):
         network.likelihood(network.hierarchy(x, network.blank(x), draw), look, score)
-    return PictureElbo(tuple(kl.tolist()), tuple(nats.tolist()), pixels.size)
+    return ImageElbo(tuple(kl.tolist()), tuple(nats.tolist()), pixels.size)

@@ -1,4 +1,4 @@
-"""What evaluate, bench and pack take: picture files, folders of them, arrays in .npz files. It needs no torch."""
+"""What evaluate, bench and pack take: image files, folders of them, arrays in .npz files. It needs no torch."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
-from nvae_codec.images.raster import GRAY1, GRAY8, RGB8, Picture
-from nvae_codec.images.read import SUFFIXES, read_picture, read_size
+from nvae_codec.images.raster import GRAY1, GRAY8, RGB8, RasterImage
+from nvae_codec.images.read import SUFFIXES, read_image, read_size
 
 
 @dataclass(frozen=True)
 class Input:
-    """A picture that is read when it is needed."""
+    """A image that is read when it is needed."""
 
     name: str
-    read: Callable[[], Picture]
+    read: Callable[[], RasterImage]
     size: Callable[[], tuple[int, int]]
-    """Width and height by the header alone; of what is no picture 0 and 0."""
+    """Width and height by the header alone; of what is no image 0 and 0."""
 
-    def read_colours(self) -> Picture:
-        """The picture, of 8-bit RGB or gray.
+    def read_colours(self) -> RasterImage:
+        """The image, of 8-bit RGB or gray.
 
-        Raises UnsupportedImageError for palettes, alpha, and other than 8 bits a sample; what read_picture raises.
+        Raises UnsupportedImageError for palettes, alpha, and other than 8 bits a sample; what read_image raises.
         """
-        picture = self.read()
-        if picture.colour not in (RGB8, GRAY8):
-            mode = f"{picture.colour.bits}-bit {picture.colour.mode}"
+        image = self.read()
+        if image.colour not in (RGB8, GRAY8):
+            mode = f"{image.colour.bits}-bit {image.colour.mode}"
             raise UnsupportedImageError(f"the model takes 8-bit RGB and gray, not {mode}")
-        return picture
+        return image
 
-    def read_rgb(self) -> Picture:
-        """The picture as 8-bit RGB: gray with three equal colours, without its metadata; raises as read_colours."""
-        picture = self.read_colours()
-        if picture.colour == RGB8:
-            return picture
-        gray = picture.require_pixels("the model").reshape(picture.height, picture.width)
-        return Picture.from_pixels(np.repeat(gray[:, :, None], 3, axis=2))
+    def read_rgb(self) -> RasterImage:
+        """The image as 8-bit RGB: gray with three equal colours, without its metadata; raises as read_colours."""
+        image = self.read_colours()
+        if image.colour == RGB8:
+            return image
+        gray = image.require_pixels("the model").reshape(image.height, image.width)
+        return RasterImage.from_pixels(np.repeat(gray[:, :, None], 3, axis=2))
 
-    def read_gray(self) -> Picture:
-        """A gray picture as one of 8 bits, without its metadata; raises UnsupportedImageError for others."""
-        picture = self.read()
-        if picture.pixels is None or picture.colour not in (GRAY8, GRAY1):
-            raise UnsupportedImageError(f"the model takes gray, not {picture.colour.bits}-bit {picture.colour.mode}")
-        return Picture.from_pixels(255 * picture.pixels) if picture.colour == GRAY1 else picture
+    def read_gray(self) -> RasterImage:
+        """A gray image as one of 8 bits, without its metadata; raises UnsupportedImageError for others."""
+        image = self.read()
+        if image.pixels is None or image.colour not in (GRAY8, GRAY1):
+            raise UnsupportedImageError(f"the model takes gray, not {image.colour.bits}-bit {image.colour.mode}")
+        return RasterImage.from_pixels(255 * image.pixels) if image.colour == GRAY1 else image
 
 
 def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
-    """The pictures of files, folders (recursively) and .npz files with ``images``, uint8 (N, H, W, 3) or (N, H, W).
+    """The images of files, folders (recursively) and .npz files with ``images``, uint8 (N, H, W, 3) or (N, H, W).
 
     Raises NvaeCodecError where there is nothing to look at.
     """
@@ -63,14 +63,14 @@ def _find(path: Path) -> Iterator[Input]:
     if path.suffix.lower() == ".npz":
         images = read_arrays(path)
         for index in range(len(images)):
-            yield Input(f"{path.name}#{index}", partial(_picture_of, images, index), partial(_sides_of, images))
+            yield Input(f"{path.name}#{index}", partial(_image_of, images, index), partial(_sides_of, images))
         return
     if not path.is_dir():
         yield Input(path.name, partial(_read, path), partial(_size_of, path))
         return
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not files:
-        raise NvaeCodecError(f"{path}: no pictures here")
+        raise NvaeCodecError(f"{path}: no images here")
     for file in files:
         yield Input(file.relative_to(path).as_posix(), partial(_read, file), partial(_size_of, file))
 
@@ -91,8 +91,8 @@ def read_arrays(path: Path) -> NDArray[np.uint8]:
     return pixels
 
 
-def _picture_of(images: NDArray[np.uint8], index: int) -> Picture:
-    return Picture.from_pixels(np.ascontiguousarray(images[index]))
+def _image_of(images: NDArray[np.uint8], index: int) -> RasterImage:
+    return RasterImage.from_pixels(np.ascontiguousarray(images[index]))
 
 
 def _sides_of(images: NDArray[np.uint8]) -> tuple[int, int]:
@@ -106,5 +106,5 @@ def _size_of(path: Path) -> tuple[int, int]:
         return 0, 0
 
 
-def _read(path: Path) -> Picture:
-    return read_picture(path.read_bytes())
+def _read(path: Path) -> RasterImage:
+    return read_image(path.read_bytes())

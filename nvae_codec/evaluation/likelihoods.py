@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nvae_codec.integer.model import FrozenModel
+from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.bernoulli import Bernoulli
 from nvae_codec.likelihoods.colourwise import Colourwise
 from nvae_codec.likelihoods.joint import Joint
@@ -78,7 +78,7 @@ def _mixture_bits(logit: Float64, mass: Float64) -> Float64:
     return bits
 
 
-def component_masses(model: FrozenModel, values: Int32, centre: Int32, log_scale: Int32) -> Float64:
+def component_masses(model: IntegerModel, values: Int32, centre: Int32, log_scale: Int32) -> Float64:
     """Each logistic's probability of values (n,), (K, n) as its centre and raw log scale."""
     scale = np.clip(log_scale, LOG_SCALE_LOW, LOG_SCALE_HIGH) / LOG_SCALE_UNIT
     inverse = np.exp(-scale) / half_range(model.value_bits)

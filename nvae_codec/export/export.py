@@ -15,7 +15,7 @@ from nvae_codec.export.lower import Step, lower
 from nvae_codec.export.quantize import LayerReport, quantize
 from nvae_codec.export.trace import trace
 from nvae_codec.integer.graph import Graph
-from nvae_codec.integer.model import FrozenModel, LatentGroup
+from nvae_codec.integer.model import IntegerModel, LatentGroup
 from nvae_codec.integer.model_file import seal
 from nvae_codec.integer.width import Width
 from nvae_codec.likelihoods.tables import FIXED, NORMAL_REACH, RAW_BOUND, RAW_UNIT, SHIFT_BOUND, make_tables
@@ -30,7 +30,7 @@ LEAST_KL = 0.01
 """Channels that spend fewer nats a place are cut: they sit at the prior's mean and nothing is coded."""
 LATENT_BITS = 16
 PHASED_FINE, PLAIN_FINE = 1, 2
-"""How many steps of a latent's grid go to a sigma of its narrow posteriors. Where the latents carry much of a picture,
+"""How many steps of a latent's grid go to a sigma of its narrow posteriors. Where the latents carry much of an image,
 one is seen: exact / float ELBO 1.0019 on digits, 0.989 on an official checkpoint of random weights; two: 1.0002."""
 FLOWS_FINE = 8
 """The same with flows: each half's shift is rounded to the grid."""
@@ -42,7 +42,7 @@ FIRST_STEP = 4
 class Frozen:
     """A sealed model and what freezing it took."""
 
-    model: FrozenModel
+    model: IntegerModel
     layers: list[LayerReport]
 
 
@@ -65,7 +65,7 @@ def freeze(network: Nvae, batches: Iterable[Tensor]) -> Frozen:
     fixed = _fixed_widths(recipe, network, outputs, steps)
     operations, widths, layers = quantize(steps, ranges, fixed, _precise_layers(network))
     groups = _freeze_groups(recipe, calibration, widths, outputs)
-    draft = FrozenModel(
+    draft = IntegerModel(
         name=recipe.name, graph=Graph(operations, outputs), groups=tuple(groups),
         tables=make_tables(kind, PIXEL_BITS[kind], LATENT_BITS, count_value_bits(recipe)), stride=recipe.stride,
         levels=recipe.likelihood.levels, components=recipe.likelihood.components,
@@ -80,7 +80,7 @@ def freeze(network: Nvae, batches: Iterable[Tensor]) -> Frozen:
 def _precise_layers(network: Nvae) -> set[str]:
     """Convolutions that latents pass which carry pixels: their sigma is a hundredth of what is in float32's steps.
 
-    Exact / float ELBO of a hierarchy that carries all of a picture: 1.005 without, 1.001.
+    Exact / float ELBO of a hierarchy that carries all of an image: 1.005 without, 1.001.
     """
     if not network.recipe.network.pyramid_start:
         return set()

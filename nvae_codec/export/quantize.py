@@ -230,7 +230,7 @@ def _scale_weights(real: Tensor, bias: Tensor, reach: Tensor, limit: int) -> tup
     unit = torch.maximum(
         real.abs().amax((1, 2, 3)) / WEIGHT_BOUND, ((real.abs() * reach).sum((1, 2, 3)) + bias.abs()) / room
     ).clamp_min(1e-12)
-    # a bias that float32 cannot hold as a whole number would not be exact
+    # a bias that float32 cannot hold as an integer would not be exact
     unit = torch.maximum(unit, bias.abs() / (FLOAT32_BOUND // 2))
     for _ in range(200):
         whole, offset = (real / unit.view(-1, 1, 1, 1)).round(), (bias / unit).round()

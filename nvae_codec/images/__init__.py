@@ -1,1 +1,1 @@
-"""Reading and writing pictures without loss, tiles, classical methods."""
+"""Reading and writing images without loss, tiles, classical methods."""

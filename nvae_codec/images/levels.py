@@ -1,4 +1,4 @@
-"""Pictures of few levels: the values that a model of less than 8 bits codes, and how a picture shows them."""
+"""Images of few levels: the values that a model of less than 8 bits codes, and how an image shows them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import UnsupportedImageError
-from nvae_codec.images.raster import GRAY1, GRAY8, RGB8, WHOLE_BYTES, Colour, Picture
+from nvae_codec.images.raster import GRAY1, GRAY8, RGB8, WHOLE_BYTES, Colour, RasterImage
 
 Pixels = NDArray[np.uint8]
 
 
 class Shown(Enum):
-    """How a picture's values, uint8, show levels from 0 to 2^bits - 1."""
+    """How an image's values, uint8, show levels from 0 to 2^bits - 1."""
 
     PLAIN = "plain"  # as they are
     SPREAD = "spread"  # over 0 to 255: round(255 level / (2^bits - 1)), as the official code and PNG viewers
@@ -23,7 +23,7 @@ class Shown(Enum):
 
 
 def show_levels(levels: Pixels, bits: int, shown: Shown) -> Pixels:
-    """The values of a picture of these levels."""
+    """The values of an image of these levels."""
     if shown is Shown.PLAIN or bits == 8:
         return levels
     top = 2**bits - 1
@@ -45,14 +45,14 @@ def find_levels(pixels: Pixels, bits: int) -> tuple[Shown, Pixels] | None:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """The pictures that a model codes: colours of a pixel, and bits of each that it tells apart."""
+    """The images that a model codes: colours of a pixel, and bits of each that it tells apart."""
 
     channels: int = 3
     bits: int = 8
 
     @property
     def colours(self) -> tuple[Colour, ...]:
-        """Those of the pictures that it takes; one of RGB takes gray, too, as three equal colours.
+        """Those of the images that it takes; one of RGB takes gray, too, as three equal colours.
 
         Of 8 bits: also those with alpha and of 16 bits, whose colours' high bytes it codes.
         """
@@ -62,26 +62,26 @@ class ModelInput:
             return RGB8, GRAY8
         return (GRAY8, GRAY1) if self.bits == 1 else (GRAY8,)
 
-    def take(self, picture: Picture) -> tuple[Shown, Pixels]:
-        """The levels of a picture's colours, (H, W) or (H, W, 3), and how they are shown.
+    def take(self, image: RasterImage) -> tuple[Shown, Pixels]:
+        """The levels of an image's colours, (H, W) or (H, W, 3), and how they are shown.
 
-        Raises UnsupportedImageError for a picture that the model does not take.
+        Raises UnsupportedImageError for an image that the model does not take.
         """
-        if picture.colour not in self.colours or picture.pixels is None:
-            why = "" if picture.colour not in self.colours else f" that {picture.why_file_only}"
-            mode = f"{picture.colour.bits}-bit {picture.colour.mode}{why}"
+        if image.colour not in self.colours or image.pixels is None:
+            why = "" if image.colour not in self.colours else f" that {image.why_file_only}"
+            mode = f"{image.colour.bits}-bit {image.colour.mode}{why}"
             raise UnsupportedImageError(f"the model takes {self}, not {mode}; --method auto takes it")
         if self.bits == 8:
-            return Shown.PLAIN, picture.colours
-        found = find_levels(picture.pixels, self.bits)
+            return Shown.PLAIN, image.colours
+        found = find_levels(image.pixels, self.bits)
         if found is None:
-            raise UnsupportedImageError(f"the model takes {self}, and this picture has others; --method auto takes it")
+            raise UnsupportedImageError(f"the model takes {self}, and this image has others; --method auto takes it")
         return found
 
-    def takes(self, picture: Picture) -> bool:
-        """Whether the model codes a picture."""
+    def takes(self, image: RasterImage) -> bool:
+        """Whether the model codes an image."""
         try:
-            self.take(picture)
+            self.take(image)
         except UnsupportedImageError:
             return False
         return True

@@ -1,4 +1,4 @@
-"""What a picture may be: arrays of RGB, and no larger than Pillow's limit against decompression bombs."""
+"""What an image may be: arrays of RGB, and no larger than Pillow's limit against decompression bombs."""
 
 from typing import Any
 

@@ -46,7 +46,7 @@ def parse_png(data: bytes) -> PngFile:
 
     Raises DamagedFileError for anything that the PNG specification forbids in the signature, the chunks (lengths,
     checksums, order) or the pixel stream, and UnsupportedImageError for animations, unknown critical chunks and
-    pictures beyond the size limit.
+    images beyond the size limit.
     """
     if data[:8] != SIGNATURE:
         raise DamagedFileError("damaged PNG: its signature is wrong")
@@ -219,7 +219,7 @@ def _check_chunk(chunk: Chunk) -> None:
 
 
 def _check_stream(png: PngFile) -> None:
-    """Inflate the pixels: the stream must be whole, of exactly the picture's length, and of known row filters."""
+    """Inflate the pixels: the stream must be whole, of exactly the image's length, and of known row filters."""
     passes = list(_passes(png))
     expected = sum(rows * stride for rows, stride in passes)
     inflater = zlib.decompressobj()

@@ -1,4 +1,4 @@
-"""A picture as this codec sees it: its colour, its pixels, what else its file holds, and that file."""
+"""A image as this codec sees it: its colour, its pixels, what else its file holds, and that file."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ class Chunk(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """What was read from a picture's file, or is to be written to one.
+class RasterImage:
+    """What was read from an image's file, or is to be written to one.
 
     ``pixels`` is uint8, (H, W) for gray and palettes (of few bits from 0: of 1 bit 0 and 1) and (H, W, C) else, or None
-    where the picture is kept as a file only, and then ``why_file_only`` says why in words that follow "it". Of 16 bits
+    where the image is kept as a file only, and then ``why_file_only`` says why in words that follow "it". Of 16 bits
     it has the high bytes, and ``low``, of the same shape, the low ones. ``chunks`` are the palette and the ancillary
     chunks of a PNG in their order, with one empty IDAT that says where the pixels stand; they are empty where there is
     nothing to keep.
-    ``png`` is the PNG file itself, byte for byte, where the picture came as one.
+    ``png`` is the PNG file itself, byte for byte, where the image came as one.
     """
 
     width: int
@@ -98,8 +98,8 @@ class Picture:
         return self.width * self.height * self.colour.channels
 
     @classmethod
-    def from_pixels(cls, pixels: NDArray[np.uint8], chunks: tuple[Chunk, ...] = ()) -> Picture:
-        """A picture of 8-bit pixels: (H, W) gray, or (H, W, C) with 2 (gray and alpha), 3 (RGB) or 4 (RGBA)."""
+    def from_pixels(cls, pixels: NDArray[np.uint8], chunks: tuple[Chunk, ...] = ()) -> RasterImage:
+        """A image of 8-bit pixels: (H, W) gray, or (H, W, C) with 2 (gray and alpha), 3 (RGB) or 4 (RGBA)."""
         height, width = pixels.shape[:2]
         return cls(width, height, colour_of(pixels), pixels, chunks)
 
@@ -107,7 +107,7 @@ class Picture:
     def colours(self) -> NDArray[np.uint8]:
         """The pixels without their alpha, (H, W) or (H, W, 3). Raises ValueError where there are no pixels."""
         if self.pixels is None:
-            raise ValueError("a picture without pixels")
+            raise ValueError("an image without pixels")
         if not self.colour.has_alpha:
             return self.pixels
         return np.ascontiguousarray(self.pixels[:, :, 0] if self.colour.is_gray else self.pixels[:, :, :3])
@@ -121,7 +121,7 @@ class Picture:
         """The pixels, of at most 8 bits, palettes too; raises UnsupportedImageError where there are none."""
         if self.pixels is None or self.colour not in IN_BYTES:
             why = self.why_file_only or f"has {self.colour.bits} bits a sample"
-            raise UnsupportedImageError(f"{for_what} takes pixels of at most 8 bits, but this picture {why}")
+            raise UnsupportedImageError(f"{for_what} takes pixels of at most 8 bits, but this image {why}")
         return self.pixels
 
     def require_pixels(self, for_what: str) -> NDArray[np.uint8]:
@@ -129,7 +129,7 @@ class Picture:
         if self.pixels is None or not self.colour.is_8_bit:
             bits = f"{self.colour.bits} bit{'s' if self.colour.bits > 1 else ''} a sample"
             why = self.why_file_only or f"has {'a palette' if self.colour.mode == 'palette' else bits}"
-            raise UnsupportedImageError(f"{for_what} takes 8-bit pixels, but this picture {why}")
+            raise UnsupportedImageError(f"{for_what} takes 8-bit pixels, but this image {why}")
         return self.pixels
 
 
@@ -138,8 +138,8 @@ def colour_of(pixels: NDArray[np.uint8]) -> Colour:
     return PIXEL_COLOURS[1 if pixels.ndim == 2 else pixels.shape[-1]]
 
 
-def same_picture(one: Picture, other: Picture) -> bool:
-    """Whether two pictures have the same colour, pixels and chunks; pictures kept as files: the same bytes."""
+def same_image(one: RasterImage, other: RasterImage) -> bool:
+    """Whether two images have the same colour, pixels and chunks; images kept as files: the same bytes."""
     if (one.width, one.height, one.colour) != (other.width, other.height, other.colour):
         return False
     if one.pixels is None or other.pixels is None:

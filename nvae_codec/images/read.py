@@ -1,4 +1,4 @@
-"""Read a picture's file without losing a bit of it, or refuse it by name."""
+"""Read an image's file without losing a bit of it, or refuse it by name."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from nvae_codec.images.png import (
     split_bytes,
     split_chunks,
 )
-from nvae_codec.images.raster import GRAY1, PIXEL_COLOURS, Chunk, Picture
+from nvae_codec.images.raster import GRAY1, PIXEL_COLOURS, Chunk, RasterImage
 
 SUFFIXES = frozenset([".png", ".ppm", ".pgm", ".pnm", ".bmp", ".webp", ".tif", ".tiff", ".jpg", ".jpeg"])
 
 _PIXEL_FORMATS = frozenset(("PPM", "BMP", "DIB", "WEBP", "TIFF", "JPEG", "MPO"))
 _PIXEL_MODES = frozenset(("L", "LA", "RGB", "RGBA"))
-_METADATA_LIMIT = 1 << 26  # bytes of PNG chunks beyond which a picture is kept as its file
+_METADATA_LIMIT = 1 << 26  # bytes of PNG chunks beyond which an image is kept as its file
 
 
-def read_picture(data: bytes) -> Picture:
+def read_image(data: bytes) -> RasterImage:
     """Read the bytes of a PNG, PPM, BMP, WebP, TIFF or JPEG file.
 
     All that a PNG may be comes as pixels, gray of few bits as levels from 0, a palette as places in it; but one with
     data behind its end, or too much metadata, is kept as the file that it is. Of other formats, which have 8 bits, the
     decoded pixels count, and their colour profile, EXIF data, XMP and dots an inch are kept as PNG chunks.
 
-    Raises DamagedFileError for files that are not sound pictures, UnsupportedImageError for pictures whose every bit
+    Raises DamagedFileError for files that are not sound images, UnsupportedImageError for images whose every bit
     could not be kept, and for those beyond Pillow's pixel limit.
     """
     if not data:
@@ -55,9 +55,9 @@ def read_picture(data: bytes) -> Picture:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Width and height as a picture's file says them at its beginning; nothing is decoded.
+    """Width and height as an image's file says them at its beginning; nothing is decoded.
 
-    Raises OSError, and what comes where it is no picture.
+    Raises OSError, and what comes where it is no image.
     """
     with path.open("rb") as file:
         head = file.read(HEADER_BYTES)
@@ -69,25 +69,25 @@ def read_size(path: Path) -> tuple[int, int]:
             return image.size
 
 
-def read_pixels(picture: Picture, for_what: str) -> NDArray[np.uint8]:
-    """A picture's pixels, out of its PNG where it is kept as one; raises UnsupportedImageError where it has none."""
-    if picture.pixels is None and picture.png is not None:
-        picture = read_picture(picture.png)
-    if picture.pixels is not None and picture.colour == GRAY1:
-        return picture.pixels
-    return picture.require_pixels(for_what)
+def read_pixels(image: RasterImage, for_what: str) -> NDArray[np.uint8]:
+    """A image's pixels, out of its PNG where it is kept as one; raises UnsupportedImageError where it has none."""
+    if image.pixels is None and image.png is not None:
+        image = read_image(image.png)
+    if image.pixels is not None and image.colour == GRAY1:
+        return image.pixels
+    return image.require_pixels(for_what)
 
 
-def _read_png(data: bytes) -> Picture:
+def _read_png(data: bytes) -> RasterImage:
     png = parse_png(data)
     chunks = png.chunks if len(png.chunks) > 1 else ()
     why = _why_file_only(png)
     if why:
-        return Picture(png.width, png.height, png.colour, None, (), data, why)
+        return RasterImage(png.width, png.height, png.colour, None, (), data, why)
     if png.colour.bits == 16:
         high, low = map(_decode_png, split_bytes(png))
-        return Picture(png.width, png.height, png.colour, high, chunks, data, low=low)
-    return Picture(png.width, png.height, png.colour, _decode_png(png), chunks, data)
+        return RasterImage(png.width, png.height, png.colour, high, chunks, data, low=low)
+    return RasterImage(png.width, png.height, png.colour, _decode_png(png), chunks, data)
 
 
 def _why_file_only(png: PngFile) -> str:
@@ -108,7 +108,7 @@ def _decode_png(png: PngFile) -> NDArray[np.uint8]:
     return pixels
 
 
-def _read_pixels(data: bytes) -> Picture:
+def _read_pixels(data: bytes) -> RasterImage:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -120,17 +120,17 @@ def _read_pixels(data: bytes) -> Picture:
     except NvaeCodecError:
         raise
     except UnidentifiedImageError as error:
-        raise DamagedFileError("not a picture, or none of a kind that is known here") from error
+        raise DamagedFileError("not an image, or none of a kind that is known here") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnsupportedImageError(f"more than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plug-ins raise what comes: OSError, SyntaxError, ValueError, struct.error
-        raise DamagedFileError(f"damaged picture: {error}") from error
+        raise DamagedFileError(f"damaged image: {error}") from error
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if pixels.dtype != np.uint8 or channels not in PIXEL_COLOURS or pixels.size == 0:
         raise UnsupportedImageError(f"pixels of type {pixels.dtype} and shape {pixels.shape} are not supported")
-    return Picture.from_pixels(pixels, chunks)
+    return RasterImage.from_pixels(pixels, chunks)
 
 
 def _check_exact(image: Image.Image, data: bytes) -> None:
@@ -146,7 +146,7 @@ def _check_exact(image: Image.Image, data: bytes) -> None:
             raise UnsupportedImageError("PNM that does not have 8 bits a sample (a maximum of 255) is not supported")
         samples = image.width * image.height * len(image.getbands())
         if header[0][1:2] in b"56" and re.match(rb"P[1-7]\s", data[header.end() + samples :][:3]):
-            raise UnsupportedImageError("PNM with several pictures is not supported")
+            raise UnsupportedImageError("PNM with several images is not supported")
     if getattr(image, "n_frames", 1) != 1:
         raise UnsupportedImageError(f"{name} with several frames is not supported")
     if image.mode not in _PIXEL_MODES:

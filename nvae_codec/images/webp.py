@@ -13,7 +13,7 @@ from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.raster import Colour, colour_of
 
 LARGEST_SIDE = 16383  # what VP8L's 14 bits hold
-SMALL_PICTURE = 100_000  # pixels up to which the best effort costs little
+SMALL_IMAGE = 100_000  # pixels up to which the best effort costs little
 MEDIUM = (6, 99)  # within 2 % of the best on photographs, at 1.1 megapixels a second
 BEST = (6, 100)  # method and quality (effort): the smallest files that libwebp makes, at 0.06 megapixels a second
 
@@ -50,15 +50,15 @@ def encode_webp(pixels: NDArray[np.uint8], effort: tuple[int, int] = BEST) -> by
 def decode_webp(stream: bytes, width: int, height: int, colour: Colour) -> NDArray[np.uint8]:
     """Decode a VP8L stream to 8-bit pixels of the colour: (H, W) or (H, W, C); raises DamagedFileError."""
     if _size_of(stream) != (width, height):
-        raise DamagedFileError("damaged: its WebP picture has another size")
+        raise DamagedFileError("damaged: its WebP image has another size")
     padded = stream + b"\0" * (len(stream) % 2)
     riff = b"RIFF" + struct.pack("<I", 12 + len(padded)) + b"WEBPVP8L" + struct.pack("<I", len(stream)) + padded
     try:
         with Image.open(io.BytesIO(riff), formats=("WEBP",)) as image:
-            # Opaque pictures come back without their alpha, and gray ones were coded as RGB with equal channels.
+            # Opaque images come back without their alpha, and gray ones were coded as RGB with equal channels.
             pixels = np.array(image.convert("RGBA" if "alpha" in colour.mode or colour.mode == "RGBA" else "RGB"))
     except (OSError, ValueError, SyntaxError) as error:
-        raise DamagedFileError("damaged: its WebP picture cannot be decoded") from error
+        raise DamagedFileError("damaged: its WebP image cannot be decoded") from error
     if colour.channels == 1:
         return np.ascontiguousarray(pixels[:, :, 0])
     if colour.mode == "gray+alpha":

@@ -10,7 +10,7 @@ from nvae_codec.integer import operations as ops
 from nvae_codec.integer.graph import Graph
 
 FLOAT32_BOUND, FLOAT64_BOUND = 2**24, 2**53
-"""Whole numbers below these, and their sums and products, are exact in either type."""
+"""Integers below these, and their sums and products, are exact in either type."""
 
 
 def prove_exact(graph: Graph) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ def make_canary(graph: Graph) -> str:
 def check_canary(graph: Graph, canary: str, device: torch.device) -> None:
     """Raise NumericsError where this machine computes something else than the one that froze the model.
 
-    Also where an accumulator is not a whole number: of one that was not, rounding may hide the fraction.
+    Also where an accumulator is not an integer: of one that was not, rounding may hide the fraction.
     """
     many = _hash_outputs(graph, BATCHES[1], device)
     if _combine(many) != canary or _hash_outputs(graph, BATCHES[0], device) != many[: BATCHES[0]]:
@@ -38,7 +38,7 @@ def _combine(hashes: list[str]) -> str:
 
 
 def _hash_outputs(graph: Graph, batch: int, device: torch.device) -> list[str]:
-    """A hash of all outputs for each of ``batch`` made-up pictures; those of a smaller batch are its first."""
+    """A hash of all outputs for each of ``batch`` made-up images; those of a smaller batch are its first."""
     with exact_inference(device):
         return _hash_exactly(graph.evaluate(debug=True), batch, device)
 
@@ -48,7 +48,7 @@ def _hash_exactly(evaluation: Evaluation, batch: int, device: torch.device) -> l
     side = 2 * max(source.pixels for source in graph.inputs.values())
     for number, (name, source) in enumerate(sorted(graph.inputs.items())):
         places = (side // source.pixels) ** 2
-        # a congruential sequence: the same whole numbers everywhere, spread over [-bound, bound]
+        # a congruential sequence: the same integers everywhere, spread over [-bound, bound]
         values = np.arange(1, batch * source.channels * places + 1, dtype=np.uint64)
         values = (values * 2654435761 + number * 40503) % 2**32 // 2**16 % (2 * source.bound + 1)
         shape = (batch, source.channels, side // source.pixels, side // source.pixels)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nvae_codec.errors import ModelFileError
 from nvae_codec.integer.causality import check_half
-from nvae_codec.integer.model import FrozenModel, LatentGroup
+from nvae_codec.integer.model import IntegerModel, LatentGroup
 from nvae_codec.integer.operations import Input
 from nvae_codec.likelihoods.tables import (
     BERNOULLI_BOUND,
@@ -40,7 +40,7 @@ BITS = range(9, 21)
 """The P of quantiles: every one of 256 values has one, and the stack takes no more than 20 bits."""
 
 
-def check_consistency(model: FrozenModel, bounds: Mapping[str, Tensor]) -> None:
+def check_consistency(model: IntegerModel, bounds: Mapping[str, Tensor]) -> None:
     """Raise ModelFileError with the field that is impossible. ``bounds``: of every step's channels, as proved."""
     _require(0 <= model.levels <= LARGEST_LEVELS, "levels")
     _require(1 <= model.components <= LARGEST_COMPONENTS, "components")
@@ -69,7 +69,7 @@ def _require(condition: bool, field: str) -> None:
         raise ModelFileError(f"its description cannot be: {field}")
 
 
-def _check_group(group: LatentGroup, model: FrozenModel, where: str) -> None:
+def _check_group(group: LatentGroup, model: IntegerModel, where: str) -> None:
     _require(1 <= group.stride <= model.stride and model.stride % group.stride == 0, f"{where}stride")
     _require(group.channels >= 1, f"{where}channels")
     _require(list(group.kept) == sorted(set(group.kept)), f"{where}kept")
@@ -88,7 +88,7 @@ def _check_group(group: LatentGroup, model: FrozenModel, where: str) -> None:
     _require(bool(np.isfinite(group.flow_multipliers).all()), f"{where}flow_multipliers")
 
 
-def _check_tables(model: FrozenModel) -> None:
+def _check_tables(model: IntegerModel) -> None:
     tables = model.tables
     _check_table(model, "mean", 2 * RAW_BOUND + 1)
     _check_table(model, "sigma", 2 * RAW_BOUND + 1)
@@ -115,7 +115,7 @@ def _check_tables(model: FrozenModel) -> None:
             _require(max(abs(tables.log_sinh).max(), abs(tables.softplus).max()) < 2**24, "table log_sinh, softplus")
 
 
-def _check_table(model: FrozenModel, name: str, length: int, kind: type[np.generic] = np.int32) -> None:
+def _check_table(model: IntegerModel, name: str, length: int, kind: type[np.generic] = np.int32) -> None:
     table = model.tables.arrays()[name]
     _require(table.shape == (length,) and table.dtype == kind, f"table {name}")
 
@@ -126,7 +126,7 @@ def _check_rising(table: NDArray[np.int32], low: int, high: int, name: str) -> N
     )
 
 
-def _check_inputs(model: FrozenModel) -> None:
+def _check_inputs(model: IntegerModel) -> None:
     """Names, channels, places and bounds are those of what the walk gives."""
     channels, top = model.channels, model.top_value
     given = {"image": (channels, 1, top), "blank": (1, model.stride, 0)}
@@ -142,7 +142,7 @@ def _check_inputs(model: FrozenModel) -> None:
             _require(fits, f"input {operation.name}")
 
 
-def _check_outputs(model: FrozenModel, bounds: Mapping[str, Tensor]) -> None:
+def _check_outputs(model: IntegerModel, bounds: Mapping[str, Tensor]) -> None:
     """Every group and phase has its raw parameters, as many and as large as the tables expect."""
     pixels = count_raw(model.likelihood, model.channels, model.components), raw_bound(model.likelihood)
     expected = {f"pixels.{index}": pixels for index in range(len(model.phases))}

@@ -1,6 +1,6 @@
-"""Convolutions of whole numbers whose every way of summing is known, on each kind of device.
+"""Convolutions of integers whose every way of summing is known, on each kind of device.
 
-On the CPU all of torch's paths but NNPACK sum products of the very inputs, which is exact on whole numbers. On CUDA
+On the CPU all of torch's paths but NNPACK sum products of the very inputs, which is exact on integers. On CUDA
 cuDNN may transform inputs and weights first (Winograd, FFT), which is not; matrix products without TF32, and sums of
 shifted products, are (docs/exactness.md).
 """

@@ -70,7 +70,7 @@ class Evaluation:
                 stack.append(source)
 
     def give(self, name: str, value: Tensor) -> None:
-        """Set an input, whole numbers within its bound, (B, C, H, W); ignored where no wanted output needs it."""
+        """Set an input, integers within its bound, (B, C, H, W); ignored where no wanted output needs it."""
         if self.uses.get(name):
             self.values[name] = value.float().contiguous(memory_format=torch.channels_last)
 
@@ -110,7 +110,7 @@ class Evaluation:
 
     def _check(self, operation: Operation, value: Tensor) -> None:
         if not torch.equal(value, value.round()):
-            raise NumericsError(f"{operation.name} is not a whole number")
+            raise NumericsError(f"{operation.name} is not an integer")
 
     def _use(self, name: str) -> Tensor:
         value = self.values[name]

@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def exact_inference(device: torch.device) -> Iterator[None]:
-    """No gradients, autocast, NNPACK (inexact on whole numbers) or TF32; the user's settings come back afterwards."""
+    """No gradients, autocast, NNPACK (inexact on integers) or TF32; the user's settings come back afterwards."""
     nnpack = torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]
     matmul = torch.backends.cuda.matmul
     # the older allow_tf32 raises where somebody has used this newer setting; this one bears either

@@ -38,11 +38,11 @@ class LatentGroup:
 
 
 @dataclass(frozen=True)
-class FrozenModel:
+class IntegerModel:
     """All that coding needs. pixel_bits and latent_bits are the P of each kind of symbol (docs/format.md).
 
     likelihood: its kind, as the recipe's. channels: colours of a pixel. value_bits: of a colour value. padding: rows
-    and columns of zeros on each side of a tile that the network sees. side: of the pictures that the network was made
+    and columns of zeros on each side of a tile that the network sees. side: of the images that the network was made
     for, 0 where it takes any.
     """
 

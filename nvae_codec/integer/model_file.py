@@ -20,7 +20,7 @@ from nvae_codec.integer.bounds import prove_exact
 from nvae_codec.integer.canary import make_canary
 from nvae_codec.integer.consistency import check_consistency
 from nvae_codec.integer.graph import Graph
-from nvae_codec.integer.model import FrozenModel, LatentGroup
+from nvae_codec.integer.model import IntegerModel, LatentGroup
 from nvae_codec.integer.operations import OPERATIONS, Operation
 from nvae_codec.likelihoods.tables import TABLES
 
@@ -33,19 +33,19 @@ NOT_A_MODEL = (
 """What reading bytes that are no model may raise."""
 SCALARS = ("stride", "levels", "components", "bounded_colour", "pixel_bits", "latent_bits")
 LATER_SCALARS = {
-    field.name: field.default for field in dataclasses.fields(FrozenModel) if field.default is not dataclasses.MISSING
+    field.name: field.default for field in dataclasses.fields(IntegerModel) if field.default is not dataclasses.MISSING
 }
 """Fields that came later: the description has those that differ from what every model was before."""
 
 
-def seal(draft: FrozenModel) -> FrozenModel:
+def seal(draft: IntegerModel) -> IntegerModel:
     """A model with its identity and canary computed, its bounds proved."""
     prove_exact(draft.graph)
     arrays, description = _describe(draft)
     return dataclasses.replace(draft, identity=_identify(arrays, description), canary=make_canary(draft.graph))
 
 
-def pack_model(model: FrozenModel, recipe: str, report: dict[str, Any]) -> bytes:
+def pack_model(model: IntegerModel, recipe: str, report: dict[str, Any]) -> bytes:
     """The model file of a sealed model, with the text of its recipe and the report of its freezing."""
     arrays, description = _describe(model)
     metadata = {
@@ -55,7 +55,7 @@ def pack_model(model: FrozenModel, recipe: str, report: dict[str, Any]) -> bytes
     return save(arrays, metadata)
 
 
-def read_model(path: str | Path) -> FrozenModel:
+def read_model(path: str | Path) -> IntegerModel:
     """Read a model file: check identity, parts and bounds (the canary is the loader's work).
 
     Raises ModelFileError in one line for anything that is not a sound model of this version; OSError.
@@ -88,7 +88,7 @@ def _identify(arrays: Arrays, description: str) -> bytes:
     return digest.digest()
 
 
-def _describe(model: FrozenModel) -> tuple[Arrays, str]:
+def _describe(model: IntegerModel) -> tuple[Arrays, str]:
     arrays: Arrays = {f"table.{name}": array for name, array in model.tables.arrays().items()}
     steps = []
     for operation in model.graph.operations.values():
@@ -118,7 +118,7 @@ def _describe(model: FrozenModel) -> tuple[Arrays, str]:
 
 
 def _smallest(value: Tensor) -> NDArray[Any]:
-    """Whole numbers in the smallest type that holds them; other numbers as float32."""
+    """Integers in the smallest type that holds them; other numbers as float32."""
     array = value.detach().cpu().contiguous().numpy()
     if not np.array_equal(array, np.rint(array)):
         return array.astype(np.float32)
@@ -127,7 +127,7 @@ def _smallest(value: Tensor) -> NDArray[Any]:
     return array.astype(next(kind for kind in kinds if largest <= np.iinfo(kind).max))
 
 
-def _rebuild(arrays: Arrays, description: dict[str, Any], metadata: dict[str, str]) -> FrozenModel:
+def _rebuild(arrays: Arrays, description: dict[str, Any], metadata: dict[str, str]) -> IntegerModel:
     operations: list[Operation] = []
     for step in description["steps"]:
         kind = OPERATIONS[step.pop("operation")]
@@ -140,7 +140,7 @@ def _rebuild(arrays: Arrays, description: dict[str, Any], metadata: dict[str, st
     groups = [_rebuild_group(arrays, index, fields) for index, fields in enumerate(description["groups"])]
     later = {name: description.get(name, usual) for name, usual in LATER_SCALARS.items()}
     tables: dict[str, Any] = {n.removeprefix("table."): a for n, a in arrays.items() if n.startswith("table.")}
-    return FrozenModel(
+    return IntegerModel(
         name=metadata["name"], graph=Graph(operations, description["outputs"]).to(torch.device("cpu")),
         groups=tuple(groups), tables=TABLES[later["likelihood"]](**tables),
         colour_order=tuple(description["colour_order"]),

@@ -1,6 +1,6 @@
 """What the exact network is made of: a few operations on integers that lie in floating point tensors.
 
-Every result is a whole number that its dtype holds without rounding, so neither the order of summation nor threads,
+Every result is an integer that its dtype holds without rounding, so neither the order of summation nor threads,
 batches, layouts or instruction sets can change it (docs/exactness.md). The one rounding, from an accumulator back to
 few bits, is a single multiplication followed by a single rounding to even, both fixed by IEEE 754.
 
@@ -38,7 +38,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Input(Operation):
-    """A value from outside: whole numbers in [-bound, bound], ``channels`` of them, a place every ``pixels``."""
+    """A value from outside: integers in [-bound, bound], ``channels`` of them, a place every ``pixels``."""
 
     channels: int
     bound: int
@@ -49,7 +49,7 @@ class Input(Operation):
 class Convolve(Operation):
     """clamp(round((w * x + b) · m)): a convolution and the way back to few bits, in [low, high].
 
-    weight (O, I / groups, k, k), bias (O,), multiplier (O,) are float32; weight and bias hold whole numbers. For every
+    weight (O, I / groups, k, k), bias (O,), multiplier (O,) are float32; weight and bias hold integers. For every
     output Σ|w|·bound(x) + |b| < 2^24, or < 2^53 with ``double``, where the convolution runs in float64. With
     ``shuffle`` > 1 the channels then become squares of pixels.
     """
@@ -66,7 +66,7 @@ class Convolve(Operation):
     double: bool = False
 
     def accumulate(self, inputs: Sequence[Tensor]) -> Tensor:
-        """w * x + b: whole numbers, float64 with ``double``."""
+        """w * x + b: integers, float64 with ``double``."""
         x, weight, bias = inputs[0], self.weight, self.bias
         if self.double:
             x, weight, bias = x.double(), weight.double(), bias.double()
@@ -85,7 +85,7 @@ class Convolve(Operation):
 
 @dataclass(frozen=True)
 class Spread(Operation):
-    """A constant a channel over the space of its input: value (C,), whole numbers."""
+    """A constant a channel over the space of its input: value (C,), integers."""
 
     value: Tensor = field(repr=False)
 
@@ -97,7 +97,7 @@ class Spread(Operation):
 
 @dataclass(frozen=True)
 class SpreadMap(Operation):
-    """A constant map, cut or repeated to the space of its input: value (C, h, w), whole numbers."""
+    """A constant map, cut or repeated to the space of its input: value (C, h, w), integers."""
 
     value: Tensor = field(repr=False)
 
@@ -123,7 +123,7 @@ class Pool(Operation):
     """Half the side: the mean of each square of two by two, rounded: floor((s + 2) / 4)."""
 
     def run(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Sum four whole numbers; a quarter of what float32 holds is exact."""
+        """Sum four integers; a quarter of what float32 holds is exact."""
         even, odd = inputs[0][:, :, ::2], inputs[0][:, :, 1::2]
         total = even[..., ::2] + even[..., 1::2] + odd[..., ::2] + odd[..., 1::2]
         return total.add_(2).mul_(0.25).floor_().contiguous(memory_format=torch.channels_last)
@@ -133,7 +133,7 @@ class Pool(Operation):
 class Interpolate(Operation):
     """Twice the side, bilinear with corners on corners: weights are whole multiples of 1 / (2 side - 1), rounded once.
 
-    floor((2 s + d) / 2 d), d = (2 H - 1)(2 W - 1), s the weighted sum of four whole numbers, below 2^53.
+    floor((2 s + d) / 2 d), d = (2 H - 1)(2 W - 1), s the weighted sum of four integers, below 2^53.
     """
 
     def run(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -194,7 +194,7 @@ class Fold(Operation):
 
 @dataclass(frozen=True)
 class LookUp(Operation):
-    """table[x + bound]: an activation as 2·bound + 1 whole numbers, int32."""
+    """table[x + bound]: an activation as 2·bound + 1 integers, int32."""
 
     table: Tensor = field(repr=False)
 

@@ -75,7 +75,7 @@ def make_recipe(checkpoint: OfficialCheckpoint, name: str = "imported") -> Recip
         channels, padding = state["stem.weight"].shape[1], 0
         outputs, mixtures = state["image_conditional.1.weight"].shape[0], int(args["num_mixture_dec"])
         kind = "bernoulli" if outputs == channels else "normal" if mixtures == 1 else "joint"
-        if kind == "bernoulli":  # pictures of 28x28 in a network for 32x32
+        if kind == "bernoulli":  # images of 28x28 in a network for 32x32
             padding = 2
         network = NetworkRecipe(
             width=int(args["num_channels_enc"]),

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from nvae_codec.coding.ans import Int32
-from nvae_codec.integer.model import FrozenModel
+from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.device_mixture import DeviceMixture
 from nvae_codec.likelihoods.likelihood import BLOCK, Distribution, Likelihood
 from nvae_codec.likelihoods.mixture import Mixture
@@ -56,7 +56,7 @@ class Colourwise(Likelihood):
         return list(total.reshape(3, -1))
 
 
-def colour_centre(model: FrozenModel, coefficients: Int32, guess: Int32, residual: list[Int32]) -> Int32:
+def colour_centre(model: IntegerModel, coefficients: Int32, guess: Int32, residual: list[Int32]) -> Int32:
     """The centre of the next colour in 1/64 level: its guess, and what the colours before tell.
 
     coefficients (3, n) in 1/1024; guess (n,) in quarter levels; residual: of each colour before, its value less its

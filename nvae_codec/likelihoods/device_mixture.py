@@ -1,6 +1,6 @@
 """The mixture of ``mixture.py`` where the network ran: its parameters stay on a GPU, and intervals leave it.
 
-Each operation is one kernel on whole numbers, or one float32 operation that is rounded as on the CPU, so the quantiles
+Each operation is one kernel on integers, or one float32 operation that is rounded as on the CPU, so the quantiles
 are the same (docs/exactness.md). On a CPU the other is faster: NumPy looks up six times as fast as torch.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nvae_codec.coding.ans import Int32
-from nvae_codec.integer.model import FrozenModel
+from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.tables import (
     LOG_SCALE_HIGH,
     LOG_SCALE_LOW,
@@ -48,7 +48,7 @@ def tables_on(tables: MixtureTables, device: torch.device) -> DeviceTables:
 class DeviceMixture:
     """The distribution of n values: centres and inverse scales float32, weights int32, each (K, n) on the device."""
 
-    def __init__(self, model: FrozenModel, mean: Tensor, log_scale: Tensor, logit: Tensor, centre: Int32) -> None:
+    def __init__(self, model: IntegerModel, mean: Tensor, log_scale: Tensor, logit: Tensor, centre: Int32) -> None:
         """Raw parameters (K, n), int32 on the device, and what is added to the means, (n,), on the host."""
         tables = tables_on(cast(MixtureTables, model.tables), mean.device)
         self.bits, self.value_bits = model.pixel_bits, model.value_bits

@@ -3,7 +3,7 @@
 p(x) = Σ_j π_j p_j(red) p_j(green | red) p_j(blue | red, green) is coded a colour after another. A colour has the
 mixture of its logistics, and then multiplies each component's weight by that component's probability of the value:
 
-    logit_j  <-  logit_j + ln p_j(value)        whole numbers throughout, from tables
+    logit_j  <-  logit_j + ln p_j(value)        integers throughout, from tables
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from nvae_codec.coding.ans import Int32
-from nvae_codec.integer.model import FrozenModel
+from nvae_codec.integer.model import IntegerModel
 from nvae_codec.polyphase import Phase
 from nvae_codec.schedule.tiles import Canvas, plane_size
 
@@ -38,7 +38,7 @@ class Likelihood(ABC):
     block = BLOCK
     """Values whose intervals are asked for together."""
 
-    def __init__(self, model: FrozenModel, phase: Phase, canvas: Canvas, raw: Tensor) -> None:
+    def __init__(self, model: IntegerModel, phase: Phase, canvas: Canvas, raw: Tensor) -> None:
         """``raw`` (B, R, h, w), int32 where the network ran, covers the padded plane."""
         self.model, self.phase = model, phase
         self.tiles = len(raw)

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 
 from nvae_codec.coding.ans import Int32
-from nvae_codec.integer.model import FrozenModel
+from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.tables import (
     LOG_SCALE_HIGH,
     LOG_SCALE_LOW,
@@ -30,7 +30,7 @@ TOGETHER = 4096
 class Mixture:
     """The distribution of n values: centres and inverse scales float32, weights int32, each (K, n)."""
 
-    def __init__(self, model: FrozenModel, mean: Int32, log_scale: Int32, logit: Int32, centre: Int32) -> None:
+    def __init__(self, model: IntegerModel, mean: Int32, log_scale: Int32, logit: Int32, centre: Int32) -> None:
         """Raw parameters (K, n), and what is added to the means, (n,) or (K, n), in the same units."""
         tables = cast(MixtureTables, model.tables)
         self.bits, self.value_bits = model.pixel_bits, model.value_bits
@@ -50,7 +50,7 @@ class Mixture:
         together = max(1, TOGETHER // max(1, len(k)))
         for first in range(0, len(self.centre), together):
             some = slice(first, first + together)
-            # one subtraction of whole numbers, one product, one rounding: the same everywhere
+            # one subtraction of integers, one product, one rounding: the same everywhere
             t = edge - self.centre[some, at]
             t *= self.inverse[some, at]
             np.rint(t, out=t)

@@ -1,4 +1,4 @@
-"""Distributions as tables of whole numbers, made once when a model is frozen and kept in its file.
+"""Distributions as tables of integers, made once when a model is frozen and kept in its file.
 
 The machine's own exp, tanh and erf differ in their last bits from library to library, so they are called here, at
 freezing, and never when a file is coded.
@@ -29,7 +29,7 @@ NORMAL_UNIT, NORMAL_REACH = 256, 8
 LEVEL_UNIT = 64
 """Means of pixels are in units of 1/64 of an 8-bit level: 1/512 of a level of 5 bits."""
 LOG_SCALE_UNIT, LOG_SCALE_LOW, LOG_SCALE_HIGH = 128, -896, 320
-"""Log scales of pixels: units of 1/128, -7 to 2.5 for a picture in [-1, 1]."""
+"""Log scales of pixels: units of 1/128, -7 to 2.5 for an image in [-1, 1]."""
 LOGIT_UNIT, LOGIT_REACH = 64, 1024
 """Logits: units of 1/64; a component 16 nats below the best has no weight."""
 COLOUR_UNIT = 1024
@@ -145,7 +145,7 @@ def level_unit(value_bits: int) -> int:
 
 
 def half_range(value_bits: int) -> float:
-    """Units of means from the middle of the range to an end of it: 1 in a picture in [-1, 1]."""
+    """Units of means from the middle of the range to an end of it: 1 in an image in [-1, 1]."""
     return float(level_unit(value_bits) * (2**value_bits - 1) / 2)
 
 

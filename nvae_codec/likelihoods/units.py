@@ -49,7 +49,7 @@ def count_value_bits(recipe: Recipe) -> int:
 
 
 def pixel_width(recipe: Recipe) -> Width:
-    """What the network sees of pixels: odd whole numbers around zero."""
+    """What the network sees of pixels: odd integers around zero."""
     top = 2 ** count_value_bits(recipe) - 1
     return Width(torch.full((recipe.image.channels,), 1 / top, dtype=torch.double), top)
 

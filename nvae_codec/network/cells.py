@@ -171,9 +171,9 @@ class Constant(nn.Module):
 
 
 class ConstantMap(nn.Module):
-    """A trained map (C, h, w) on which the top-down network starts, for pictures of one size: the official start.
+    """A trained map (C, h, w) on which the top-down network starts, for images of one size: the official start.
 
-    Larger pictures see it again and again, smaller ones its upper left part.
+    Larger images see it again and again, smaller ones its upper left part.
     """
 
     def __init__(self, channels: int, side: int) -> None:

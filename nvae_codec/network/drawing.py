@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nvae_codec.network.likelihood import Look, neighbour_mean, split_mixture
 from nvae_codec.network.normal import normal_of_raw, widen
-from nvae_codec.network.official_likelihoods import joint_sample, picture_mean
+from nvae_codec.network.official_likelihoods import image_mean, joint_sample
 from nvae_codec.polyphase import Phase
 from nvae_codec.recipes.recipe import LikelihoodRecipe, Recipe
 
@@ -27,7 +27,7 @@ def phase_pixels(raw: Tensor, phase: Phase, look: Look, recipe: Recipe, uniform:
     if likelihood.kind == "colourwise":
         return _mixture_pixels(raw, neighbour_mean(phase, look, raw[:, :3]), likelihood, uniform)
     if uniform is None:
-        return picture_mean(raw, likelihood)
+        return image_mean(raw, likelihood)
     if likelihood.kind == "joint":
         return joint_sample(raw, uniform(likelihood.components), uniform(3))
     if likelihood.kind == "normal":

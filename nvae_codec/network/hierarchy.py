@@ -141,7 +141,7 @@ class Hierarchy(nn.Module):
         return features
 
     def generate(self, blank: Tensor, choose: ChoosePrior) -> Tensor:
-        """The same from the priors alone: features of a picture that was never seen."""
+        """The same from the priors alone: features of an image that was never seen."""
         state = self.start(blank)
         for index, (group, step) in enumerate(zip(self.groups, self.steps, strict=True)):
             group = cast(AnyGroup, group)

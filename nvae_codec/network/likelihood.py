@@ -109,7 +109,7 @@ class PlainHead(nn.Module):
 def pixel_nats(raw: Tensor, phase: Phase, look: Look, recipe: Recipe) -> Tensor:
     """-log p of a phase's pixels in nats: (B, 3, h, w), or (B, H, W) where colours share a component.
 
-    What the picture's padding would cost is not in it.
+    What the image's padding would cost is not in it.
     """
     seen = look(phase.plane)
     if recipe.likelihood.kind == "colourwise":

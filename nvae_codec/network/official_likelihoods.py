@@ -1,6 +1,6 @@
-"""The official likelihoods of a picture given its latents: joint mixture of logistics, Normal, Bernoulli.
+"""The official likelihoods of an image given its latents: joint mixture of logistics, Normal, Bernoulli.
 
-Raw parameters cover the picture; x is (B, C, H, W) in [-1, 1], colours in coding order, and results are in nats. The
+Raw parameters cover the image; x is (B, C, H, W) in [-1, 1], colours in coding order, and results are in nats. The
 joint mixture is PixelCNN++'s (Salimans et al. 2017) with the rules of NVAE's code (distributions.py).
 """
 
@@ -41,8 +41,8 @@ def bernoulli_nats(raw: Tensor, x: Tensor) -> Tensor:
     return F.softplus(raw) - raw * (x + 1) / 2
 
 
-def picture_mean(raw: Tensor, likelihood: LikelihoodRecipe) -> Tensor:
-    """The mean picture of raw parameters, (B, C, H, W) in [-1, 1]; temperatures do not change it."""
+def image_mean(raw: Tensor, likelihood: LikelihoodRecipe) -> Tensor:
+    """The mean image of raw parameters, (B, C, H, W) in [-1, 1]; temperatures do not change it."""
     if likelihood.kind == "joint":
         return joint_mean(raw)
     if likelihood.kind == "normal":
@@ -100,7 +100,7 @@ def shifted_mean(mixture: JointMixture, x: Tensor) -> Tensor:
 
 
 def joint_sample(raw: Tensor, u_component: Tensor, u_logistic: Tensor, temperature: float = 1.0) -> Tensor:
-    """A picture in [-1, 1] (B, 3, H, W) from uniform numbers (B, M, H, W) and (B, 3, H, W) in (0, 1)."""
+    """A image in [-1, 1] (B, 3, H, W) from uniform numbers (B, M, H, W) and (B, 3, H, W) in (0, 1)."""
     mixture = joint_mixture(raw)
     gumbel = -torch.log(-torch.log(u_component))
     chosen = (mixture.logit / temperature + gumbel).argmax(1, keepdim=True)[:, None].expand(-1, 3, 1, -1, -1)
@@ -110,7 +110,7 @@ def joint_sample(raw: Tensor, u_component: Tensor, u_logistic: Tensor, temperatu
 
 
 def joint_mean(raw: Tensor) -> Tensor:
-    """The picture of mean parameters, in [-1, 1], (B, 3, H, W)."""
+    """The image of mean parameters, in [-1, 1], (B, 3, H, W)."""
     mixture = joint_mixture(raw)
     weight = F.softmax(mixture.logit, 1)[:, None]
     return _autoregress((mixture.mean * weight).sum(2), (mixture.colour * weight).sum(2))

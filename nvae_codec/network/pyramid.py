@@ -1,4 +1,4 @@
-"""A start for hierarchies: latents that carry the picture's own pixels, coarse to fine.
+"""A start for hierarchies: latents that carry the image's own pixels, coarse to fine.
 
 A hierarchy with random weights spends most of its training on finding out that latents can carry pixels. Here they do
 from the first step: all pixels, or with phases those of the first one. Each scale sees them in squares of 2x2; the

@@ -1,7 +1,7 @@
-"""Pictures from a float network: samples of its prior, and what it keeps of pictures that it is shown.
+"""Images from a float network: samples of its prior, and what it keeps of images that it is shown.
 
-Every picture has its own streams of random numbers, so that it depends on the seed and its number, and neither on the
-pictures beside it nor on the size of a batch.
+Every image has its own streams of random numbers, so that it depends on the seed and its number, and neither on the
+images beside it nor on the size of a batch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nvae_codec.network.nvae import Nvae
 from nvae_codec.polyphase import Plane
 from nvae_codec.recipes.recipe import Recipe
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 """(N, H, W, C), C of 1 or 3."""
 Pixels = Literal["auto", "draw", "mean"]
 """How pixels follow from the latents; auto, as official, draws them but takes the mean of a Bernoulli."""
@@ -36,14 +36,14 @@ OFFICIAL_PASSES, OFFICIAL_BATCH = 500, 16
 STREAMS = 6
 """Of random numbers that a phase may take: for each of three colours its component and its place."""
 LARGEST_SIDE = 256
-"""Of pictures that are cut to be reconstructed, where no size is asked for."""
+"""Of images that are cut to be reconstructed, where no size is asked for."""
 
 
-class PictureNoise:
-    """The random numbers of a batch of pictures, each from the streams of its own number."""
+class ImageNoise:
+    """The random numbers of a batch of images, each from the streams of its own number."""
 
-    def __init__(self, seed: int, pictures: list[int], device: torch.device) -> None:
-        self.seed, self.pictures, self.device = seed, pictures, device
+    def __init__(self, seed: int, images: list[int], device: torch.device) -> None:
+        self.seed, self.images, self.device = seed, images, device
 
     def normal(self, stream: int, shape: tuple[int, ...]) -> Tensor:
         """N(0, 1), (B, *shape)."""
@@ -56,8 +56,8 @@ class PictureNoise:
 
     def _draw(self, stream: int, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
         drawn = []
-        for picture in self.pictures:
-            state = np.random.SeedSequence([self.seed, picture, stream]).generate_state(1, np.uint64)
+        for image in self.images:
+            state = np.random.SeedSequence([self.seed, image, stream]).generate_state(1, np.uint64)
             drawn.append(draw(torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))))
         return torch.stack(drawn).to(self.device)
 
@@ -73,11 +73,11 @@ def sample(
     pixels: Pixels = "auto",
     fixed_groups: int = 0,
     columns: int = 1,
-) -> Pictures:
-    """``count`` pictures from the prior, uint8 (count, H, W, C).
+) -> Images:
+    """``count`` images from the prior, uint8 (count, H, W, C).
 
     size: (H, W) in pixels, by default the side of the training's crops. temperature: factor of every prior sigma (NVAE,
-    Qualitative Results); at 0 each z is its prior's mean. fixed_groups: in every run of ``columns`` pictures the first
+    Qualitative Results); at 0 each z is its prior's mean. fixed_groups: in every run of ``columns`` images the first
     so many groups from the top have one z, as in the paper's figure of its scales. Raises NvaeCodecError for a size
     that the model does not have.
     """
@@ -88,33 +88,33 @@ def sample(
         numbers = list(range(start, min(start + BATCH, count)))
         own, shared = _noise(network, seed, numbers), _noise(network, seed, [n // columns * columns for n in numbers])
         features = _from_prior(network, len(numbers), rows_columns, own, shared, temperature, fixed_groups)
-        made.append(_pictures_of(network, features, own, pixels, rows_columns))
+        made.append(_images_of(network, features, own, pixels, rows_columns))
     return np.concatenate(made)
 
 
 @torch.inference_mode()
 def reconstruct(
-    network: Nvae, pictures: Pictures, *, temperature: float = 1.0, seed: int = 0, pixels: Pixels = "auto"
-) -> Pictures:
-    """What the latents keep of pictures, uint8 (N, H, W, C) to the same: z from the posterior, pixels from z alone.
+    network: Nvae, images: Images, *, temperature: float = 1.0, seed: int = 0, pixels: Pixels = "auto"
+) -> Images:
+    """What the latents keep of images, uint8 (N, H, W, C) to the same: z from the posterior, pixels from z alone.
 
     temperature: factor of every posterior sigma; at 0 each z is its posterior's mean. Phases see the pixels that were
-    made before them, never the picture's own. Raises NvaeCodecError for pictures whose size the model does not have.
+    made before them, never the image's own. Raises NvaeCodecError for images whose size the model does not have.
     """
-    rows_columns = network_size(network.recipe, *pictures.shape[1:3])
+    rows_columns = network_size(network.recipe, *images.shape[1:3])
     device, made = _device(network), []
-    for start in range(0, len(pictures), BATCH):
-        shown = pictures[start : start + BATCH]
+    for start in range(0, len(images), BATCH):
+        shown = images[start : start + BATCH]
         noise = _noise(network, seed, list(range(start, start + len(shown))))
         torch.manual_seed(seed)  # a dynamic binarisation draws what the network sees
         x = network.normalize(torch.from_numpy(shown.transpose(0, 3, 1, 2).copy()).to(device))
 
-        def choose(group: int, raw_prior: Tensor | None, raw: Tensor, noise: PictureNoise = noise) -> Tensor:
+        def choose(group: int, raw_prior: Tensor | None, raw: Tensor, noise: ImageNoise = noise) -> Tensor:
             drawn = noise.normal(group, (raw.shape[1] // 2, *raw.shape[2:]))
             return network.draw(group, raw_prior, raw, temperature * drawn).z
 
         features = network.hierarchy(x, network.blank(x), choose)
-        made.append(_pictures_of(network, features, noise, pixels, rows_columns))
+        made.append(_images_of(network, features, noise, pixels, rows_columns))
     return np.concatenate(made)
 
 
@@ -150,68 +150,67 @@ def groups_of_scales(recipe: Recipe, scales: int) -> int:
 
 
 def network_size(recipe: Recipe, height: int, width: int) -> tuple[int, int]:
-    """The rows and columns that the network sees of such pictures. Raises NvaeCodecError where it cannot see them."""
+    """The rows and columns that the network sees of such images. Raises NvaeCodecError where it cannot see them."""
     stride, padding, top = recipe.stride, 2 * recipe.image.padding, recipe.network.top_side
     rows, columns = height + padding, width + padding
     if top and (rows, columns) != (top * stride, top * stride):
         side = top * stride - padding
-        raise NvaeCodecError(f"the model {recipe.name} knows pictures of {side}x{side} alone, not {width}x{height}")
+        raise NvaeCodecError(f"the model {recipe.name} knows images of {side}x{side} alone, not {width}x{height}")
     if rows % stride or columns % stride or not height or not width:
         around = f" (with {padding} around them)" if padding else ""
         raise NvaeCodecError(
-            f"the sides of pictures of the model {recipe.name} are multiples of {stride}{around}; "
-            f"{width}x{height} is not"
+            f"the sides of images of the model {recipe.name} are multiples of {stride}{around}; {width}x{height} is not"
         )
     return rows, columns
 
 
-def cut_middles(pictures: Sequence[NDArray[np.uint8]], recipe: Recipe, size: tuple[int, int] | None = None) -> Pictures:
-    """The middle of each picture, uint8 (H, W, 3), in the colours and one size (H, W) that a model can see.
+def cut_middles(images: Sequence[NDArray[np.uint8]], recipe: Recipe, size: tuple[int, int] | None = None) -> Images:
+    """The middle of each image, uint8 (H, W, 3), in the colours and one size (H, W) that a model can see.
 
-    Without a size the only one that it has, or the largest that all pictures have, at most 256. Raises NvaeCodecError
-    where a picture is too small or has colours that the model does not.
+    Without a size the only one that it has, or the largest that all images have, at most 256. Raises NvaeCodecError
+    where an image is too small or has colours that the model does not.
     """
     if size is None:
         stride, padding, top = recipe.stride, 2 * recipe.image.padding, recipe.network.top_side
-        least = [min(LARGEST_SIDE, *(picture.shape[axis] for picture in pictures)) for axis in (0, 1)]
+        least = [min(LARGEST_SIDE, *(image.shape[axis] for image in images)) for axis in (0, 1)]
         sides = [top * stride - padding if top else (n + padding) // stride * stride - padding for n in least]
         size = (max(sides[0], stride - padding), max(sides[1], stride - padding))
     network_size(recipe, *size)
     middles = []
-    for picture in pictures:
-        (height, width), channels = picture.shape[:2], recipe.image.channels
+    for image in images:
+        (height, width), channels = image.shape[:2], recipe.image.channels
         if height < size[0] or width < size[1]:
-            raise NvaeCodecError(f"a picture of {width}x{height} is smaller than {size[1]}x{size[0]}")
-        if channels == 1 and (picture != picture[:, :, :1]).any():
-            raise NvaeCodecError(f"the model {recipe.name} knows gray pictures alone")
+            raise NvaeCodecError(f"an image of {width}x{height} is smaller than {size[1]}x{size[0]}")
+        if channels == 1 and (image != image[:, :, :1]).any():
+            raise NvaeCodecError(f"the model {recipe.name} knows gray images alone")
         y, x = (height - size[0]) // 2, (width - size[1]) // 2
-        middles.append(picture[y : y + size[0], x : x + size[1], :channels])
+        middles.append(image[y : y + size[0], x : x + size[1], :channels])
     return np.stack(middles)
 
 
-def make_grid(pictures: Pictures, columns: int, gap: int = 2) -> NDArray[np.uint8]:
-    """Pictures in rows of ``columns`` on white, uint8 (H, W) or (H, W, 3)."""
-    count, height, width, channels = pictures.shape
+def make_grid(images: Images, columns: int, gap: int = 2) -> NDArray[np.uint8]:
+    """Images in rows of ``columns`` on white, uint8 (H, W) or (H, W, 3)."""
+    count, height, width, channels = images.shape
     rows = -(-count // columns)
     shape = (rows * (height + gap) - gap, min(columns, count) * (width + gap) - gap, channels)
     grid = np.full(shape, 255, np.uint8)
-    for index, picture in enumerate(pictures):
+    for index, image in enumerate(images):
         y, x = index // columns * (height + gap), index % columns * (width + gap)
-        grid[y : y + height, x : x + width] = picture
+        grid[y : y + height, x : x + width] = image
     return grid[:, :, 0] if channels == 1 else grid
 
 
-def make_pairs(originals: Pictures, made: Pictures, columns: int) -> NDArray[np.uint8]:
+def make_pairs(originals: Images, made: Images, columns: int) -> NDArray[np.uint8]:
     """A grid of originals, each row of ``columns`` above the row of what was made of it."""
     columns = min(columns, len(originals))
     blank = np.full((-len(originals) % columns, *originals.shape[1:]), 255, np.uint8)
-    rows = [np.concatenate([pictures, blank]) for pictures in (originals, made)]
+    rows = [np.concatenate([images, blank]) for images in (originals, made)]
     paired = [group[at : at + columns] for at in range(0, len(rows[0]), columns) for group in rows]
     return make_grid(np.concatenate(paired), columns)
 
 
-def _noise(network: Nvae, seed: int, numbers: list[int]) -> PictureNoise:
-    return PictureNoise(seed, numbers, _device(network))
+def _noise(network: Nvae, seed: int, numbers: list[int]) -> ImageNoise:
+    return ImageNoise(seed, numbers, _device(network))
 
 
 def _device(network: Nvae) -> torch.device:
@@ -222,12 +221,12 @@ def _from_prior(
     network: Nvae,
     count: int,
     size: tuple[int, int],
-    own: PictureNoise,
-    shared: PictureNoise,
+    own: ImageNoise,
+    shared: ImageNoise,
     temperature: float,
     fixed_groups: int,
 ) -> Tensor:
-    """Features of ``count`` pictures whose z come from the priors."""
+    """Features of ``count`` images whose z come from the priors."""
     stride = network.recipe.stride
     blank = torch.zeros(count, 1, size[0] // stride, size[1] // stride, device=_device(network))
 
@@ -241,7 +240,7 @@ def _from_prior(
     return network.hierarchy.generate(blank, choose)
 
 
-def _pictures_of(network: Nvae, features: Tensor, noise: PictureNoise, how: Pixels, size: tuple[int, int]) -> Pictures:
+def _images_of(network: Nvae, features: Tensor, noise: ImageNoise, how: Pixels, size: tuple[int, int]) -> Images:
     """Pixels of features, phase after phase: uint8 (B, H, W, C), RGB, without padding."""
     recipe, phases = network.recipe, network.likelihood.phases
     draws = how == "draw" or (how == "auto" and recipe.likelihood.kind != "bernoulli")

@@ -27,7 +27,7 @@ RETRIES = 4
 
 @dataclass(frozen=True)
 class Ray:
-    """The workers of a Ray cluster. Pictures and segments travel through Ray, so they need no folder in common.
+    """The workers of a Ray cluster. Images and segments travel through Ray, so they need no folder in common.
 
     ``address``: where the cluster is, as ``ray.init`` takes it, or ``local`` for one of this machine, with ``count``
     workers, that ends with the work. A task holds ``cpus`` and ``gpus``. If its worker or machine dies, it begins anew

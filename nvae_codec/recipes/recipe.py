@@ -20,7 +20,7 @@ ACTIVATIONS = ("swish", "hard_swish", "elu", "relu", "gelu")
 
 @dataclass(frozen=True)
 class ImageRecipe:
-    """The pictures: what one dimension of bits/dim is."""
+    """The images: what one dimension of bits/dim is."""
 
     channels: int = explained(3, "colours of a pixel: 1 or 3")
     bits: int = explained(8, "bits of a colour value, 1 to 8: below 8 the lowest are dropped, as the official code")
@@ -113,10 +113,10 @@ class NetworkRecipe:
         False, "weight normalisation of all convolutions but those of separable and depthwise cells"
     )
     stem_activation: bool = explained(True, "whether an activation follows the stem")
-    head_activation: str = explained("", "activation before the prior's and the picture's heads; empty: decoder_cell's")
+    head_activation: str = explained("", "activation before the prior's and the image's heads; empty: decoder_cell's")
     top_convolution: bool = explained(False, "1x1 convolution between ELUs before the top posterior, as official")
     top_side: int = explained(
-        0, "side of the trained map on which the decoder starts, for pictures of one size; 0: a value a channel"
+        0, "side of the trained map on which the decoder starts, for images of one size; 0: a value a channel"
     )
     flows: int = explained(0, "pairs of inverse autoregressive flows a group, 0 to 4 (NVAE, section 3.2)")
     residual_normal: bool = explained(True, "posterior relative to the prior (NVAE, section 3.2)")
@@ -124,7 +124,7 @@ class NetworkRecipe:
         False, "whether the posterior's head sees the prior that it is relative to (groups of the kind nvae)"
     )
     pyramid_start: bool = explained(
-        False, "whether training starts with latents that carry the picture's pixels, coarse to fine (docs/training.md)"
+        False, "whether training starts with latents that carry the image's pixels, coarse to fine (docs/training.md)"
     )
     scaled_start: bool = explained(
         False, "whether residual branches start smaller by the root of their number (Very Deep VAE, section 3)"
@@ -254,7 +254,7 @@ class TrainingRecipe:
     )
     spectral_start: float = explained(0.0, "that weight at first; it changes geometrically with the KL's. 0: constant")
     loss_unit: str = explained(
-        "bits", "bits (a dimension) or nats (a picture, officially): weighs the loss against weight decay and clip"
+        "bits", "bits (a dimension) or nats (an image, officially): weighs the loss against weight decay and clip"
     )
     epoch_steps: int = explained(
         0, "steps of an epoch, at whose end alone the rate falls, as official; 0: at each step"
@@ -262,7 +262,7 @@ class TrainingRecipe:
     mirror_share: float = explained(0.5, "share of the crops that are mirrored, left to right")
     transpose_share: float = explained(0.25, "share of the crops with rows and columns exchanged")
     downsample: list[int] = explained(
-        [1], "times that pictures are shrunk before they are cropped, one of these at random: 1 to 32 each"
+        [1], "times that images are shrunk before they are cropped, one of these at random: 1 to 32 each"
     )
     shift: float = explained(0.0, "standard deviation of a crop's random shift in pixels; zeros come in")
     rotate: float = explained(0.0, "that of its rotation in degrees")

@@ -1,6 +1,6 @@
 """The plan of a payload: its first number says how tiles grow and from where, the others are the records of batches.
 
-It also says whether every batch has a checksum of its own, so that whoever wants one picture may stop behind it.
+It also says whether every batch has a checksum of its own, so that whoever wants one image may stop behind it.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def read_plan(
     gray: Sequence[bool] = (),
     largest: int = LARGEST_BATCH,
 ) -> list[tuple[list[Tile], BatchRecord]]:
-    """The batches of a plan with their tiles, those of a model made for pictures of ``side`` where it is not 0.
+    """The batches of a plan with their tiles, those of a model made for images of ``side`` where it is not 0.
 
-    ``gray``: which pictures are, as in plan_segment. ``largest``: pixels that a batch of several tiles may have.
-    Raises DamagedFileError where it does not fit the pictures' sizes.
+    ``gray``: which images are, as in plan_segment. ``largest``: pixels that a batch of several tiles may have.
+    Raises DamagedFileError where it does not fit the images' sizes.
     """
     if not plan or min(plan) < 0:
         raise DamagedFileError("damaged: its plan is not one")
@@ -62,7 +62,7 @@ def read_plan(
         record = BatchRecord.read(plan[at : at + size], dense=kind.growth.dense)
         chosen = tiles[done : done + record.tiles]
         if not chosen or len(chosen) != record.tiles or not all(tile.is_like(chosen[0]) for tile in chosen):
-            raise DamagedFileError("damaged: its batches do not fit the picture")
+            raise DamagedFileError("damaged: its batches do not fit the image")
         codes = max(record.before_code, record.after_code, record.end_code)
         many = len(chosen) > 1 and batch_pixels(chosen) > largest
         if codes > LARGEST_CODE or many or (record.checksum or 0) > LARGEST_CHECKSUM:
@@ -70,7 +70,7 @@ def read_plan(
         parts.append((chosen, record))
         done += record.tiles
     if done != len(tiles):
-        raise DamagedFileError("damaged: its batches do not cover the picture")
+        raise DamagedFileError("damaged: its batches do not cover the image")
     return parts
 
 

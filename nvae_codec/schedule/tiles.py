@@ -1,8 +1,8 @@
-"""Pictures as tiles: the regions that one evaluation of the network sees.
+"""Images as tiles: the regions that one evaluation of the network sees.
 
 The first is small, since a segment starts on an empty stack; the next may be as large as what lies on the stack can
 feed; the rest are as large as memory allows, since every edge between tiles costs bits. The plan follows from the
-picture's size, and the growth and the corner that the encoder chose.
+image's size, and the growth and the corner that the encoder chose.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ CORNER_SIDE = 64
 class Growth:
     """How tiles grow: one has at most ``times`` the pixels of all tiles before it.
 
-    ``step``: the first tile's sides, of which those inside of a picture are multiples, whatever the network's stride.
+    ``step``: the first tile's sides, of which those inside of an image are multiples, whatever the network's stride.
     ``older``: of files from before bands lay along the shorter side and slices grew from one symbol. ``dense``: for
-    latents that take about as much from the stack as the picture brings; the record of a batch then says what lies on
+    latents that take about as much from the stack as the image brings; the record of a batch then says what lies on
     the stack behind its latents too.
     """
 
@@ -42,19 +42,19 @@ OLDER = tuple(Growth(times, older=True) for times in (7, 5, 3, 1))
 SPARSE = tuple(Growth(times) for times in (7, 5, 3, 1))
 DENSE = tuple(Growth(Fraction(1, part), step=32, dense=True) for part in (1, 2, 4, 8))
 GROWTHS = OLDER + SPARSE + DENSE
-"""In the order of files. Flat pictures, whose tiles leave little on the stack for the latents of the next, take one of
+"""In the order of files. Flat images, whose tiles leave little on the stack for the latents of the next, take one of
 the smaller growths."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of a picture, in pixels; ``picture`` counts the pictures of a segment, ``gray`` says what it is."""
+    """A rectangle of an image, in pixels; ``image`` counts the images of a segment, ``gray`` says what it is."""
 
     top: int
     left: int
     height: int
     width: int
-    picture: int = 0
+    image: int = 0
     gray: bool = False
 
     def is_like(self, other: Tile) -> bool:
@@ -70,25 +70,25 @@ def plan_segment(
     *,
     gray: Sequence[bool] = (),
 ) -> list[Tile]:
-    """The tiles of pictures of (height, width) that share a stack, in the order of encoding: small pictures first.
+    """The tiles of images of (height, width) that share a stack, in the order of encoding: small images first.
 
-    So the first batch, for which nothing comes back, is small, and pictures of one size are walked together. With
-    ``side``, that of a network made for pictures of one size, tiles are that size as far as they can be.
-    ``gray``: which pictures are, none where it is empty.
+    So the first batch, for which nothing comes back, is small, and images of one size are walked together. With
+    ``side``, that of a network made for images of one size, tiles are that size as far as they can be.
+    ``gray``: which images are, none where it is empty.
     """
     tiles: list[Tile] = []
     done = 0
-    for picture in segment_order(sizes, gray):
-        height, width = sizes[picture]
+    for image in segment_order(sizes, gray):
+        height, width = sizes[image]
         squares = plan_squares(height, width, side, corner) if side else []
         planned = squares or plan_tiles(height, width, growth, corner, done)
-        tiles += [replace(tile, picture=picture, gray=bool(gray and gray[picture])) for tile in planned]
+        tiles += [replace(tile, image=image, gray=bool(gray and gray[image])) for tile in planned]
         done += height * width
     return tiles
 
 
 def segment_order(sizes: Sequence[tuple[int, int]], gray: Sequence[bool] = ()) -> list[int]:
-    """The order in which pictures of (height, width) are coded: by area, height, gray last, then as they come."""
+    """The order in which images of (height, width) are coded: by area, height, gray last, then as they come."""
 
     def rank(index: int) -> tuple[int, int, bool]:
         height, width = sizes[index]
@@ -98,10 +98,10 @@ def segment_order(sizes: Sequence[tuple[int, int]], gray: Sequence[bool] = ()) -
 
 
 def plan_tiles(height: int, width: int, growth: Growth, corner: int = 0, done: int = 0) -> list[Tile]:
-    """The tiles of a picture in the order of encoding: a band of the first side, then bands as high as may be.
+    """The tiles of an image in the order of encoding: a band of the first side, then bands as high as may be.
 
     ``corner`` is where the first lies: 0 top left, 1 top right, 2 bottom left, 3 bottom right. ``done`` counts the
-    pixels that lie on the stack already: behind other pictures nothing has to start small. The bands of a wide picture
+    pixels that lie on the stack already: behind other images nothing has to start small. The bands of a wide image
     are columns, so that the edge between the first and the rest is the shorter one: not in older files.
     """
     if width > height and not growth.older:
@@ -133,7 +133,7 @@ def _side(left_over: int, across: int, growth: Growth, done: int) -> int:
 
 
 def plan_squares(height: int, width: int, side: int, corner: int = 0) -> list[Tile]:
-    """The tiles of a picture for a network made for one size: squares, and what is left over last in its row."""
+    """The tiles of an image for a network made for one size: squares, and what is left over last in its row."""
     return [
         _turn(Tile(top, left, min(side, height - top), min(side, width - left)), height, width, corner)
         for top in range(0, height, side)
@@ -148,7 +148,7 @@ def _turn(tile: Tile, height: int, width: int, corner: int) -> Tile:
 
 
 def busiest_corner(pixels: NDArray[np.uint8]) -> int:
-    """Where a picture, uint8 (H, W, 3) or (H, W), has most detail: a plain sky would leave too few bits."""
+    """Where an image, uint8 (H, W, 3) or (H, W), has most detail: a plain sky would leave too few bits."""
     seen = pixels if pixels.ndim == 2 else pixels[:, :, 1]
     steps = np.abs(np.diff(seen.astype(np.int32), axis=1))
     rows = (steps[:CORNER_SIDE], steps[-CORNER_SIDE:])
@@ -218,6 +218,6 @@ class Canvas:
 
 
 def cut_plane(planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], plane: Plane) -> NDArray[np.uint8]:
-    """A plane of several tiles, (B, C, rows, columns); ``planes`` are the pictures, (C, H, W) each."""
-    inside = [planes[t.picture][:, t.top : t.top + t.height, t.left : t.left + t.width] for t in tiles]
+    """A plane of several tiles, (B, C, rows, columns); ``planes`` are the images, (C, H, W) each."""
+    inside = [planes[t.image][:, t.top : t.top + t.height, t.left : t.left + t.width] for t in tiles]
     return np.stack([tile[:, plane.row :: plane.stride, plane.column :: plane.stride] for tile in inside])

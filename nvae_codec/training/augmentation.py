@@ -1,4 +1,4 @@
-"""What a picture may become before a crop of it is trained on: smaller, turned, mirrored."""
+"""What an image may become before a crop of it is trained on: smaller, turned, mirrored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Choice:
-    """All that is random about a crop of a picture."""
+    """All that is random about a crop of an image."""
 
     factor: int
     y: int
@@ -27,7 +27,7 @@ class Choice:
 
 
 def choose_crop(size: tuple[int, int], training: TrainingRecipe, rng: np.random.Generator) -> Choice:
-    """A random crop of a picture of so many rows and columns."""
+    """A random crop of an image of so many rows and columns."""
     factor = _draw_factor(min(size), training, rng)
     y, x = (int(rng.integers(n - training.crop * factor + 1)) for n in size)
     mirrored = rng.random() < training.mirror_share
@@ -36,29 +36,29 @@ def choose_crop(size: tuple[int, int], training: TrainingRecipe, rng: np.random.
     return Choice(factor, y, x, mirrored, transposed, draw_warp(training, rng) if warped else None)
 
 
-def take_crop(picture: Pixels, choice: Choice, side: int) -> Pixels:
-    """The chosen crop of a picture (H, W, C), uint8 (side, side, C)."""
+def take_crop(image: Pixels, choice: Choice, side: int) -> Pixels:
+    """The chosen crop of an image (H, W, C), uint8 (side, side, C)."""
     seen = side * choice.factor
-    crop = shrink(picture[choice.y : choice.y + seen, choice.x : choice.x + seen], choice.factor)
+    crop = shrink(image[choice.y : choice.y + seen, choice.x : choice.x + seen], choice.factor)
     crop = crop[:, ::-1] if choice.mirrored else crop
     crop = crop.transpose(1, 0, 2) if choice.transposed else crop
     return crop if choice.affine is None else warp(crop, choice.affine)
 
 
 def _draw_factor(least: int, training: TrainingRecipe, rng: np.random.Generator) -> int:
-    """How many times smaller a picture is seen: its shorter side leaves a crop. For a lone 1 nothing is drawn."""
+    """How many times smaller an image is seen: its shorter side leaves a crop. For a lone 1 nothing is drawn."""
     factors = training.downsample
     if factors == [1]:
         return 1
     return max(1, min(factors[int(rng.integers(len(factors)))], least // training.crop))
 
 
-def shrink(picture: Pixels, factor: int) -> Pixels:
+def shrink(image: Pixels, factor: int) -> Pixels:
     """The mean of each square of ``factor`` pixels, rounded; sides are multiples of it."""
     if factor == 1:
-        return picture
-    h, w, c = picture.shape
-    squares = picture.reshape(h // factor, factor, w // factor, factor, c)
+        return image
+    h, w, c = image.shape
+    squares = image.reshape(h // factor, factor, w // factor, factor, c)
     smaller: Pixels = np.rint(squares.mean((1, 3))).astype(np.uint8)
     return smaller
 

@@ -1,4 +1,4 @@
-"""Crops for training, drawn at random from pictures of any size, and held-out crops to measure on."""
+"""Crops for training, drawn at random from images of any size, and held-out crops to measure on."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from nvae_codec.training.augmentation import choose_crop, take_crop
 from nvae_codec.training.sources import Loader
 
 MEMORY_LIMIT = 4 << 30
-"""Bytes of decoded pixels kept; pictures beyond are decoded again at each use."""
+"""Bytes of decoded pixels kept; images beyond are decoded again at each use."""
 
 
 class Crops:
-    """Pictures, from which crops are drawn with a probability that follows their size."""
+    """Images, from which crops are drawn with a probability that follows their size."""
 
     def __init__(self, loaders: Sequence[Loader], training: TrainingRecipe) -> None:
-        """Decode what fits in memory; pictures smaller than a crop are left out. Raises NvaeCodecError without any."""
+        """Decode what fits in memory; images smaller than a crop are left out. Raises NvaeCodecError without any."""
         self.training = training
         self.loaders: list[Loader] = []
         self.pixels: list[NDArray[np.uint8] | None] = []
         self.sizes: list[tuple[int, int]] = []
         kept = 0
         for load in loaders:
-            picture = load()
-            if min(picture.shape[:2]) < training.crop:
+            image = load()
+            if min(image.shape[:2]) < training.crop:
                 continue
             self.loaders.append(load)
-            self.sizes.append(picture.shape[:2])
-            self.pixels.append(picture if kept + picture.nbytes <= MEMORY_LIMIT else None)
-            kept += picture.nbytes if self.pixels[-1] is not None else 0
+            self.sizes.append(image.shape[:2])
+            self.pixels.append(image if kept + image.nbytes <= MEMORY_LIMIT else None)
+            kept += image.nbytes if self.pixels[-1] is not None else 0
         if not self.loaders:
-            raise NvaeCodecError(f"no picture has a side of {training.crop} pixels or more")
+            raise NvaeCodecError(f"no image has a side of {training.crop} pixels or more")
         pixels = np.prod(self.sizes, axis=1)
         self.total_pixels = int(pixels.sum())
         self.share = pixels / self.total_pixels
@@ -56,32 +56,32 @@ class Crops:
 
 
 def pad_smaller(load: Loader, side: int) -> Loader:
-    """The same picture with zeros around it where it has less than ``side`` rows or columns."""
+    """The same image with zeros around it where it has less than ``side`` rows or columns."""
 
     def padded() -> NDArray[np.uint8]:
-        picture = load()
-        missing = [max(0, side - n) for n in picture.shape[:2]]
-        return np.pad(picture, [*((n // 2, n - n // 2) for n in missing), (0, 0)]) if any(missing) else picture
+        image = load()
+        missing = [max(0, side - n) for n in image.shape[:2]]
+        return np.pad(image, [*((n // 2, n - n // 2) for n in missing), (0, 0)]) if any(missing) else image
 
     return padded
 
 
 def held_out_crops(loaders: Sequence[Loader], side: int, stride: int, padding: int = 0) -> NDArray[np.uint8]:
-    """The middle of each picture that is large enough, uint8 (N, C, side, side).
+    """The middle of each image that is large enough, uint8 (N, C, side, side).
 
     Where none is, the smallest of those that the network can see sets the side, in steps of the stride, of which
-    ``padding`` on each side is not the picture's.
+    ``padding`` on each side is not the image's.
     """
     least = stride * -(-(2 * padding + 1) // stride) - 2 * padding
     read = [load() for load in loaders]
-    pictures = [picture for picture in read if min(picture.shape[:2]) >= side]
-    pictures = pictures or [picture for picture in read if min(picture.shape[:2]) >= least]
-    side = min([side] + [n for picture in pictures for n in picture.shape[:2]])
+    images = [image for image in read if min(image.shape[:2]) >= side]
+    images = images or [image for image in read if min(image.shape[:2]) >= least]
+    side = min([side] + [n for image in images for n in image.shape[:2]])
     side = (side + 2 * padding) // stride * stride - 2 * padding
-    if not pictures or side < least:
-        raise NvaeCodecError(f"no picture to measure on has sides of {least} pixels or more")
+    if not images or side < least:
+        raise NvaeCodecError(f"no image to measure on has sides of {least} pixels or more")
     middle = []
-    for picture in pictures:
-        y, x = ((n - side) // 2 for n in picture.shape[:2])
-        middle.append(picture[y : y + side, x : x + side].transpose(2, 0, 1))
+    for image in images:
+        y, x = ((n - side) // 2 for n in image.shape[:2])
+        middle.append(image[y : y + side, x : x + side].transpose(2, 0, 1))
     return np.ascontiguousarray(np.stack(middle))

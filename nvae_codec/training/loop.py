@@ -168,7 +168,7 @@ class Trainer:
         return BitsPerDim(loss, pixels, kl)
 
     def _loss(self, bits: BitsPerDim, weight: float, pixels: Tensor) -> Tensor:
-        """The loss in the recipe's unit, with the regularisation, which is told for nats a picture.
+        """The loss in the recipe's unit, with the regularisation, which is told for nats an image.
 
         ``weight``: the KL's, with which the regularisation's changes.
         """

@@ -1,6 +1,6 @@
-"""Where training pictures come from: folders, arrays, archives, digits in idx files, torchvision's data sets by name.
+"""Where training images come from: folders, arrays, archives, digits in idx files, torchvision's data sets by name.
 
-A source is a list of loaders, one a picture, each giving uint8 (H, W, C).
+A source is a list of loaders, one an image, each giving uint8 (H, W, C).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nvae_codec.images.read import SUFFIXES
 
 Pixels = NDArray[np.uint8]
 Loader = Callable[[], Pixels]
-"""Gives one picture, uint8 (H, W, C) of the channels asked for."""
+"""Gives one image, uint8 (H, W, C) of the channels asked for."""
 
 ROOT_VARIABLE = "NVAE_CODEC_DATA"
 """Folder in which torchvision's data sets lie; without it ./data."""
@@ -32,9 +32,9 @@ CELEBA_BOX, CELEBA_SIDE = (15, 40, 163, 188), 64
 
 
 def open_source(where: str | Path, channels: int = 3) -> list[Loader]:
-    """The pictures of a folder, a file, an .npz, an .nvae archive, an idx file, or a named data set, in a fixed order.
+    """The images of a folder, a file, an .npz, an .nvae archive, an idx file, or a named data set, in a fixed order.
 
-    Gray pictures become colour where colour is asked for, and folders' colour gray where gray is; arrays of colour are
+    Gray images become colour where colour is asked for, and folders' colour gray where gray is; arrays of colour are
     refused there. Raises NvaeCodecError with what is missing.
     """
     text = str(where)
@@ -73,7 +73,7 @@ def file_source(files: list[Path], channels: int = 3) -> list[Loader]:
 def array_source(images: Pixels, channels: int, what: str) -> list[Loader]:
     """A loader for each of the images (N, H, W) or (N, H, W, 3); they stay in memory."""
     if images.ndim == 4 and channels == 1:
-        raise NvaeCodecError(f"{what}: colour pictures, but the recipe has image.channels = 1")
+        raise NvaeCodecError(f"{what}: colour images, but the recipe has image.channels = 1")
     return [partial(_of_array, images, index, channels) for index in range(len(images))]
 
 
@@ -83,12 +83,12 @@ def _of_array(images: Pixels, index: int, channels: int) -> Pixels:
 
 
 def read_image(path: Path, channels: int = 3) -> Pixels:
-    """A picture as uint8 (H, W, C). Raises NvaeCodecError where a file is none."""
+    """A image as uint8 (H, W, C). Raises NvaeCodecError where a file is none."""
     try:
         with Image.open(path) as image:
             return np.atleast_3d(np.asarray(image.convert("RGB" if channels == 3 else "L")))
     except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
-        raise NvaeCodecError(f"{path}: not a picture that can be read ({type(error).__name__})") from None
+        raise NvaeCodecError(f"{path}: not an image that can be read ({type(error).__name__})") from None
 
 
 def read_idx(path: Path) -> Pixels:
@@ -101,7 +101,7 @@ def read_idx(path: Path) -> Pixels:
             return np.frombuffer(data, np.uint8, offset=16).reshape(count, rows, columns)
     except (OSError, EOFError, struct.error):
         pass
-    raise NvaeCodecError(f"{path}: not an idx file of 8-bit pictures")
+    raise NvaeCodecError(f"{path}: not an idx file of 8-bit images")
 
 
 def _open_archive(path: Path, channels: int) -> list[Loader]:
@@ -111,7 +111,7 @@ def _open_archive(path: Path, channels: int) -> list[Loader]:
     archive = nvae_codec.open_archive(path)
 
     def read(index: int) -> Pixels:
-        pixels = read_pixels(archive.read_picture(index), "training")
+        pixels = read_pixels(archive.read_image(index), "training")
         if pixels.ndim == 2:
             return np.broadcast_to(pixels[:, :, None], (*pixels.shape, channels))
         if pixels.shape[2] != channels:
@@ -142,8 +142,8 @@ def _open_mnist(_: str, channels: int) -> list[Loader]:
 
 
 def _open_cifar10(_: str, channels: int) -> list[Loader]:
-    pictures = _torchvision("CIFAR10", "cifar-10-batches-py out of cifar-10-python.tar.gz", train=True)
-    return array_source(np.asarray(pictures.data), channels, "cifar10")
+    images = _torchvision("CIFAR10", "cifar-10-batches-py out of cifar-10-python.tar.gz", train=True)
+    return array_source(np.asarray(images.data), channels, "cifar10")
 
 
 def _open_celeba(_: str, channels: int) -> list[Loader]:

@@ -59,7 +59,7 @@ class ImageCodec(Protocol):
 
     @property
     def input(self) -> ModelInput:
-        """The pictures that it takes."""
+        """The images that it takes."""
         ...
 
     def encode(self, pixels: NDArray[np.uint8]) -> tuple[list[int], bytes]:
@@ -72,12 +72,12 @@ class ImageCodec(Protocol):
         """The pixels of a payload; raises DamagedFileError."""
         ...
 
-    def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
-        """Code pictures together: the plan of all their tiles and batches, and the payload."""
+    def encode_segment(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
+        """Code images together: the plan of all their tiles and batches, and the payload."""
         ...
 
-    def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
-        """What ``encode_segment`` gives, and the share of each picture in bits."""
+    def encode_priced(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
+        """What ``encode_segment`` gives, and the share of each image in bits."""
         ...
 
     def decode_wanted(
@@ -88,7 +88,7 @@ class ImageCodec(Protocol):
         wanted: Collection[int],
         gray: Sequence[bool] = (),
     ) -> dict[int, NDArray[np.uint8]]:
-        """The ``wanted`` pictures of (height, width) of a payload by their index, and maybe others.
+        """The ``wanted`` images of (height, width) of a payload by their index, and maybe others.
 
         ``gray`` says which are, none where it is empty. Raises DamagedFileError.
         """

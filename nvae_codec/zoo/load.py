@@ -10,12 +10,12 @@ import torch
 
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.errors import NumericsError, NvaeCodecError
-from nvae_codec.integer.model import FrozenModel
+from nvae_codec.integer.model import IntegerModel
 from nvae_codec.integer.model_file import read_model
 
 
 def prepare_codec(
-    model: FrozenModel, *, device: str = "auto", threads: int | None = None, batch_tiles: int | None = None
+    model: IntegerModel, *, device: str = "auto", threads: int | None = None, batch_tiles: int | None = None
 ) -> ModelCodec:
     """A codec on a device (cpu, cuda, or auto: CUDA where it is and computes the model's integers).
 
@@ -31,7 +31,7 @@ def prepare_codec(
     return _prove_codec(model, torch.device("cpu"), batch_tiles)
 
 
-def _prove_codec(model: FrozenModel, device: torch.device, batch_tiles: int | None) -> ModelCodec:
+def _prove_codec(model: IntegerModel, device: torch.device, batch_tiles: int | None) -> ModelCodec:
     codec = ModelCodec(dataclasses.replace(model, graph=model.graph.to(device)), device=device, batch_tiles=batch_tiles)
     codec.prove()
     return codec

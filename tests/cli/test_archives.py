@@ -16,11 +16,11 @@ import nvae_codec.coding.codec as codec_module
 from nvae_codec.cli.unpack import name_pngs
 from nvae_codec.coding.bitsback import pop_batch
 from nvae_codec.images.png import SIGNATURE, join_chunks
-from nvae_codec.images.raster import Chunk, same_picture
-from nvae_codec.images.read import read_picture
+from nvae_codec.images.raster import Chunk, same_image
+from nvae_codec.images.read import read_image
 from tests.cli.conftest import Run
 from tests.conftest import PNGSUITE
-from tests.models import make_picture, save_pictures
+from tests.models import make_image, save_images
 
 MODEL = Path(__file__).parents[1] / "golden" / "tiny.safetensors"
 ON_TINY = ("--model", MODEL, "--device", "cpu")
@@ -37,20 +37,20 @@ def pixels_of(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Pictures of several kinds in folders."""
+    """Images of several kinds in folders."""
     folder = tmp_path / "tree"
-    save_pictures(folder / "deep" / "er", 2, 24)
+    save_images(folder / "deep" / "er", 2, 24)
     for name in ("basn0g16.png", "ccwn2c08.png", "tbbn3p08.png"):
         (folder / name).write_bytes((PNGSUITE / name).read_bytes())
-    Image.fromarray(make_picture(16, 16)).save(folder / "photo.bmp")
+    Image.fromarray(make_image(16, 16)).save(folder / "photo.bmp")
     return folder
 
 
 @pytest.fixture
 def numbered(tmp_path: Path) -> Path:
-    """Nine pictures of one size in an .npz file."""
+    """Nine images of one size in an .npz file."""
     path = tmp_path / "some.npz"
-    np.savez(path, images=np.stack([make_picture(16, 20, seed) for seed in range(9)]))
+    np.savez(path, images=np.stack([make_image(16, 20, seed) for seed in range(9)]))
     return path
 
 
@@ -69,10 +69,8 @@ def test_what_metadata_go_along(run: Run, tmp_path: Path) -> None:
         assert np.array_equal(pixels_of(back / "a.png"), pixels_of(tmp_path / "a.png"))
 
 
-def test_one_picture_costs_only_the_batches_behind_it(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    np.savez(tmp_path / "some.npz", images=np.stack([make_picture(64, 64, seed) for seed in range(40)]))
+def test_one_image_costs_only_the_batches_behind_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "some.npz", images=np.stack([make_image(64, 64, seed) for seed in range(40)]))
     archive, back, batches = tmp_path / "some.nvae", tmp_path / "back", list[object]()
 
     def count(*rest: Any) -> None:
@@ -84,7 +82,7 @@ def test_one_picture_costs_only_the_batches_behind_it(
     for only, most in (("00039.png", 1), ("00000.png", 100)):
         batches.clear()
         assert run("unpack", archive, "-o", back, "--only", only, *ON_TINY).error_lines == []
-        assert np.array_equal(pixels_of(back / only), make_picture(64, 64, int(only[:5])))
+        assert np.array_equal(pixels_of(back / only), make_image(64, 64, int(only[:5])))
         assert 1 <= len(batches) <= most
     assert len(batches) > 3
 
@@ -100,9 +98,9 @@ def test_a_folder_goes_and_comes_back(run: Run, tree: Path, tmp_path: Path) -> N
         if name == "photo.bmp":
             assert np.array_equal(pixels_of(tree / name), pixels_of(back / "photo.png"))
         else:
-            assert same_picture(read_picture(restored), read_picture((tree / name).read_bytes()))
+            assert same_image(read_image(restored), read_image((tree / name).read_bytes()))
     listed = json.loads(run("list", archive, "--json").out)
-    assert [row["name"] for row in listed["pictures"]] == files_in(tree)
+    assert [row["name"] for row in listed["images"]] == files_in(tree)
     assert listed["file_bytes"] == archive.stat().st_size
     assert sum(listed["methods"].values()) == 6
     lines = run("list", archive).out.decode().splitlines()
@@ -120,7 +118,7 @@ def test_other_commands_know_an_archive(run: Run, tree: Path, tmp_path: Path) ->
     assert run("compress", tree / "photo.bmp", "-o", archive.parent / "one.nvae").code == 0
     assert run("test", archive.parent).out.count(b": ok\n") == 2
     described = json.loads(run("info", archive, "--json").out)
-    assert (described["pictures"], described["segments"], described["model"]["name"]) == (6, 1, "photo")
+    assert (described["images"], described["segments"], described["model"]["name"]) == (6, 1, "photo")
     assert b"photo (" in run("info", archive).out
     assert run("decompress", archive.parent, "-o", back).code == 0
     assert files_in(back / "tree") == [name.replace("photo.bmp", "photo.png") for name in files_in(tree)]
@@ -132,7 +130,7 @@ def test_other_commands_know_an_archive(run: Run, tree: Path, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("fake_models")
-def test_one_picture_is_had_by_decoding_one_segment(run: Run, numbered: Path, tmp_path: Path) -> None:
+def test_one_image_is_had_by_decoding_one_segment(run: Run, numbered: Path, tmp_path: Path) -> None:
     archive, back = tmp_path / "a.nvae", tmp_path / "back"
     assert run("pack", numbered, "-o", archive, "--segment", 4, "--method", "model").code == 0
     data = bytearray(archive.read_bytes())
@@ -140,9 +138,9 @@ def test_one_picture_is_had_by_decoding_one_segment(run: Run, numbered: Path, tm
     archive.write_bytes(data)
     assert run("unpack", archive, "-o", back, "--only", "00006.png").error_lines == []
     assert files_in(back) == ["00006.png"]
-    assert np.array_equal(pixels_of(back / "00006.png"), make_picture(16, 20, 6))
+    assert np.array_equal(pixels_of(back / "00006.png"), make_image(16, 20, 6))
     missing = run("unpack", archive, "-o", back, "--only", "7.png")
-    assert (missing.code, missing.error_lines) == (1, [f"nvae-codec: {archive}: 7.png: there is no such picture"])
+    assert (missing.code, missing.error_lines) == (1, [f"nvae-codec: {archive}: 7.png: there is no such image"])
 
 
 @pytest.mark.usefixtures("fake_models")
@@ -183,7 +181,7 @@ def test_arrays_go_and_come_back(run: Run, tmp_path: Path, shape: tuple[int, ...
     assert run("unpack", archive, "-o", back).code == 1, "it exists already"
     assert run("pack", source, source, "-o", archive, "-f").code == 0
     assert len(nvae_codec.open_archive(archive)) == 2 * len(images)
-    save_pictures(tmp_path / "more", 1, 24)
+    save_images(tmp_path / "more", 1, 24)
     run("pack", tmp_path / "more", "-o", archive, "--append")
     mixed = run("unpack", archive, "-o", tmp_path / "mixed.npz")
     assert (mixed.code, "of one size" in mixed.err) == (1, True)
@@ -215,7 +213,7 @@ def test_appending(run: Run, numbered: Path, tree: Path, tmp_path: Path, monkeyp
 @pytest.mark.usefixtures("fake_models")
 def test_what_cannot_be_packed_is_named_and_the_rest_packed(run: Run, tree: Path, tmp_path: Path) -> None:
     archive = tmp_path / "a.nvae"
-    (tree / "broken.png").write_bytes(b"no picture")
+    (tree / "broken.png").write_bytes(b"no image")
     result = run("pack", tree, tree / "photo.bmp", "-o", archive, "--method", "model")
     assert result.code == 1
     assert sorted(line.split(":")[1].strip() for line in result.error_lines) == [
@@ -247,7 +245,7 @@ def test_nothing_is_overwritten_unless_forced(run: Run, numbered: Path, tmp_path
     assert run("unpack", archive, "-o", back / "00003.png").code == 1
 
 
-def test_names_of_restored_pictures_do_not_collide() -> None:
+def test_names_of_restored_images_do_not_collide() -> None:
     assert name_pngs(["a.jpg", "a.png", "b.PNG", "b", "c.tif", "c.bmp", "d/e.f.webp"]) == [
         "a.jpg.png", "a.png", "b.PNG", "b.png", "c.png", "c.bmp.png", "d/e.f.png",
     ]  # fmt: skip
@@ -278,24 +276,24 @@ def test_an_archive_of_a_model_that_is_not_here_says_so(run: Run, numbered: Path
 def test_a_data_set_reads_an_archive(run: Run, numbered: Path, tmp_path: Path, workers: int) -> None:
     archive = tmp_path / "a.nvae"
     assert run("pack", numbered, "-o", archive, "--segment", 4, "--method", "model", *ON_TINY).code == 0
-    pictures = nvae_codec.ArchiveDataset(archive, model=MODEL)
-    assert len(pictures) == 9
-    assert pictures.names[8] == "00008.png"
+    images = nvae_codec.ArchiveDataset(archive, model=MODEL)
+    assert len(images) == 9
+    assert images.names[8] == "00008.png"
     if workers:
-        assert pictures[1].shape == (3, 16, 20), "opened in this process first"
-    batches = list(DataLoader(pictures, batch_size=2, num_workers=workers))
+        assert images[1].shape == (3, 16, 20), "opened in this process first"
+    batches = list(DataLoader(images, batch_size=2, num_workers=workers))
     read = np.concatenate([batch.numpy() for batch in batches])
     assert np.array_equal(read.transpose(0, 2, 3, 1), np.load(numbered)["images"])
     with pytest.raises(IndexError):
-        pictures[9]
+        images[9]
 
 
-def test_a_data_set_has_gray_pictures_too(run: Run, tmp_path: Path) -> None:
+def test_a_data_set_has_gray_images_too(run: Run, tmp_path: Path) -> None:
     np.savez(tmp_path / "gray.npz", images=np.arange(60, dtype=np.uint8).reshape(1, 6, 10))
     run("pack", tmp_path / "gray.npz", "-o", tmp_path / "gray.nvae", "--method", "webp")
-    picture = nvae_codec.ArchiveDataset(tmp_path / "gray.nvae")[0]
-    assert picture.shape == (1, 6, 10)
-    assert picture.flatten().tolist() == list(range(60))
+    image = nvae_codec.ArchiveDataset(tmp_path / "gray.nvae")[0]
+    assert image.shape == (1, 6, 10)
+    assert image.flatten().tolist() == list(range(60))
 
 
 def test_pixels_that_were_read_are_the_callers_own(run: Run, numbered: Path, tmp_path: Path) -> None:
@@ -303,7 +301,7 @@ def test_pixels_that_were_read_are_the_callers_own(run: Run, numbered: Path, tmp
     archive = nvae_codec.open_archive(tmp_path / "x.nvae")
     first = archive.read(0)
     first[:] = 0
-    assert np.array_equal(archive.read(0), make_picture(16, 20, 0))
+    assert np.array_equal(archive.read(0), make_image(16, 20, 0))
 
 
 def test_an_archive_goes_to_the_folder_that_is_named(run: Run, numbered: Path, tmp_path: Path) -> None:
@@ -333,7 +331,7 @@ def test_names_that_are_not_there_are_all_that_is_said(run: Run, numbered: Path,
     assert run("pack", numbered, "-o", archive, "--method", "stored").code == 0
     result = run("unpack", archive, "--only", "no.png", "-o", tmp_path / "out.npz")
     assert result.code == 1
-    assert result.error_lines == [f"nvae-codec: {archive}: no.png: there is no such picture"]
+    assert result.error_lines == [f"nvae-codec: {archive}: no.png: there is no such image"]
 
 
 @pytest.mark.parametrize("command", ["pack", "unpack", "merge"])

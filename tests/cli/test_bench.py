@@ -15,13 +15,13 @@ from nvae_codec import compress
 from nvae_codec.evaluation.bench import codec_names, measure_codec, peak_memory
 from nvae_codec.evaluation.peers import Peer, list_peers, peer_bits
 from tests.cli.conftest import Run
-from tests.models import make_picture, save_pictures
+from tests.models import make_image, save_images
 
 MODEL = Path(__file__).parents[1] / "golden" / "tiny.safetensors"
 
 
 def test_codecs_are_measured_in_processes_of_their_own(run: Run, tmp_path: Path) -> None:
-    folder, out = save_pictures(tmp_path / "in", 2, 24), tmp_path / "out.json"
+    folder, out = save_images(tmp_path / "in", 2, 24), tmp_path / "out.json"
     result = run("bench", folder, "--model", MODEL, "--codec", "nvae-codec", "--codec", "PNG", "--json", out)
     assert (result.code, result.err) == (0, "")
     found = json.loads(out.read_text())
@@ -31,7 +31,7 @@ def test_codecs_are_measured_in_processes_of_their_own(run: Run, tmp_path: Path)
     assert len(found["load"]) == 2
     assert found["dims"] == 3 * 24 * (24 + 32)
     expected = [
-        8 * len(compress(make_picture(24, width, index), model=MODEL, method="model"))
+        8 * len(compress(make_image(24, width, index), model=MODEL, method="model"))
         for index, width in enumerate((24, 32))
     ]
     assert [file["bits"] for file in ours["files"]] == expected
@@ -46,7 +46,7 @@ def test_codecs_are_measured_in_processes_of_their_own(run: Run, tmp_path: Path)
 
 
 def test_all_formats_give_the_pixels_back(tmp_path: Path) -> None:
-    folder = save_pictures(tmp_path, 1, 40)
+    folder = save_images(tmp_path, 1, 40)
     assert codec_names() == [
         "nvae-codec", "PNG", "WebP m2", "WebP m6", "JPEG 2000", "JPEG XL e3", "JPEG XL e7", "JPEG XL e9",
     ]  # fmt: skip
@@ -56,7 +56,7 @@ def test_all_formats_give_the_pixels_back(tmp_path: Path) -> None:
 
 
 def test_gray_is_measured_as_gray(tmp_path: Path) -> None:
-    gray = np.stack([make_picture(40, 48, seed)[:, :, 1] for seed in range(2)])
+    gray = np.stack([make_image(40, 48, seed)[:, :, 1] for seed in range(2)])
     np.savez(tmp_path / "gray.npz", images=gray)
     for peer in list_peers():
         row = measure_codec(peer, [str(tmp_path / "gray.npz")])
@@ -71,7 +71,7 @@ def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib, "import_module", _refuse)
     assert [peer.name for peer in list_peers() if peer.made_by is None] == ["JPEG XL e3", "JPEG XL e7", "JPEG XL e9"]
     assert measure_codec(list_peers()[-1], []) == {"name": "JPEG XL e9", "library": None}
-    assert set(peer_bits(make_picture(16, 16))) == {"PNG", "WebP m6"}
+    assert set(peer_bits(make_image(16, 16))) == {"PNG", "WebP m6"}
 
 
 def _refuse(name: str) -> None:
@@ -79,14 +79,14 @@ def _refuse(name: str) -> None:
 
 
 def test_wrong_pixels_are_an_error(tmp_path: Path) -> None:
-    folder = save_pictures(tmp_path, 1, 24)
+    folder = save_images(tmp_path, 1, 24)
     broken = Peer("broken", "it 1", lambda pixels: b"", lambda data: np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(Exception, match="does not give back"):
         measure_codec(broken, [str(folder)])
 
 
 def test_unknown_codecs_are_refused(run: Run, tmp_path: Path) -> None:
-    result = run("bench", save_pictures(tmp_path, 1, 24), "--codec", "GIF")
+    result = run("bench", save_images(tmp_path, 1, 24), "--codec", "GIF")
     assert result.code == 2
     assert "there is no codec GIF" in result.err
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from nvae_codec.cli.main import COLLECT_AFTER
-from nvae_codec.images.raster import Picture, same_picture
-from nvae_codec.images.read import read_picture
+from nvae_codec.images.raster import RasterImage, same_image
+from nvae_codec.images.read import read_image
 from nvae_codec.images.write import write_png
 from tests.cli.conftest import Run
 from tests.fakes import FakeLoader, write_fake_model
@@ -28,7 +28,7 @@ def ramp(height: int = 40, width: int = 60) -> np.ndarray[tuple[int, ...], np.dt
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
-    path.write_bytes(write_png(Picture.from_pixels(ramp())))
+    path.write_bytes(write_png(RasterImage.from_pixels(ramp())))
     return path
 
 
@@ -44,7 +44,7 @@ def test_a_photo_goes_and_comes_back(run: Run, photo: Path) -> None:
     photo.unlink()
     result = run("decompress", photo.with_suffix(".nvae"))
     assert (result.code, result.out, result.err) == (0, b"", "")
-    assert same_picture(read_picture(photo.read_bytes()), read_picture(original))
+    assert same_image(read_image(photo.read_bytes()), read_image(original))
     assert run("test", photo.with_suffix(".nvae")).out.endswith(b"photo.nvae: ok\n")
 
 
@@ -54,7 +54,7 @@ def test_stdin_and_stdout(run: Run, photo: Path, method: str) -> None:
     assert (packed.code, packed.err) == (0, "")
     restored = run("decompress", "-", stdin=packed.out)
     assert (restored.code, restored.err) == (0, "")
-    assert same_picture(read_picture(restored.out), read_picture(photo.read_bytes()))
+    assert same_image(read_image(restored.out), read_image(photo.read_bytes()))
     assert run("compress", photo, "-o", "-", "--method", method).out == packed.out
     assert run("test", "-", stdin=packed.out).out == b"stdin: ok\n"
     assert json.loads(run("info", "-", "--json", stdin=packed.out).out)["method"] in (method, "webp", "stored")
@@ -86,7 +86,7 @@ def test_folders_are_mirrored(run: Run, photo: Path, tmp_path: Path) -> None:
     for name in ("a.png", "deep/b.PNG", "deep/er/c.png"):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_bytes(photo.read_bytes())
-    (tree / "notes.txt").write_text("no picture")
+    (tree / "notes.txt").write_text("no image")
     assert run("compress", tree).code == 2
     assert run("compress", tree, "-o", there).code == 0
     assert files_in(there) == ["a.nvae", "deep", "deep/b.nvae", "deep/er", "deep/er/c.nvae"]
@@ -112,17 +112,19 @@ def test_the_rest_goes_on_after_a_failure(run: Run, photo: Path, tmp_path: Path)
 
 
 def test_rm_removes_the_source_after_success_only(run: Run, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = read_picture(photo.read_bytes())
+    original = read_image(photo.read_bytes())
     packed = photo.with_suffix(".nvae")
     assert run("compress", photo, "--rm", "-o", "-").code == 2
     assert run("compress", photo, "--rm").code == 0
     assert files_in(photo.parent) == ["photo.nvae"]
     assert run("decompress", packed, "--rm").code == 0
     assert files_in(photo.parent) == ["photo.png"]
-    assert same_picture(read_picture(photo.read_bytes()), original)
-    monkeypatch.setattr("nvae_codec.container.image.read_file", lambda data, models: Picture.from_pixels(ramp(2, 2)))
+    assert same_image(read_image(photo.read_bytes()), original)
+    monkeypatch.setattr(
+        "nvae_codec.container.image.read_file", lambda data, models: RasterImage.from_pixels(ramp(2, 2))
+    )
     result = run("compress", photo, "--rm")
-    assert (result.code, "does not decode to the same picture" in result.err) == (1, True)
+    assert (result.code, "does not decode to the same image" in result.err) == (1, True)
     assert files_in(photo.parent) == ["photo.png"]
 
 
@@ -211,7 +213,7 @@ def test_what_should_not_happen_is_one_line_too(
     def fail(data: bytes) -> None:
         raise error
 
-    monkeypatch.setattr("nvae_codec.images.read.read_picture", fail)
+    monkeypatch.setattr("nvae_codec.images.read.read_image", fail)
     assert run("compress", photo).error_lines == [f"nvae-codec: {photo}: {line}"]
     verbose = run("compress", photo, "-v").err
     assert "Traceback" in verbose

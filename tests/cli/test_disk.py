@@ -22,9 +22,9 @@ files = importlib.import_module("nvae_codec.cli.files")
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Three pictures of 14 kB."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """Three images of 14 kB."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for seed in range(3):
         pixels = np.random.default_rng(seed).integers(0, 256, (60, 80, 3), np.uint8)
@@ -33,31 +33,31 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("command", "how"), [("compress", "-f"), ("pack", "-f"), ("pack", "--append")])
-def test_a_full_disk_leaves_what_was_there(run: Run, pictures: Path, command: str, how: str) -> None:
-    target = pictures / "some.nvae"
-    first, second, third = (pictures / f"{index}.png" for index in range(3))
+def test_a_full_disk_leaves_what_was_there(run: Run, images: Path, command: str, how: str) -> None:
+    target = images / "some.nvae"
+    first, second, third = (images / f"{index}.png" for index in range(3))
     assert run(command, first, "-o", target, "--method", "stored").code == 0
-    before = {path.name: path.read_bytes() for path in pictures.iterdir()}
+    before = {path.name: path.read_bytes() for path in images.iterdir()}
     with largest_file(10_000):
         inputs = (second,) if command == "compress" else (second, third)
         result = run(command, *inputs, "-o", target, "--method", "stored", how)
     assert result.code == 1
     named = f"{second}: {target}" if command == "compress" else str(target)
     assert result.error_lines == [f"nvae-codec: {named} cannot be written: File too large"]
-    assert {path.name: path.read_bytes() for path in pictures.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in images.iterdir()} == before
 
 
-def test_a_full_disk_is_named_for_each_picture(run: Run, pictures: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_named_for_each_image(run: Run, images: Path, tmp_path: Path) -> None:
     with largest_file(10_000):
-        result = run("compress", pictures, "-o", tmp_path / "out", "--method", "stored")
+        result = run("compress", images, "-o", tmp_path / "out", "--method", "stored")
     assert [line.rsplit(": ", 1)[1] for line in result.error_lines] == ["File too large"] * 3
     assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full, a disk that is always full")
 @pytest.mark.parametrize("command", ["compress", "info"])
-def test_a_stdout_that_takes_nothing(pictures: Path, run: Run, command: str) -> None:
-    source = pictures / "0.png"
+def test_a_stdout_that_takes_nothing(images: Path, run: Run, command: str) -> None:
+    source = images / "0.png"
     if command == "info":
         run("compress", source, "--method", "stored")
         source = source.with_suffix(".nvae")
@@ -94,43 +94,43 @@ def test_a_folder_that_takes_no_files(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_a_target_within_a_file(pictures: Path) -> None:
+def test_a_target_within_a_file(images: Path) -> None:
     with (
         pytest.raises(NvaeCodecError, match=r"x\.nvae cannot be written: Not a directory$"),
-        files.open_beside(pictures / "0.png" / "x.nvae"),
+        files.open_beside(images / "0.png" / "x.nvae"),
     ):
         pass
 
 
 def test_inputs_that_are_gone_are_named_and_the_rest_done(
-    run: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, gone = Path.read_bytes, pictures / "1.png"
+    read, gone = Path.read_bytes, images / "1.png"
 
     def vanish(path: Path) -> bytes:
         gone.unlink(missing_ok=True)
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", vanish)
-    result = run("compress", pictures, "-o", tmp_path / "out", "--method", "stored")
+    result = run("compress", images, "-o", tmp_path / "out", "--method", "stored")
     assert (result.code, result.error_lines) == (1, [f"nvae-codec: {gone}: No such file or directory"])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.nvae", "2.nvae"]
-    gone.write_bytes(read(pictures / "0.png"))
-    packed = run("pack", pictures, "-o", tmp_path / "some.nvae", "--method", "stored")
+    gone.write_bytes(read(images / "0.png"))
+    packed = run("pack", images, "-o", tmp_path / "some.nvae", "--method", "stored")
     assert (packed.code, packed.error_lines) == (1, ["nvae-codec: 1.png: No such file or directory"])
 
 
-def test_ten_processes_on_one_folder(run: Run, pictures: Path, tmp_path: Path) -> None:
-    assert run("compress", pictures, "-o", tmp_path / "alone", "--method", "stored").code == 0
-    command: list[str | Path] = [sys.executable, "-m", "nvae_codec", "compress", pictures, "-o", tmp_path / "out"]
+def test_ten_processes_on_one_folder(run: Run, images: Path, tmp_path: Path) -> None:
+    assert run("compress", images, "-o", tmp_path / "alone", "--method", "stored").code == 0
+    command: list[str | Path] = [sys.executable, "-m", "nvae_codec", "compress", images, "-o", tmp_path / "out"]
     processes = [subprocess.Popen([*command, "--method", "stored", "-f"], stderr=subprocess.PIPE) for _ in range(10)]
     assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * 10
     alone, out = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("alone", "out"))
     assert out == alone
 
 
-def test_appending_waits_for_others(run: Run, pictures: Path, tmp_path: Path) -> None:
-    archive, (first, *others) = tmp_path / "some.nvae", sorted(pictures.iterdir())
+def test_appending_waits_for_others(run: Run, images: Path, tmp_path: Path) -> None:
+    archive, (first, *others) = tmp_path / "some.nvae", sorted(images.iterdir())
     pack: list[str | Path] = [
         sys.executable,
         "-m",
@@ -148,20 +148,20 @@ def test_appending_waits_for_others(run: Run, pictures: Path, tmp_path: Path) ->
     assert sorted(nvae_codec.open_archive(archive).names) == ["0.png", "1.png", "2.png"]
 
 
-def test_permissions_and_links_stay(run: Run, pictures: Path, tmp_path: Path) -> None:
+def test_permissions_and_links_stay(run: Run, images: Path, tmp_path: Path) -> None:
     archive, link = tmp_path / "x.nvae", tmp_path / "link.nvae"
-    assert run("pack", pictures / "0.png", "-o", archive, "--method", "stored").code == 0
+    assert run("pack", images / "0.png", "-o", archive, "--method", "stored").code == 0
     archive.chmod(0o640)
     link.symlink_to(archive)
-    assert run("pack", pictures / "1.png", "-o", link, "--method", "stored", "--append").code == 0
+    assert run("pack", images / "1.png", "-o", link, "--method", "stored", "--append").code == 0
     assert link.is_symlink()
     assert nvae_codec.open_archive(archive).names == ["0.png", "1.png"]
     assert archive.stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o666])
-def test_a_result_is_as_private_as_its_source(run: Run, pictures: Path, mode: int) -> None:
-    source, target = pictures / "0.png", pictures / "0.nvae"
+def test_a_result_is_as_private_as_its_source(run: Run, images: Path, mode: int) -> None:
+    source, target = images / "0.png", images / "0.nvae"
     usual = target
     usual.touch()
     new = usual.stat().st_mode & 0o777
@@ -174,22 +174,22 @@ def test_a_result_is_as_private_as_its_source(run: Run, pictures: Path, mode: in
     assert source.stat().st_mode & 0o777 == mode & new
 
 
-def test_a_pipe_is_not_replaced(run: Run, pictures: Path, tmp_path: Path) -> None:
+def test_a_pipe_is_not_replaced(run: Run, images: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.nvae"
     os.mkfifo(pipe)
-    result = run("pack", pictures / "0.png", "-o", pipe, "--method", "stored", "-f")
+    result = run("pack", images / "0.png", "-o", pipe, "--method", "stored", "-f")
     assert result.code == 1
     assert result.error_lines == [f"nvae-codec: {pipe} cannot be written: it is no file"]
     assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize("command", ["evaluate", "bench", "freeze"])
-def test_a_report_that_cannot_be_written_costs_no_work(run: Run, pictures: Path, tmp_path: Path, command: str) -> None:
+def test_a_report_that_cannot_be_written_costs_no_work(run: Run, images: Path, tmp_path: Path, command: str) -> None:
     report = tmp_path / "none" / "x.json"
     arguments = {
-        "evaluate": ("evaluate", pictures, "--json", report),
-        "bench": ("bench", pictures, "--json", report),
-        "freeze": ("freeze", pictures, "-o", tmp_path / "x", "--calibrate", pictures, "--report", report),
+        "evaluate": ("evaluate", images, "--json", report),
+        "bench": ("bench", images, "--json", report),
+        "freeze": ("freeze", images, "-o", tmp_path / "x", "--calibrate", images, "--report", report),
     }
     result = run(*arguments[command])
     assert result.code == 1
@@ -200,21 +200,21 @@ def test_a_report_that_cannot_be_written_costs_no_work(run: Run, pictures: Path,
     assert result.error_lines[-1].endswith(f"File '{report}' is a directory.")
 
 
-def test_a_full_disk_leaves_no_part_of_a_report(run: Run, pictures: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_part_of_a_report(run: Run, images: Path, tmp_path: Path) -> None:
     report = tmp_path / "x.json"
     with largest_file(100):
-        result = run("bench", pictures / "0.png", "--codec", "PNG", "--json", report, "-q")
+        result = run("bench", images / "0.png", "--codec", "PNG", "--json", report, "-q")
     assert result.code == 1
     assert result.error_lines == [f"nvae-codec: {report} cannot be written: File too large"]
-    assert list(tmp_path.iterdir()) == [pictures]
+    assert list(tmp_path.iterdir()) == [images]
 
 
-def test_streams_that_are_closed(pictures: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_that_are_closed(images: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     main = importlib.import_module("nvae_codec.cli.main").main
     for stream, arguments in (("stdout", ["0.png", "-o", "-"]), ("stdin", ["-", "-o", "x.nvae"])):
         errors = io.StringIO()
         with monkeypatch.context() as patch:
-            patch.chdir(pictures)
+            patch.chdir(images)
             patch.setattr(sys, stream, None)
             patch.setattr(sys, "stderr", errors)
             assert main(["compress", *arguments]) == 1
@@ -237,10 +237,10 @@ def test_workers_end_with_those_who_started_them() -> None:
     assert not Path(f"/proc/{worker}").exists()
 
 
-def test_a_reader_that_has_gone_needs_no_message(pictures: Path) -> None:
+def test_a_reader_that_has_gone_needs_no_message(images: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "nvae_codec", "compress", str(pictures / "0.png"), "-o", "-", "--method", "stored"]
+    command = [sys.executable, "-m", "nvae_codec", "compress", str(images / "0.png"), "-o", "-", "--method", "stored"]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")

@@ -44,7 +44,7 @@ def test_the_sound_ones_come_back(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"Just a text.\n", b"\0" * 300, b"\xd6N"], ids=["empty", "text", "zeros", "cut"])
 @pytest.mark.parametrize("command", ["compress", "decompress", "test", "info"])
-def test_what_is_no_picture_is_refused(run: Run, tmp_path: Path, command: str, data: bytes) -> None:
+def test_what_is_no_image_is_refused(run: Run, tmp_path: Path, command: str, data: bytes) -> None:
     source = tmp_path / "strange"
     source.write_bytes(data)
     assert_refused(run(command, source), tmp_path, source)
@@ -52,7 +52,7 @@ def test_what_is_no_picture_is_refused(run: Run, tmp_path: Path, command: str, d
 
 @pytest.fixture
 def small(run: Run, tmp_path: Path) -> Path:
-    """A small picture, with metadata, that went through the model."""
+    """A small image, with metadata, that went through the model."""
     folder = tmp_path / "small"
     folder.mkdir()
     path = folder / "small.nvae"

@@ -13,7 +13,7 @@ from tests.fakes import write_fake_model
 def test_models_lists_all_of_them(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NVAE_CODEC_MODELS", str(tmp_path))
     write_fake_model(tmp_path, "mine").with_name("README.md").write_text("\n# Mine\n")
-    told = "# Other\n\nFor pictures\nof 32x32: ten groups. And more.\n"
+    told = "# Other\n\nFor images\nof 32x32: ten groups. And more.\n"
     write_fake_model(tmp_path, "other").with_name("card.md").write_text(told)
     older = tmp_path / "mine" / "older" / "model.safetensors"
     older.parent.mkdir()
@@ -28,5 +28,5 @@ def test_models_lists_all_of_them(run: Run, tmp_path: Path, monkeypatch: pytest.
     ]
     lines = run("models").out.decode().splitlines()
     assert lines[2].endswith("bytes  Mine")
-    assert lines[3].endswith("bytes  For pictures of 32x32")
+    assert lines[3].endswith("bytes  For images of 32x32")
     assert lines[4].endswith("bytes  an older model of that name")

@@ -24,7 +24,7 @@ class Mortal(FakeCodec):
         super().__init__("photo")
         self.died = died
 
-    def encode_segment(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
+    def encode_segment(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
         if self.encoded >= 4:
             try:
                 with self.died.open("x") as file:
@@ -33,7 +33,7 @@ class Mortal(FakeCodec):
                 pass
             else:
                 os.kill(os.getpid(), signal.SIGKILL)
-        return super().encode_segment(pictures)
+        return super().encode_segment(images)
 
 
 class MortalModels(model_library.Models):

@@ -10,7 +10,7 @@ from PIL import Image
 
 import nvae_codec
 from tests.cli.conftest import Run
-from tests.models import make_picture, save_pictures
+from tests.models import make_image, save_images
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def half_broken(tmp_path: Path) -> Path:
     folder = tmp_path / "half"
     folder.mkdir()
     for name in ("a0", "a1", "c0", "c1", "d0", "d1"):
-        Image.fromarray(make_picture(8, 9, ord(name[0]))).save(folder / f"{name}.png")
+        Image.fromarray(make_image(8, 9, ord(name[0]))).save(folder / f"{name}.png")
     for name in ("b0", "b1", "d1"):
-        (folder / f"{name}.png").write_bytes(b"no picture")
+        (folder / f"{name}.png").write_bytes(b"no image")
     for name in ("c0", "c1"):  # their headers are sound
         path = folder / f"{name}.png"
         path.write_bytes(path.read_bytes()[:60])
@@ -50,14 +50,14 @@ def test_shards_of_a_folder_that_is_half_broken(run: Run, half_broken: Path, tmp
         assert run("test", shard).code == 0
     assert lines == whole.error_lines
     result = run("merge", *reversed(shards), "-o", merged, "-v")
-    assert (result.code, result.error_lines) == (0, [f"{merged}: 3 pictures, {alone.stat().st_size} bytes"])
+    assert (result.code, result.error_lines) == (0, [f"{merged}: 3 images, {alone.stat().st_size} bytes"])
     assert merged.read_bytes() == alone.read_bytes()
     assert json.loads(run("list", merged, "--json").out)["shard"] is None
 
 
 @pytest.mark.usefixtures("fake_models")
 def test_what_cannot_be_merged_leaves_nothing(run: Run, tmp_path: Path) -> None:
-    save_pictures(tmp_path / "in", 4, 8)
+    save_images(tmp_path / "in", 4, 8)
     shards = [tmp_path / f"{number}.nvae" for number in (1, 2)]
     for number, shard in enumerate(shards, 1):
         assert run("pack", tmp_path / "in", "-o", shard, "--segment", 1, "--shard", f"{number}/2").code == 0
@@ -83,7 +83,7 @@ def test_what_cannot_be_merged_leaves_nothing(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("fake_models")
 def test_a_name_that_is_there_twice_is_said_by_the_first_shard(run: Run, tmp_path: Path) -> None:
-    save_pictures(tmp_path / "in", 3, 8)
+    save_images(tmp_path / "in", 3, 8)
     lines = []
     for number in (1, 2):
         how = ("-o", tmp_path / f"{number}.nvae", "--segment", 1, "--shard", f"{number}/2")
@@ -103,6 +103,6 @@ def test_a_name_that_is_there_twice_is_said_by_the_first_shard(run: Run, tmp_pat
     ],
 )
 def test_wrong_usage(run: Run, tmp_path: Path, wrong: tuple[str, ...]) -> None:
-    save_pictures(tmp_path / "in", 1, 8)
+    save_images(tmp_path / "in", 1, 8)
     assert run("pack", tmp_path / "in", "-o", tmp_path / "a.nvae", *wrong).code == 2
     assert not (tmp_path / "a.nvae").exists()

@@ -1,4 +1,4 @@
-"""Pictures through a frozen model and back; damage is told, never more."""
+"""Images through a frozen model and back; damage is told, never more."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nvae_codec.schedule.plan import read_plan
 from nvae_codec.schedule.record import BatchRecord
 from nvae_codec.schedule.tiles import DENSE, GROWTHS
 from nvae_codec.zoo.load import load_codec, prepare_codec
-from tests.models import RECIPES, frozen_model, make_picture
+from tests.models import RECIPES, frozen_model, make_image
 
 Pixels = NDArray[np.uint8]
 SIZES = [(1, 1), (1, 7), (5, 3), (16, 16), (65, 33), (100, 200)]
@@ -39,7 +39,7 @@ def make(kind: str, height: int, width: int) -> Pixels:
     rng = np.random.default_rng(height * width)
     match kind:
         case "waves":
-            return make_picture(height, width)
+            return make_image(height, width)
         case "constant":
             return np.full((height, width, 3), (255, 0, 77), np.uint8)
         case "noise":
@@ -51,27 +51,27 @@ def make(kind: str, height: int, width: int) -> Pixels:
             return rng.choice(np.array([0, 255], np.uint8), (height, width, 3))
 
 
-def restore(which: str, picture: Pixels, coded: tuple[list[int], bytes]) -> Pixels:
-    return codec(which).decode(picture.shape[0], picture.shape[1], *coded)
+def restore(which: str, image: Pixels, coded: tuple[list[int], bytes]) -> Pixels:
+    return codec(which).decode(image.shape[0], image.shape[1], *coded)
 
 
 @pytest.mark.parametrize("kind", ["waves", "constant", "noise", "gradient", "extreme"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
-def test_pictures_come_back(which: str, size: tuple[int, int], kind: str) -> None:
-    picture = make(kind, *size)
-    plan, payload = codec(which).encode(picture)
-    again = restore(which, picture, (plan, payload))
+def test_images_come_back(which: str, size: tuple[int, int], kind: str) -> None:
+    image = make(kind, *size)
+    plan, payload = codec(which).encode(image)
+    again = restore(which, image, (plan, payload))
     assert again.dtype == np.uint8
-    assert np.array_equal(again, picture)
+    assert np.array_equal(again, image)
     assert all(isinstance(number, int) and number >= 0 for number in plan)
 
 
 @pytest.mark.parametrize("which", RECIPES)
 def test_models_of_many_recipes_code(which: str) -> None:
     for size in [(3, 2), (70, 99)]:
-        picture = make("waves", *size)
-        assert np.array_equal(restore(which, picture, codec(which).encode(picture)), picture)
+        image = make("waves", *size)
+        assert np.array_equal(restore(which, image, codec(which).encode(image)), image)
 
 
 def test_plans_whose_latents_would_starve_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,16 +83,16 @@ def test_plans_whose_latents_would_starve_are_not_walked(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(codec_module, "push_batch", watch)
     hierarchy = load_codec("natural32", device="cpu")  # its latents take as much of the stack as the pixels bring
-    picture = make_picture(64, 192)
-    plan, payload = hierarchy.encode(picture)
+    image = make_image(64, 192)
+    plan, payload = hierarchy.encode(image)
     assert GROWTHS[plan[0] // 4] in DENSE
     assert sum(height * width for height, width in walked) < 64 * 192 * 3 // 2, "most of it once"
-    assert np.array_equal(hierarchy.decode(64, 192, plan, payload), picture)
+    assert np.array_equal(hierarchy.decode(64, 192, plan, payload), image)
 
 
-def test_views_of_pictures_are_taken_as_they_are() -> None:
-    picture = make_picture(40, 60)[::-1, ::2]
-    assert np.array_equal(restore("phases of two levels", picture, codec().encode(picture)), picture)
+def test_views_of_images_are_taken_as_they_are() -> None:
+    image = make_image(40, 60)[::-1, ::2]
+    assert np.array_equal(restore("phases of two levels", image, codec().encode(image)), image)
 
 
 @pytest.fixture
@@ -105,23 +105,23 @@ def _threads() -> Iterator[None]:
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
 def test_neither_threads_nor_tiles_at_once_change_a_byte(which: str) -> None:
-    picture = make_picture(100, 112)
+    image = make_image(100, 112)
     torch.set_num_threads(1)
-    expected = codec(which).encode(picture)
+    expected = codec(which).encode(image)
     assert len(expected[0]) > 4, "several batches"
     for batch_tiles in (1, 2):
         other = prepare_codec(frozen_model(which), device="cpu", threads=1, batch_tiles=batch_tiles)
-        assert other.encode(picture) == expected
-        assert np.array_equal(other.decode(100, 112, *expected), picture)
-    picture = make_picture(64, 40)
-    expected = codec(which).encode(picture)
+        assert other.encode(image) == expected
+        assert np.array_equal(other.decode(100, 112, *expected), image)
+    image = make_image(64, 40)
+    expected = codec(which).encode(image)
     other = prepare_codec(frozen_model(which), device="cpu", threads=2)
-    assert other.encode(picture) == expected
-    assert np.array_equal(other.decode(64, 40, *expected), picture)
+    assert other.encode(image) == expected
+    assert np.array_equal(other.decode(64, 40, *expected), image)
 
 
 def test_what_lies_below_the_first_batch_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = make_picture(20, 20)
+    image = make_image(20, 20)
 
     class NotEmpty(Stack):
         def __init__(self, payload: bytes = b"", **options: Any) -> None:
@@ -129,7 +129,7 @@ def test_what_lies_below_the_first_batch_is_damage(monkeypatch: pytest.MonkeyPat
 
     whole = ModelCodec(frozen_model())
     monkeypatch.setattr(whole, "_open_stack", NotEmpty)
-    plan, payload = whole.encode(picture)
+    plan, payload = whole.encode(image)
     with pytest.raises(DamagedFileError, match="left on the stack"):
         codec().decode(20, 20, plan, payload)
 
@@ -143,17 +143,17 @@ def test_another_machine_proves_for_itself() -> None:
 @pytest.mark.usefixtures("_threads")
 def test_no_number_of_threads_codes_that_has_not_passed_the_canary() -> None:
     torch.set_num_threads(1)
-    model, picture = frozen_model(), make_picture(20, 20)
+    model, image = frozen_model(), make_image(20, 20)
     proved = prepare_codec(model, device="cpu")
-    file = proved.encode(picture)
+    file = proved.encode(image)
     broken = ModelCodec(replace(model, canary="of another machine"))
     broken._proved = proved._proved
-    assert broken.encode(picture) == file
+    assert broken.encode(image) == file
     torch.set_num_threads(2)
-    for code in (lambda: broken.encode(picture), lambda: broken.decode(20, 20, *file)):
+    for code in (lambda: broken.encode(image), lambda: broken.decode(20, 20, *file)):
         with pytest.raises(NumericsError, match="does not compute the model's integers"):
             code()
-    assert proved.encode(picture) == file
+    assert proved.encode(image) == file
 
 
 def test_the_model_names_itself() -> None:
@@ -168,9 +168,9 @@ def test_a_device_that_is_not_here_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         prepare_codec(frozen_model(), device="cuda")
 
 
-def is_refused(picture: Pixels, plan: list[int], payload: bytes, size: tuple[int, int] | None = None) -> bool:
+def is_refused(image: Pixels, plan: list[int], payload: bytes, size: tuple[int, int] | None = None) -> bool:
     """Whether decoding raises DamagedFileError; no other error may come, nor pixels of another shape."""
-    height, width = size or picture.shape[:2]
+    height, width = size or image.shape[:2]
     try:
         pixels = codec().decode(height, width, plan, payload)
     except DamagedFileError as error:
@@ -184,33 +184,33 @@ def is_refused(picture: Pixels, plan: list[int], payload: bytes, size: tuple[int
 
 
 def test_damaged_payloads_are_refused() -> None:
-    picture, rng = make_picture(50, 40), random.Random(0)
-    plan, payload = codec().encode(picture)
+    image, rng = make_image(50, 40), random.Random(0)
+    plan, payload = codec().encode(image)
     damaged = [payload[:size] for size in (0, 1, len(payload) // 2, len(payload) - 1)]
     damaged += [payload + b"\1", rng.randbytes(len(payload)), bytes([255]) * len(payload)]
     for _ in range(12):
         at = rng.randrange(len(payload))
         damaged.append(payload[:at] + bytes([payload[at] ^ 1 << rng.randrange(8)]) + payload[at + 1 :])
-    assert [data for data in damaged if not is_refused(picture, plan, data)] == []
+    assert [data for data in damaged if not is_refused(image, plan, data)] == []
     # zeros beyond the end are what any stack has
-    assert np.array_equal(codec().decode(50, 40, plan, payload + bytes(9)), picture)
+    assert np.array_equal(codec().decode(50, 40, plan, payload + bytes(9)), image)
 
 
 def test_damaged_plans_are_refused() -> None:
-    picture = make_picture(150, 100)
-    plan, payload = codec().encode(picture)
-    is_refused(picture, [plan[0] ^ 1, *plan[1:]], payload)  # the same tiles from another corner: other pixels
-    assert is_refused(picture, [4 * len(GROWTHS), *plan[1:]], payload)
-    is_refused(picture, [plan[0] - 16, *plan[1:]], payload)
+    image = make_image(150, 100)
+    plan, payload = codec().encode(image)
+    is_refused(image, [plan[0] ^ 1, *plan[1:]], payload)  # the same tiles from another corner: other pixels
+    assert is_refused(image, [4 * len(GROWTHS), *plan[1:]], payload)
+    is_refused(image, [plan[0] - 16, *plan[1:]], payload)
     for place in range(1, len(plan)):
         for value in (0, 1, plan[place] + 1, 255):  # some fills cut the arrays as before: those decode
-            is_refused(picture, [*plan[:place], value, *plan[place + 1 :]], payload)
-        assert is_refused(picture, [*plan[:place], 2**40, *plan[place + 1 :]], payload)
+            is_refused(image, [*plan[:place], value, *plan[place + 1 :]], payload)
+        assert is_refused(image, [*plan[:place], 2**40, *plan[place + 1 :]], payload)
 
 
 def test_fills_that_no_encoder_found_are_refused_with_their_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = make_picture(150, 100)
-    plan, payload = codec().encode(picture)
+    image = make_image(150, 100)
+    plan, payload = codec().encode(image)
     assert len(plan) > 7, "several batches"
     decoded = []
 
@@ -238,20 +238,20 @@ def test_impossible_plans_are_refused(plan: list[int]) -> None:
 
 
 def test_a_plan_of_another_size_is_refused() -> None:
-    picture = make_picture(150, 100)
-    plan, payload = codec().encode(picture)
-    assert all(is_refused(picture, plan, payload, size) for size in [(64, 64), (400, 400), (100, 150), (150, 101)])
+    image = make_image(150, 100)
+    plan, payload = codec().encode(image)
+    assert all(is_refused(image, plan, payload, size) for size in [(64, 64), (400, 400), (100, 150), (150, 101)])
 
 
 def test_a_model_of_another_kind_does_not_decode_it() -> None:
-    picture = make_picture(50, 40)
-    plan, payload = codec().encode(picture)
+    image = make_image(50, 40)
+    plan, payload = codec().encode(image)
     with pytest.raises(DamagedFileError):
         codec("official: batch norm, gates, swish").decode(50, 40, plan, payload)
 
 
 def test_a_gpu_of_little_memory_sees_fewer_tiles_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = make_picture(70, 130)
+    pixels = make_image(70, 130)
     whole = ModelCodec(frozen_model())
     file = whole.encode(pixels)
     most = 4
@@ -267,5 +267,5 @@ def test_a_gpu_of_little_memory_sees_fewer_tiles_together(monkeypatch: pytest.Mo
     assert codec.encode(pixels) == file
     assert np.array_equal(codec.decode(70, 130, *file), pixels)
     most = 0
-    with pytest.raises(NvaeCodecError, match="too little memory for this picture"):
+    with pytest.raises(NvaeCodecError, match="too little memory for this image"):
         codec.encode(pixels)

@@ -9,30 +9,30 @@ import pytest
 import torch
 
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.evaluation.pictures import Evaluator
-from nvae_codec.images.raster import Picture
-from nvae_codec.integer.model import FrozenModel
-from tests.models import OF_LIKELIHOODS, RECIPES, frozen_model, make_picture
+from nvae_codec.evaluation.images import Evaluator
+from nvae_codec.images.raster import RasterImage
+from nvae_codec.integer.model import IntegerModel
+from tests.models import OF_LIKELIHOODS, RECIPES, frozen_model, make_image
 from tests.pretended import DEVICE, pretended_device
 
 
-def put_there(model: FrozenModel, batch_tiles: int | None = None) -> ModelCodec:
+def put_there(model: IntegerModel, batch_tiles: int | None = None) -> ModelCodec:
     return ModelCodec(replace(model, graph=model.graph.to(DEVICE)), device=DEVICE, batch_tiles=batch_tiles)
 
 
 @pytest.mark.parametrize("which", RECIPES | OF_LIKELIHOODS)
 def test_a_device_gives_the_same_bytes_and_pixels(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = frozen_model(which)
-    pictures = [make_picture(40, 36, seed)[:, :, : model.channels] & np.uint8(model.top_value) for seed in range(3)]
+    images = [make_image(40, 36, seed)[:, :, : model.channels] & np.uint8(model.top_value) for seed in range(3)]
     if model.channels == 1:
-        pictures = [picture[:, :, 0] for picture in pictures]
-    expected = ModelCodec(model).encode_segment(pictures)
+        images = [image[:, :, 0] for image in images]
+    expected = ModelCodec(model).encode_segment(images)
     with pretended_device(monkeypatch) as device:
         codec = put_there(model, batch_tiles=1)
         codec.prove()
-        assert codec.encode_segment(pictures) == expected
+        assert codec.encode_segment(images) == expected
         restored = codec.decode_segment([(40, 36)] * 3, *expected)
-    assert all(np.array_equal(one, other) for one, other in zip(restored, pictures, strict=True))
+    assert all(np.array_equal(one, other) for one, other in zip(restored, images, strict=True))
     assert {"aten::bmm", "aten::addmm"} <= device.operations
     assert "aten::convolution" not in device.operations, "only matrix products and sums of products are exact there"
 
@@ -40,19 +40,19 @@ def test_a_device_gives_the_same_bytes_and_pixels(which: str, monkeypatch: pytes
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 2), (3, 40), (70, 90)])
 def test_a_device_takes_any_size(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where planes have no pixel, and where slices are small and large; flat, too, for slices of one symbol."""
-    for picture in (make_picture(*size), np.full((*size, 3), 7, np.uint8)):
-        expected = ModelCodec(frozen_model()).encode(picture)
+    for image in (make_image(*size), np.full((*size, 3), 7, np.uint8)):
+        expected = ModelCodec(frozen_model()).encode(image)
         with pretended_device(monkeypatch):
             codec = put_there(frozen_model())
-            assert codec.encode(picture) == expected
-            assert np.array_equal(codec.decode(*size, *expected), picture)
+            assert codec.encode(image) == expected
+            assert np.array_equal(codec.decode(*size, *expected), image)
 
 
 def test_a_device_measures_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = Picture.from_pixels(make_picture(70, 90))
-    expected, heat = Evaluator(ModelCodec(frozen_model()), samples=2).measure("it", picture)
+    image = RasterImage.from_pixels(make_image(70, 90))
+    expected, heat = Evaluator(ModelCodec(frozen_model()), samples=2).measure("it", image)
     with pretended_device(monkeypatch):
-        row, same_heat = Evaluator(put_there(frozen_model()), samples=2).measure("it", picture)
+        row, same_heat = Evaluator(put_there(frozen_model()), samples=2).measure("it", image)
     assert {key: value for key, value in row.items() if "seconds" not in key} == {
         key: value for key, value in expected.items() if "seconds" not in key
     }

@@ -1,4 +1,4 @@
-"""Flows on the grid: a bijection of whole numbers, whatever the weights and wherever the numbers lie."""
+"""Flows on the grid: a bijection of integers, whatever the weights and wherever the numbers lie."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nvae_codec.integer.bounds import prove_exact
 from nvae_codec.integer.causality import check_half
 from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.inference import exact_inference
-from nvae_codec.integer.model import FrozenModel, LatentGroup
+from nvae_codec.integer.model import IntegerModel, LatentGroup
 from nvae_codec.integer.model_file import read_model, seal
 from nvae_codec.integer.operations import Convolve, Input, LookUp, Operation
 from nvae_codec.likelihoods.tables import SHIFT_BOUND
@@ -28,7 +28,7 @@ from nvae_codec.network.convolution import causal_mask
 from nvae_codec.network.flow import list_halves
 from tests.coding.test_latents import random_normals
 from tests.integer.test_same_everywhere import GOLDEN
-from tests.models import RECIPES, frozen_model, frozen_network, make_network, make_picture, make_recipe, random_crops
+from tests.models import RECIPES, frozen_model, frozen_network, make_image, make_network, make_recipe, random_crops
 
 FLOWS = "official, two pairs of flows"
 Int32 = NDArray[np.int32]
@@ -128,7 +128,7 @@ def test_the_prior_sees_z_less_the_shifts() -> None:
     assert np.array_equal(latents.flow(k), (k - 2) % latents.bins)
 
 
-def frozen_shift(model: FrozenModel, group: int) -> Shift:
+def frozen_shift(model: IntegerModel, group: int) -> Shift:
     def shift(half: int, z: NDArray[np.float32]) -> Int32:
         with exact_inference(torch.device("cpu")):
             walk = model.graph.evaluate([f"shift.{group}.{half}"])
@@ -200,35 +200,35 @@ def test_flows_that_read_their_own_place_are_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (37, 70), (130, 50)], ids=str)
-def test_pictures_come_back(size: tuple[int, int]) -> None:
-    codec, picture = ModelCodec(frozen_model(FLOWS)), make_picture(*size)
-    plan, payload = codec.encode(picture)
-    assert np.array_equal(codec.decode(*size, plan, payload), picture)
+def test_images_come_back(size: tuple[int, int]) -> None:
+    codec, image = ModelCodec(frozen_model(FLOWS)), make_image(*size)
+    plan, payload = codec.encode(image)
+    assert np.array_equal(codec.decode(*size, plan, payload), image)
 
 
 def test_chunks_do_not_change_a_file() -> None:
-    pictures = [make_picture(12, 8, seed) for seed in range(6)]
+    images = [make_image(12, 8, seed) for seed in range(6)]
     model, sizes = frozen_model(FLOWS), [(12, 8)] * 6
-    expected = ModelCodec(model).encode_segment(pictures)
+    expected = ModelCodec(model).encode_segment(images)
     assert max(expected[0][1::3]) > 1, "some batch has several tiles"
     for chunk in (1, 2):
         codec = ModelCodec(model, batch_tiles=chunk)
-        assert codec.encode_segment(pictures) == expected
-        for found, picture in zip(codec.decode_segment(sizes, *expected), pictures, strict=True):
-            assert np.array_equal(found, picture)
+        assert codec.encode_segment(images) == expected
+        for found, image in zip(codec.decode_segment(sizes, *expected), images, strict=True):
+            assert np.array_equal(found, image)
 
 
 def test_flows_of_any_strength_code() -> None:
-    """Shifts far beyond the posterior's width, and pictures unlike those of calibration."""
+    """Shifts far beyond the posterior's width, and images unlike those of calibration."""
     network = make_network(make_recipe(FLOWS), seed=3)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if ".flows." in name and name.endswith("log_weight_norm"):
                 parameter.add_(1.0)
     model = freeze(network, [random_crops(2, 32)]).model
-    picture = np.random.default_rng(0).integers(0, 256, (40, 33, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (40, 33, 3), np.uint8)
     codec = ModelCodec(model)
-    assert np.array_equal(codec.decode(40, 33, *codec.encode(picture)), picture)
+    assert np.array_equal(codec.decode(40, 33, *codec.encode(image)), image)
 
 
 def test_models_from_before_flows_are_what_they_were() -> None:

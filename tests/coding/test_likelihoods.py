@@ -19,7 +19,7 @@ from tests.models import OF_LIKELIHOODS, frozen_model
 
 Int32 = NDArray[np.int32]
 SIDES = (5, 8)
-"""Rows and columns of the pictures here; with the padding of zeros that some networks see."""
+"""Rows and columns of the images here; with the padding of zeros that some networks see."""
 
 
 def make_likelihood(which: str, seed: int, *, extreme: bool) -> Likelihood:
@@ -99,14 +99,14 @@ def test_a_colour_tells_the_component_of_the_next() -> None:
 
 @pytest.mark.parametrize("which", OF_LIKELIHOODS)
 @pytest.mark.parametrize("sizes", [[(28, 28)] * 12, [(1, 1), (30, 61), (5, 90)]], ids=["equal", "mixed"])
-def test_pictures_come_back(which: str, sizes: list[tuple[int, int]]) -> None:
+def test_images_come_back(which: str, sizes: list[tuple[int, int]]) -> None:
     model, rng = frozen_model(which), np.random.default_rng(3)
-    pictures = []
+    images = []
     for height, width in sizes:
         wave = np.add.outer(np.arange(height), np.arange(width))[..., None] + rng.integers(0, 9, 3)
-        picture = (wave // 5 * 7 % (model.top_value + 1)).astype(np.uint8)
-        pictures.append(picture if model.channels == 3 else picture[..., 0])
+        image = (wave // 5 * 7 % (model.top_value + 1)).astype(np.uint8)
+        images.append(image if model.channels == 3 else image[..., 0])
     codec = ModelCodec(model)
-    plan, payload = codec.encode_segment(pictures)
+    plan, payload = codec.encode_segment(images)
     restored = codec.decode_segment(sizes, plan, payload)
-    assert all(np.array_equal(one, other) for one, other in zip(pictures, restored, strict=True))
+    assert all(np.array_equal(one, other) for one, other in zip(images, restored, strict=True))

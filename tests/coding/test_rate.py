@@ -1,4 +1,4 @@
-"""A file is as long as the exact ELBO says."""
+"""A file is as long as the integer-model ELBO says."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.evaluation import exact_elbo
+from nvae_codec.evaluation import integer_elbo
 from nvae_codec.integer.model_file import read_model
-from tests.models import frozen_model, make_picture
+from tests.models import frozen_model, make_image
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -23,34 +23,34 @@ GOLDEN = ROOT / "tests" / "golden"
 
 @pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
 def test_a_file_is_as_long_as_the_bound(which: str) -> None:
-    picture = make_picture(256, 256)
-    plan, payload = ModelCodec(frozen_model(which)).encode(picture)
-    bound = exact_elbo(picture, frozen_model(which), samples=2).bits
+    image = make_image(256, 256)
+    plan, payload = ModelCodec(frozen_model(which)).encode(image)
+    bound = integer_elbo(image, frozen_model(which), samples=2).bits
     ratio = (8 * len(payload) + 8 * len(plan)) / bound
     # below one where the wide grid of a first tile, or the edges of small ones, suit the random weights better
     assert 0.97 < ratio < 1.03
 
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (64, 64)])
-def test_a_small_picture_pays_little_for_its_start(size: tuple[int, int]) -> None:
-    picture = make_picture(*size)
-    _, payload = ModelCodec(frozen_model()).encode(picture)
-    bound = exact_elbo(picture, frozen_model(), samples=16).bits
+def test_a_small_image_pays_little_for_its_start(size: tuple[int, int]) -> None:
+    image = make_image(*size)
+    _, payload = ModelCodec(frozen_model()).encode(image)
+    bound = integer_elbo(image, frozen_model(), samples=16).bits
     assert 8 * len(payload) < 1.03 * bound + 8 * 24
 
 
-def golden_picture() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Whole numbers alone: the same on every machine."""
+def golden_image() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Integers alone: the same on every machine."""
     y, x = np.mgrid[0:150, 0:170].astype(np.int64)
     noise = (x * 7919 + y * 104729 + x * y * 31) % 23
     return np.stack([(x + y + noise) % 256, (2 * x + noise) % 256, (3 * y + noise // 2) % 256], 2).astype(np.uint8)
 
 
 def hash_payload() -> str:
-    """Of the plan and the payload that the golden model makes of the golden picture."""
+    """Of the plan and the payload that the golden model makes of the golden image."""
     codec = ModelCodec(read_model(GOLDEN / "tiny.safetensors"))
-    plan, payload = codec.encode(golden_picture())
-    assert np.array_equal(codec.decode(150, 170, plan, payload), golden_picture())
+    plan, payload = codec.encode(golden_image())
+    assert np.array_equal(codec.decode(150, 170, plan, payload), golden_image())
     return hashlib.sha256(json.dumps(plan).encode() + payload).hexdigest()
 
 

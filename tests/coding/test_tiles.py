@@ -1,4 +1,4 @@
-"""Tiles cover a picture; what a canvas shows beyond its edge is the same while decoding and encoding."""
+"""Tiles cover an image; what a canvas shows beyond its edge is the same while decoding and encoding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nvae_codec.schedule.tiles import (
     plan_tiles,
     plane_size,
 )
-from tests.models import make_picture
+from tests.models import make_image
 
 sides = st.one_of(st.integers(1, 200), st.integers(1, 5000))
 
@@ -76,7 +76,7 @@ def test_the_corner_only_mirrors_the_plan(height: int, width: int, growth: Growt
 
 
 @pytest.mark.parametrize("growth", [SPARSE[0], DENSE[-1]])
-def test_thin_pictures_have_few_tiles(growth: Growth) -> None:
+def test_thin_images_have_few_tiles(growth: Growth) -> None:
     assert len(plan_tiles(1, 1_000_000, growth)) < 120
     assert len(plan_tiles(1_000_000, 1, growth)) < 120
 
@@ -94,11 +94,11 @@ def test_bands_lie_along_the_shorter_side(height: int, width: int, growth: Growt
 
 def test_the_busiest_corner_is_where_the_noise_is() -> None:
     for corner in range(4):
-        picture = np.full((200, 300, 3), 100, np.uint8)
+        image = np.full((200, 300, 3), 100, np.uint8)
         rows = slice(150, 200) if corner & 2 else slice(0, 50)
         columns = slice(250, 300) if corner & 1 else slice(0, 50)
-        picture[rows, columns] = np.random.default_rng(corner).integers(0, 256, (50, 50, 3))
-        assert busiest_corner(picture) == corner
+        image[rows, columns] = np.random.default_rng(corner).integers(0, 256, (50, 50, 3))
+        assert busiest_corner(image) == corner
     for shape in ((1, 1, 3), (1, 9, 3), (9, 1, 3)):
         assert busiest_corner(np.zeros(shape, np.uint8)) in range(4)
 
@@ -108,7 +108,7 @@ def test_the_busiest_corner_is_where_the_noise_is() -> None:
 def test_decoder_and_encoder_see_the_same_canvas(levels: int, size: tuple[int, int]) -> None:
     """The encoder writes all planes before it looks; the decoder writes each when it is known."""
     stride, phases = 16, list_phases(levels)
-    pixels = make_picture(*size).transpose(2, 0, 1)[None].astype(np.int32)
+    pixels = make_image(*size).transpose(2, 0, 1)[None].astype(np.int32)
     encoder = Canvas(1, size, stride)
     for phase in phases:
         plane = phase.plane

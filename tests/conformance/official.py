@@ -28,7 +28,7 @@ CELLS = {
 
 
 def make_official(args: dict[str, Any], cells: dict[str, list[str]] = CELLS, side: int = 16) -> dict[str, Any]:
-    """What the official code saves, for pictures of ``side`` pixels and 3 colours."""
+    """What the official code saves, for images of ``side`` pixels and 3 colours."""
     args = ARGS | args
     top = side >> (args["num_preprocess_blocks"] + args["num_latent_scales"] - 1)
     stub: dict[str, Tensor] = {

@@ -18,7 +18,7 @@ from nvae_codec.network.groups import Group
 from nvae_codec.network.likelihood import Look, Predict
 from nvae_codec.network.normal import Normal, kl_divergence, log_density, normal_of_raw
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.network.official_likelihoods import joint_sample, official_nats, picture_mean
+from nvae_codec.network.official_likelihoods import image_mean, joint_sample, official_nats
 from tests.conformance.folder import distance, list_cases, read_arrays, read_description
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -43,7 +43,7 @@ def raw_of(network: Nvae, features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def evaluate(network: Nvae, x_in: Tensor, noise: Callable[[int], Tensor]) -> dict[str, Tensor]:
-    """All that a reference holds of the pass from pictures x_in in [0, 1] to bits/dim, by its names."""
+    """All that a reference holds of the pass from images x_in in [0, 1] to bits/dim, by its names."""
     x, image = 2 * x_in - 1, network.recipe.image
     found: dict[str, Tensor] = {}
     groups: dict[str, list[Tensor]] = {}
@@ -106,7 +106,7 @@ both = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["fl
 
 @both
 @pytest.mark.parametrize("case", list_cases())
-def test_pictures_have_the_official_parameters_and_bits(case: Path, dtype: torch.dtype) -> None:
+def test_images_have_the_official_parameters_and_bits(case: Path, dtype: torch.dtype) -> None:
     reference = read_arrays(case / "reference.npz")
 
     def noise(group: int) -> Tensor:
@@ -144,7 +144,7 @@ def test_importance_weights_are_the_official_ones(case: Path, dtype: torch.dtype
 
 @both
 @pytest.mark.parametrize("case", list_cases())
-def test_pictures_from_the_prior_are_the_official_ones(case: Path, dtype: torch.dtype) -> None:
+def test_images_from_the_prior_are_the_official_ones(case: Path, dtype: torch.dtype) -> None:
     reference, network = read_arrays(case / "reference.npz"), at_precision(case, dtype)
 
     def choose(index: int, raw_prior: Tensor | None) -> Tensor:
@@ -155,7 +155,7 @@ def test_pictures_from_the_prior_are_the_official_ones(case: Path, dtype: torch.
     with torch.no_grad():
         side = reference["x_in"].shape[2] // network.recipe.stride
         raw = raw_of(network, network.hierarchy.generate(torch.zeros(1, 1, side, side, dtype=dtype), choose))
-        found = {"gen_logits": raw, "gen_mean": (picture_mean(raw, network.recipe.likelihood) + 1) / 2}
+        found = {"gen_logits": raw, "gen_mean": (image_mean(raw, network.recipe.likelihood) + 1) / 2}
         if "gen_u_mix" in reference:
             component, logistic = (
                 torch.from_numpy(reference[name]).to(dtype) for name in ("gen_u_mix", "gen_u_logistic")

@@ -1,4 +1,4 @@
-"""Imported checkpoints freeze and compress: pictures of their size come back, and cost what the float network says."""
+"""Imported checkpoints freeze and compress: images of their size come back, and cost what the float network says."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 from numpy.typing import NDArray
 
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.evaluation import exact_elbo, float_elbo
+from nvae_codec.evaluation import float_elbo, integer_elbo
 from nvae_codec.export.export import freeze
 from nvae_codec.integrations.nvlabs import import_network, make_recipe, read_official
 from tests.conformance.folder import list_cases
-from tests.models import make_picture
+from tests.models import make_image
 
 Pixels = NDArray[np.uint8]
-PICTURES = 4
+IMAGES = 4
 
 
-def make_pictures(channels: int, side: int, count: int) -> Pixels:
+def make_images(channels: int, side: int, count: int) -> Pixels:
     """From 0 to 255, (N, C, side, side); gray ones are bright on black."""
-    pictures = np.stack([make_picture(side, side, seed) for seed in range(count)]).transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(pictures if channels == 3 else np.where(pictures[:, :1] > 150, 255, 0).astype(np.uint8))
+    images = np.stack([make_image(side, side, seed) for seed in range(count)]).transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(images if channels == 3 else np.where(images[:, :1] > 150, 255, 0).astype(np.uint8))
 
 
 @pytest.mark.parametrize("case", list_cases())
@@ -32,14 +32,14 @@ def test_imported_models_compress(case: Path) -> None:
     recipe = make_recipe(official, "imported")
     network = import_network(official, recipe)
     side = recipe.network.top_side * recipe.stride - 2 * recipe.image.padding
-    shown = make_pictures(recipe.image.channels, side, 2 * PICTURES)
-    model = freeze(network, [torch.from_numpy(shown[PICTURES:])]).model
-    levels = shown[:PICTURES].transpose(0, 2, 3, 1) >> np.uint8(8 - model.value_bits)
-    pictures = list(levels if model.channels == 3 else levels[..., 0])
+    shown = make_images(recipe.image.channels, side, 2 * IMAGES)
+    model = freeze(network, [torch.from_numpy(shown[IMAGES:])]).model
+    levels = shown[:IMAGES].transpose(0, 2, 3, 1) >> np.uint8(8 - model.value_bits)
+    images = list(levels if model.channels == 3 else levels[..., 0])
     codec = ModelCodec(model)
-    plan, payload = codec.encode_segment(pictures)
-    restored = codec.decode_segment([(side, side)] * PICTURES, plan, payload)
-    assert all(np.array_equal(one, other) for one, other in zip(pictures, restored, strict=True))
-    exact = sum(exact_elbo(picture, model, samples=2).bits for picture in pictures)
-    real = sum(float_elbo(picture, network, samples=2).bits for picture in pictures)
+    plan, payload = codec.encode_segment(images)
+    restored = codec.decode_segment([(side, side)] * IMAGES, plan, payload)
+    assert all(np.array_equal(one, other) for one, other in zip(images, restored, strict=True))
+    exact = sum(integer_elbo(image, model, samples=2).bits for image in images)
+    real = sum(float_elbo(image, network, samples=2).bits for image in images)
     assert 0.99 < exact / real < 1.01

@@ -95,7 +95,7 @@ def run(case: Path, network: Nvae) -> Pass:
 
 
 def loss_of(elbo: Elbo, network: Nvae, kl: float) -> Tensor:
-    """Nats a picture, without regularisation."""
+    """Nats an image, without regularisation."""
     alpha = balance_weights(network.recipe, torch.float64) if kl < 1 else None
     return weigh(elbo, kl, alpha, len(elbo.kl[0])).loss * math.log(2)
 

@@ -29,23 +29,23 @@ from nvae_codec.container.archive.index import (
 )
 from nvae_codec.container.archive.reader import Archive
 from nvae_codec.container.archive.segment import Named, pack_segment, unpack_segment, unpack_wanted
-from nvae_codec.container.archive.writer import group_pictures, write_archive
+from nvae_codec.container.archive.writer import group_images, write_archive
 from nvae_codec.container.header import Kind
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
 from nvae_codec.images.png import IDAT_PLACE
-from nvae_codec.images.raster import COLOURS, RGB8, Chunk, Picture, same_picture
-from nvae_codec.images.read import read_picture
+from nvae_codec.images.raster import COLOURS, RGB8, Chunk, RasterImage, same_image
+from nvae_codec.images.read import read_image
 from nvae_codec.zoo.library import Models
 from tests.fakes import FakeCodec, OneCodec
-from tests.models import make_picture
+from tests.models import make_image
 
 MODEL = Path(__file__).parents[1] / "golden" / "tiny.safetensors"
 FAKE = FakeCodec("photo")
 CHUNKS = (Chunk(b"gAMA", bytes(4)), IDAT_PLACE, Chunk(b"tEXt", b"Title\0Harbour"))
 
 
-def named_pictures(count: int, side: int = 20, chunks: tuple[Chunk, ...] = ()) -> list[Named]:
-    return [(f"{i:05d}.png", Picture.from_pixels(make_picture(side, side, i), chunks)) for i in range(count)]
+def named_images(count: int, side: int = 20, chunks: tuple[Chunk, ...] = ()) -> list[Named]:
+    return [(f"{i:05d}.png", RasterImage.from_pixels(make_image(side, side, i), chunks)) for i in range(count)]
 
 
 def write(
@@ -59,9 +59,7 @@ def write(
 ) -> Path:
     part = path.with_suffix(".part")
     with part.open("wb") as out:
-        for _ in write_archive(
-            out, group_pictures(named, most, 1 << 22), method=method, models=Models(model), base=base
-        ):
+        for _ in write_archive(out, group_images(named, most, 1 << 22), method=method, models=Models(model), base=base):
             pass
     part.replace(path)
     return path
@@ -72,29 +70,29 @@ def open_fake(path: Path) -> Archive:
 
 
 @pytest.mark.parametrize("method", ["auto", "model", "webp", "stored"])
-def test_pictures_come_back_with_names_and_metadata(tmp_path: Path, method: str) -> None:
-    named = named_pictures(5) + [(f"with/{name}", picture) for name, picture in named_pictures(3, 12, CHUNKS)]
+def test_images_come_back_with_names_and_metadata(tmp_path: Path, method: str) -> None:
+    named = named_images(5) + [(f"with/{name}", image) for name, image in named_images(3, 12, CHUNKS)]
     archive = open_fake(write(tmp_path / "a.nvae", named, method=method))
     assert archive.names == [name for name, _ in named]
     assert archive.sizes == [(20, 20)] * 5 + [(12, 12)] * 3
     assert [len(segment.entries) for segment in archive.segments] == [3, 3, 2]
-    for place, (name, picture) in enumerate(named):
-        assert same_picture(archive.read_picture(name), picture)
-        assert np.array_equal(archive.read(place), picture.require_pixels("a test"))
+    for place, (name, image) in enumerate(named):
+        assert same_image(archive.read_image(name), image)
+        assert np.array_equal(archive.read(place), image.require_pixels("a test"))
     assert np.array_equal(archive.read(-1), archive.read(7))
     for wrong in ("none.png", 8, -9):
         with pytest.raises((KeyError, IndexError)):
             archive.read(wrong)
 
 
-def test_the_model_codes_pictures_of_many_sizes(tmp_path: Path) -> None:
-    named = [(f"{i}.png", Picture.from_pixels(make_picture(9 + i % 2, 24, i))) for i in range(9)]
+def test_the_model_codes_images_of_many_sizes(tmp_path: Path) -> None:
+    named = [(f"{i}.png", RasterImage.from_pixels(make_image(9 + i % 2, 24, i))) for i in range(9)]
     path = write(tmp_path / "a.nvae", named, method="model", most=9, model=MODEL)
     archive = nvae_codec.open_archive(path, model=MODEL)
     assert [entry.kind for entry in archive.entries] == [Kind.MODEL] * 9
     assert archive.identity == nvae_codec.load_model(MODEL).identity
-    for name, picture in named:
-        assert np.array_equal(archive.read(name), picture.require_pixels("a test"))
+    for name, image in named:
+        assert np.array_equal(archive.read(name), image.require_pixels("a test"))
 
 
 @settings(deadline=None, max_examples=30)
@@ -108,21 +106,21 @@ def test_every_segment_comes_back(shapes: list[tuple[int, int, int, bool]], meth
     for place, (height, width, channels, flat) in enumerate(shapes):
         shape = (height, width, channels) if channels else (height, width)
         pixels: NDArray[np.uint8] = rng.integers(0, 2 if flat else 256, shape, np.uint8)
-        named.append((str(place), Picture.from_pixels(pixels, CHUNKS if flat else ())))
+        named.append((str(place), RasterImage.from_pixels(pixels, CHUNKS if flat else ())))
     packed = pack_segment(named, method, OneCodec(FAKE))
     assert packed.problems == ()
     restored = unpack_segment(packed.data, packed.entries, FAKE.identity, OneCodec(FAKE))
-    for (_, picture), other in zip(named, restored, strict=True):
-        assert same_picture(picture, other)
+    for (_, image), other in zip(named, restored, strict=True):
+        assert same_image(image, other)
 
 
 def test_every_kind_of_png_is_kept(pngsuite: Path, tmp_path: Path) -> None:
     files = sorted(pngsuite.glob("b*.png"))
-    named = [(file.name, read_picture(file.read_bytes())) for file in files]
+    named = [(file.name, read_image(file.read_bytes())) for file in files]
     archive = open_fake(write(tmp_path / "a.nvae", named, most=100))
-    for name, picture in named:
-        restored = archive.read_picture(name)
-        assert same_picture(restored, picture) or restored.png == picture.png
+    for name, image in named:
+        restored = archive.read_image(name)
+        assert same_image(restored, image) or restored.png == image.png
     assert archive.read("basn2c16.png").dtype == np.uint16
     with pytest.raises(UnsupportedImageError, match="has 4 bits"):
         archive.read("basn0g04.png")
@@ -130,11 +128,11 @@ def test_every_kind_of_png_is_kept(pngsuite: Path, tmp_path: Path) -> None:
 
 def test_16_bits_and_alpha_share_a_stack(pngsuite: Path) -> None:
     names = ["basn0g16", "basn2c08", "basi2c16", "basn4a16", "basn6a08", "basi6a16"]
-    named = [(name, read_picture((pngsuite / f"{name}.png").read_bytes())) for name in names]
+    named = [(name, read_image((pngsuite / f"{name}.png").read_bytes())) for name in names]
     packed = pack_segment(named, "model", OneCodec(FAKE))
     assert {entry.kind for entry in packed.entries} == {Kind.MODEL}
     restored = unpack_segment(packed.data, packed.entries, FAKE.identity, OneCodec(FAKE))
-    assert all(same_picture(one, other) for (_, one), other in zip(named, restored, strict=True))
+    assert all(same_image(one, other) for (_, one), other in zip(named, restored, strict=True))
 
 
 @pytest.mark.parametrize("more", ["basn6a08", "basn2c16", "basn4a16"])
@@ -143,14 +141,14 @@ def test_what_the_model_alone_codes_needs_not_all_of_its_segment(
     pngsuite: Path, wanted: int, decoded: set[int] | None, more: str
 ) -> None:
     """Alpha, low bytes and what the model does not code have no checksum of a batch: with them all is decoded."""
-    gray = Picture.from_pixels(np.zeros((9, 9), np.uint8), CHUNKS)
-    palette, beside = (read_picture((pngsuite / f"{name}.png").read_bytes()) for name in ("basn3p08", more))
-    colour = Picture.from_pixels(make_picture(9, 9))
+    gray = RasterImage.from_pixels(np.zeros((9, 9), np.uint8), CHUNKS)
+    palette, beside = (read_image((pngsuite / f"{name}.png").read_bytes()) for name in ("basn3p08", more))
+    colour = RasterImage.from_pixels(make_image(9, 9))
     named = [("palette", palette), ("1", gray), ("2", colour), ("beside", beside), ("4", gray)]
 
     class Modelled(FakeCodec):
-        def encode_priced(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
-            return *self.encode_segment(pictures), [8.0] * len(pictures)
+        def encode_priced(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
+            return *self.encode_segment(images), [8.0] * len(images)
 
     codec = Modelled("photo")
     codecs = OneCodec(codec)
@@ -158,12 +156,12 @@ def test_what_the_model_alone_codes_needs_not_all_of_its_segment(
     assert [entry.kind is Kind.MODEL for entry in packed.entries] == [False, True, True, True, True]
     found = unpack_wanted(packed.data, packed.entries, codec.identity, codecs, [wanted])
     assert set(found) == (decoded or set(range(5)))
-    for place, picture in found.items():
-        assert same_picture(picture, named[place][1])
+    for place, image in found.items():
+        assert same_image(image, named[place][1])
 
 
 def test_reading_keeps_what_was_decoded_of_a_segment(tmp_path: Path) -> None:
-    named = named_pictures(8, side=9)
+    named = named_images(8, side=9)
     write(tmp_path / "a.nvae", named, method="model", most=4)
     calls: list[list[int]] = []
 
@@ -178,28 +176,28 @@ def test_reading_keeps_what_was_decoded_of_a_segment(tmp_path: Path) -> None:
     reads += [(5, [[1]]), (7, []), (2, [[2]]), (0, [all_four]), (1, []), (2, []), (3, []), (4, [all_four]), (5, [])]
     for index, expected in reads:
         calls.clear()
-        assert same_picture(archive.read_picture(index), named[index][1])
+        assert same_image(archive.read_image(index), named[index][1])
         assert calls == expected
 
 
-def test_auto_takes_the_smallest_for_each_picture() -> None:
+def test_auto_takes_the_smallest_for_each_image() -> None:
     flat, noise = np.zeros((40, 40, 3), np.uint8), np.random.default_rng(1).integers(0, 256, (20, 20, 3), np.uint8)
-    pictures = [flat, noise, make_picture(60, 60, noise=0)]
+    images = [flat, noise, make_image(60, 60, noise=0)]
 
     class Priced(FakeCodec):
-        def encode_priced(self, pictures: object) -> tuple[list[int], bytes, list[float]]:
+        def encode_priced(self, images: object) -> tuple[list[int], bytes, list[float]]:
             return [7], b"", [1e5, 1e5, 8.0]
 
     codec = Priced("photo")
-    named = [(str(place), Picture.from_pixels(pixels)) for place, pixels in enumerate(pictures)]
+    named = [(str(place), RasterImage.from_pixels(pixels)) for place, pixels in enumerate(images)]
     packed = pack_segment(named, "auto", OneCodec(codec))
     assert [entry.kind for entry in packed.entries] == [Kind.WEBP, Kind.PIXELS, Kind.MODEL]
     assert codec.encoded == 1, "the one that is left is coded again, alone"
 
 
 def test_what_a_method_does_not_take_is_left_out_and_named() -> None:
-    palette = replace(Picture.from_pixels(np.zeros((4, 4), np.uint8)), colour=COLOURS[10], pixels=None)
-    named = [("palette.png", palette), *named_pictures(1)]
+    palette = replace(RasterImage.from_pixels(np.zeros((4, 4), np.uint8)), colour=COLOURS[10], pixels=None)
+    named = [("palette.png", palette), *named_images(1)]
     packed = pack_segment(named, "model", OneCodec(FAKE))
     assert [entry.name for entry in packed.entries] == ["00000.png"]
     assert [name for name, _ in packed.problems] == ["palette.png"]
@@ -211,15 +209,15 @@ def test_numbered_names_cost_nothing() -> None:
     assert len(pack_index(Index(bytes(32), (Segment(HEADER_BYTES, 99, bytes(8), entries),)))) < 200
 
 
-def test_segments_end_at_pictures_or_pixels() -> None:
-    named = named_pictures(10)
-    assert [len(group) for group in group_pictures(named, 4, 1 << 22)] == [4, 4, 2]
-    assert [len(group) for group in group_pictures(named, None, 3 * 400)] == [3, 3, 3, 1]
-    assert [len(group) for group in group_pictures(named[:2], None, 1)] == [1, 1]
+def test_segments_end_at_images_or_pixels() -> None:
+    named = named_images(10)
+    assert [len(group) for group in group_images(named, 4, 1 << 22)] == [4, 4, 2]
+    assert [len(group) for group in group_images(named, None, 3 * 400)] == [3, 3, 3, 1]
+    assert [len(group) for group in group_images(named[:2], None, 1)] == [1, 1]
 
 
 def test_appending_adds_segments_and_keeps_the_old_ones(tmp_path: Path) -> None:
-    path, named = tmp_path / "a.nvae", named_pictures(10)
+    path, named = tmp_path / "a.nvae", named_images(10)
     write(path, named[:5])
     before = path.read_bytes()
     old = open_fake(path)
@@ -229,8 +227,8 @@ def test_appending_adds_segments_and_keeps_the_old_ones(tmp_path: Path) -> None:
     assert archive.segments[: len(old.segments)] == old.segments
     end = old.segments[-1].start + old.segments[-1].length
     assert path.read_bytes()[:end] == before[:end]
-    for name, picture in named:
-        assert same_picture(archive.read_picture(name), picture)
+    for name, image in named:
+        assert same_image(archive.read_image(name), image)
 
 
 def test_an_empty_archive_is_one(tmp_path: Path) -> None:
@@ -239,34 +237,34 @@ def test_an_empty_archive_is_one(tmp_path: Path) -> None:
 
 
 def test_a_damaged_segment_is_named_and_the_others_decode(tmp_path: Path) -> None:
-    path, named = tmp_path / "a.nvae", named_pictures(9)
+    path, named = tmp_path / "a.nvae", named_images(9)
     segments = open_fake(write(path, named)).segments
     data = bytearray(path.read_bytes())
     data[segments[1].start + 11] ^= 4
     path.write_bytes(data)
     archive = open_fake(path)
-    for name, picture in named[:3] + named[6:]:
-        assert same_picture(archive.read_picture(name), picture)
+    for name, image in named[:3] + named[6:]:
+        assert same_image(archive.read_image(name), image)
     with pytest.raises(DamagedFileError, match=r"segment 2 of 3 \(00003.png to 00005.png\): damaged"):
         archive.read("00004.png")
 
 
 def read_what_is_sound(path: Path, named: list[Named]) -> int:
-    """The number of pictures that decode; those that do must be the right ones."""
+    """The number of images that decode; those that do must be the right ones."""
     found = 0
     archive = open_fake(path)
-    for name, picture in named:
+    for name, image in named:
         try:
-            restored = archive.read_picture(name)
+            restored = archive.read_image(name)
         except NvaeCodecError:
             continue
-        assert same_picture(restored, picture)
+        assert same_image(restored, image)
         found += 1
     return found
 
 
 def test_cuts_and_flipped_bits_never_give_wrong_pixels(tmp_path: Path) -> None:
-    path, named, rng = tmp_path / "a.nvae", named_pictures(6, 8), random.Random(4)
+    path, named, rng = tmp_path / "a.nvae", named_images(6, 8), random.Random(4)
     whole = write(path, named).read_bytes()
     for length in [*range(60), *rng.sample(range(60, len(whole)), 60)]:
         path.write_bytes(whole[:length])
@@ -289,8 +287,8 @@ def test_cuts_and_flipped_bits_never_give_wrong_pixels(tmp_path: Path) -> None:
 
 def test_damage_under_right_checksums_is_seen_too() -> None:
     """The second line of defence: lengths, the codecs' own checks and the checksum of the pixels."""
-    pictures = [*named_pictures(2, 8, CHUNKS), ("gray", Picture.from_pixels(np.zeros((4, 4), np.uint8)))]
-    packed = pack_segment(pictures, "auto", OneCodec(FAKE))
+    images = [*named_images(2, 8, CHUNKS), ("gray", RasterImage.from_pixels(np.zeros((4, 4), np.uint8)))]
+    packed = pack_segment(images, "auto", OneCodec(FAKE))
     rng = random.Random(3)
     for _ in range(300):
         damaged = bytearray(packed.data)
@@ -299,8 +297,8 @@ def test_damage_under_right_checksums_is_seen_too() -> None:
             restored = unpack_segment(bytes(damaged), packed.entries, FAKE.identity, OneCodec(FAKE))
         except (DamagedFileError, UnsupportedImageError):
             continue
-        for (_, picture), other in zip(pictures, restored, strict=True):
-            assert same_picture(picture, other)
+        for (_, image), other in zip(images, restored, strict=True):
+            assert same_image(image, other)
 
 
 def make_file(names: list[str]) -> io.BytesIO:
@@ -321,8 +319,8 @@ def test_an_index_that_promises_too_much_is_refused(monkeypatch: pytest.MonkeyPa
     many = [str(i) for i in range(100)]
     file = make_file(many)
     assert len(read_index(file).segments[0].entries) == 100
-    monkeypatch.setattr(index_module, "MOST_PICTURES", 99)
-    with pytest.raises(DamagedFileError, match="so many pictures"):
+    monkeypatch.setattr(index_module, "MOST_IMAGES", 99)
+    with pytest.raises(DamagedFileError, match="so many images"):
         read_index(file)
     with pytest.raises(NvaeCodecError, match="at most 99"):
         make_file(many)
@@ -336,11 +334,11 @@ def test_an_index_that_promises_too_much_is_refused(monkeypatch: pytest.MonkeyPa
 
 def test_files_of_other_kinds_are_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "one.nvae"
-    path.write_bytes(nvae_codec.compress(make_picture(8, 8), method="webp"))
-    with pytest.raises(DamagedFileError, match="one picture, not an archive: nvae-codec decompress restores it"):
+    path.write_bytes(nvae_codec.compress(make_image(8, 8), method="webp"))
+    with pytest.raises(DamagedFileError, match="one image, not an archive: nvae-codec decompress restores it"):
         open_fake(path)
-    archive = write(tmp_path / "a.nvae", named_pictures(2)).read_bytes()
-    with pytest.raises(DamagedFileError, match="an archive of pictures, not one: nvae-codec unpack restores them"):
+    archive = write(tmp_path / "a.nvae", named_images(2)).read_bytes()
+    with pytest.raises(DamagedFileError, match="an archive of images, not one: nvae-codec unpack restores them"):
         nvae_codec.decompress(archive)
     for data, reason in [
         (b"", "not an archive"),
@@ -353,9 +351,9 @@ def test_files_of_other_kinds_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_an_archive_goes_to_other_processes(tmp_path: Path) -> None:
-    named = named_pictures(4)
+    named = named_images(4)
     archive = nvae_codec.open_archive(write(tmp_path / "a.nvae", named, model=MODEL), model=MODEL)
     archive.read(0)
     data = pickle.dumps(archive)
-    assert len(data) < 4000, "neither the model nor pictures go along"
+    assert len(data) < 4000, "neither the model nor images go along"
     assert np.array_equal(pickle.loads(data).read(2), archive.read(2))

@@ -21,8 +21,8 @@ from nvae_codec.container.image import read_file, write_model_file, write_pixels
 from nvae_codec.container.methods import FAST, METHODS, write_file
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.png import IDAT_PLACE
-from nvae_codec.images.raster import COLOURS, WHOLE_BYTES, Chunk, Colour, Picture, find_colour, same_picture
-from nvae_codec.images.read import read_picture
+from nvae_codec.images.raster import COLOURS, WHOLE_BYTES, Chunk, Colour, RasterImage, find_colour, same_image
+from nvae_codec.images.read import read_image
 from nvae_codec.images.webp import encode_webp
 from nvae_codec.images.write import write_png
 from tests.fakes import FakeCodec, OneCodec
@@ -50,17 +50,17 @@ shapes = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
 
 @settings(deadline=None, max_examples=60)
 @given(shapes.flatmap(lambda shape: arrays.arrays(np.uint8, shape)), st.booleans(), st.sampled_from(METHODS))
-def test_every_small_picture_comes_back(pixels: Pixels, with_chunks: bool, method: str) -> None:
-    picture = Picture.from_pixels(pixels, CHUNKS if with_chunks else ())
-    assert same_picture(picture, read_file(write_file(picture, method, CODECS), CODECS))
+def test_every_small_image_comes_back(pixels: Pixels, with_chunks: bool, method: str) -> None:
+    image = RasterImage.from_pixels(pixels, CHUNKS if with_chunks else ())
+    assert same_image(image, read_file(write_file(image, method, CODECS), CODECS))
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("with_chunks", [False, True])
 def test_a_png_comes_back_with_its_metadata(method: str, with_chunks: bool) -> None:
-    png = write_png(Picture.from_pixels(ramp(20, 30), CHUNKS if with_chunks else ()))
-    restored = write_png(read_file(write_file(read_picture(png), method, CODECS), CODECS))
-    assert same_picture(read_picture(png), read_picture(restored))
+    png = write_png(RasterImage.from_pixels(ramp(20, 30), CHUNKS if with_chunks else ()))
+    restored = write_png(read_file(write_file(read_image(png), method, CODECS), CODECS))
+    assert same_image(read_image(png), read_image(restored))
     assert method != "stored" or restored == png
 
 
@@ -73,34 +73,34 @@ PALETTE = Chunk(b"PLTE", bytes(range(6)))
 def test_palettes_and_few_bits_come_back(colour: Colour, height: int, width: int, method: str) -> None:
     samples = np.random.default_rng(height * width).integers(0, 1 << colour.bits, (height, width), np.uint8)
     chunks = (PALETTE, Chunk(b"tRNS", b"\7"), IDAT_PLACE) if colour.mode == "palette" else ()
-    picture = Picture(width, height, colour, samples, chunks)
-    assert same_picture(picture, read_file(write_file(picture, method, CODECS), CODECS))
-    png = write_png(picture)
+    image = RasterImage(width, height, colour, samples, chunks)
+    assert same_image(image, read_file(write_file(image, method, CODECS), CODECS))
+    png = write_png(image)
     assert np.array_equal(decode_png(png).samples.reshape(samples.shape), samples)
-    assert same_picture(picture, read_picture(png))
-    with Image.open(io.BytesIO(png)) as image:
-        image.load()
+    assert same_image(image, read_image(png))
+    with Image.open(io.BytesIO(png)) as pil_image:
+        pil_image.load()
 
 
 @pytest.mark.parametrize("name", ["basn0g04", "basn3p08", "basn3p04", "basn0g01", "basi3p02", "tbbn3p08"])
 def test_what_has_few_values_is_kept_by_webp_or_as_its_file(pngsuite: Path, name: str) -> None:
     data = (pngsuite / f"{name}.png").read_bytes()
-    picture = read_picture(data)
+    image = read_image(data)
     for method in ("auto", "webp", "stored"):
-        file = write_file(picture, method, CODECS)
+        file = write_file(image, method, CODECS)
         assert split_parts(file).header.kind is (Kind.PNG if method == "stored" else Kind.WEBP)
         restored = write_png(read_file(file, CODECS))
-        assert same_picture(read_picture(restored), picture)
+        assert same_image(read_image(restored), image)
         assert method != "stored" or restored == data
         assert method != "auto" or len(file) < len(data)
     with pytest.raises(UnsupportedImageError):
-        write_file(picture, "model", CODECS)
+        write_file(image, "model", CODECS)
 
 
 def test_the_golden_palette_is_read(pngsuite: Path) -> None:
     golden = (GOLDEN / "palette.nvae").read_bytes()
     assert split_parts(golden).header.kind is Kind.WEBP
-    assert same_picture(read_file(golden, CODECS), read_picture((pngsuite / "tp1n3p08.png").read_bytes()))
+    assert same_image(read_file(golden, CODECS), read_image((pngsuite / "tp1n3p08.png").read_bytes()))
 
 
 @pytest.mark.parametrize(
@@ -115,33 +115,33 @@ def test_the_golden_palette_is_read(pngsuite: Path) -> None:
     ],
 )
 def test_a_file_with_a_bad_palette_is_damaged(chunks: tuple[Chunk, ...], why: str) -> None:
-    picture = Picture(4, 4, find_colour("palette", 2), np.zeros((4, 4), np.uint8), chunks)
+    image = RasterImage(4, 4, find_colour("palette", 2), np.zeros((4, 4), np.uint8), chunks)
     for method in ("webp", "stored"):
         with pytest.raises(DamagedFileError, match=why):
-            read_file(write_file(picture, method, CODECS), CODECS)
-    packed = pack_segment([("a.png", picture)], "stored", CODECS)
+            read_file(write_file(image, method, CODECS), CODECS)
+    packed = pack_segment([("a.png", image)], "stored", CODECS)
     with pytest.raises(DamagedFileError, match=why):
         unpack_segment(packed.data, packed.entries, bytes(32), CODECS)
 
 
 def test_samples_of_more_bits_than_their_colour_are_damage() -> None:
-    picture = Picture(4, 4, find_colour("gray", 2), np.full((4, 4), 4, np.uint8))
+    image = RasterImage(4, 4, find_colour("gray", 2), np.full((4, 4), 4, np.uint8))
     for method in ("webp", "stored"):
         with pytest.raises(DamagedFileError, match="samples have too many bits"):
-            read_file(write_file(picture, method, CODECS), CODECS)
+            read_file(write_file(image, method, CODECS), CODECS)
 
 
 @pytest.mark.parametrize("name", ["basn0g16", "basn2c16", "basi4a16", "basi6a16"])
 def test_16_bits_come_back(pngsuite: Path, name: str) -> None:
     """By the model, and as the PNG."""
-    picture = read_picture((pngsuite / f"{name}.png").read_bytes())
+    image = read_image((pngsuite / f"{name}.png").read_bytes())
     for method in ("auto", "model", "stored"):
-        file = write_file(picture, method, CODECS)
+        file = write_file(image, method, CODECS)
         assert (split_parts(file).header.kind is Kind.PNG) or method != "stored"
         restored = decode_png(write_png(read_file(file, CODECS)))
-        assert np.array_equal(restored.samples, decode_png(write_png(picture)).samples)
+        assert np.array_equal(restored.samples, decode_png(write_png(image)).samples)
     with pytest.raises(UnsupportedImageError, match="has 16 bits a sample"):
-        write_file(picture, "webp", CODECS)
+        write_file(image, "webp", CODECS)
 
 
 deep_shapes = shapes.flatmap(lambda shape: st.tuples(*[arrays.arrays(np.uint8, shape)] * 2))
@@ -149,30 +149,30 @@ deep_shapes = shapes.flatmap(lambda shape: st.tuples(*[arrays.arrays(np.uint8, s
 
 @settings(deadline=None, max_examples=40)
 @given(deep_shapes, st.sampled_from(["noise", "repeated", "opaque"]))
-def test_every_small_picture_of_16_bits_comes_back(halves: tuple[Pixels, Pixels], what: str) -> None:
+def test_every_small_image_of_16_bits_comes_back(halves: tuple[Pixels, Pixels], what: str) -> None:
     high, low = halves
     low = high if what == "repeated" else low
-    picture = Picture.from_pixels(high, CHUNKS)
-    if picture.colour.has_alpha and what == "opaque":
+    image = RasterImage.from_pixels(high, CHUNKS)
+    if image.colour.has_alpha and what == "opaque":
         high[..., -1] = low[..., -1] = 255
-    colour = next(c for c in WHOLE_BYTES if (c.mode, c.bits) == (picture.colour.mode, 16))
-    picture = replace(picture, colour=colour, low=low)
-    again = read_picture(write_png(picture))
-    assert same_picture(again, picture)
-    samples = decode_png(write_png(picture)).samples
+    colour = next(c for c in WHOLE_BYTES if (c.mode, c.bits) == (image.colour.mode, 16))
+    image = replace(image, colour=colour, low=low)
+    again = read_image(write_png(image))
+    assert same_image(again, image)
+    samples = decode_png(write_png(image)).samples
     assert np.array_equal(samples >> 8, high.reshape(samples.shape))
     assert np.array_equal(samples & 255, low.reshape(samples.shape))
     file = write_file(again, "model", CODECS)
-    assert same_picture(read_file(file, CODECS), picture)
-    if what == "repeated" and not picture.colour.has_alpha:
-        shallow = write_file(Picture.from_pixels(high, CHUNKS), "model", CODECS)
+    assert same_image(read_file(file, CODECS), image)
+    if what == "repeated" and not image.colour.has_alpha:
+        shallow = write_file(RasterImage.from_pixels(high, CHUNKS), "model", CODECS)
         assert len(file) == len(shallow) + 1, "low bytes that repeat the high ones cost a byte"
 
 
 def test_opaque_alpha_costs_a_byte() -> None:
     rgb = noise(20, 30, 3)
     opaque = np.dstack([rgb, np.full((20, 30), 255, np.uint8)])
-    sizes = [len(write_file(Picture.from_pixels(pixels), "model", CODECS)) for pixels in (rgb, opaque)]
+    sizes = [len(write_file(RasterImage.from_pixels(pixels), "model", CODECS)) for pixels in (rgb, opaque)]
     assert sizes[1] == sizes[0] + 1
 
 
@@ -184,7 +184,7 @@ def hostile_blocks() -> list[bytes]:
 @pytest.mark.parametrize("block", range(7))
 def test_planes_that_are_none_are_damaged(block: int) -> None:
     """Too short, of no kind, empty WebP, WebP of another size, longer than the file, none."""
-    rgba = Picture.from_pixels(noise(6, 6, 4) | np.uint8(255))
+    rgba = RasterImage.from_pixels(noise(6, 6, 4) | np.uint8(255))
     whole = split_parts(write_model_file(rgba, CODECS.codec))
     assert whole.payload.startswith(b"\0")
     stack = whole.payload[1:] if block != 6 else b""
@@ -195,30 +195,32 @@ def test_planes_that_are_none_are_damaged(block: int) -> None:
 def test_auto_is_the_smallest_of_all() -> None:
     small = [noise(1, 1, 3), noise(40, 40, 3), ramp(64, 64), np.zeros((50, 50, 3), np.uint8)]
     for pixels in small:
-        picture = Picture.from_pixels(pixels)
-        sizes = {method: len(write_file(picture, method, CODECS)) for method in METHODS}
+        image = RasterImage.from_pixels(pixels)
+        sizes = {method: len(write_file(image, method, CODECS)) for method in METHODS}
         assert sizes["auto"] == min(sizes.values())
 
 
-def test_large_pictures_pay_for_the_slow_webp_only_where_it_may_win(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_pay_for_the_slow_webp_only_where_it_may_win(monkeypatch: pytest.MonkeyPatch) -> None:
     efforts: list[tuple[int, int]] = []
 
-    def watched(picture: Picture, effort: tuple[int, int] = (6, 100)) -> bytes:
+    def watched(image: RasterImage, effort: tuple[int, int] = (6, 100)) -> bytes:
         efforts.append(effort)
-        return write_webp_file(picture, FAST)
+        return write_webp_file(image, FAST)
 
     monkeypatch.setattr(choice, "write_webp_file", watched)
-    write_file(Picture.from_pixels(noise(400, 400, 3)), "auto", CODECS)  # webp comes within a few bytes of the pixels
+    write_file(
+        RasterImage.from_pixels(noise(400, 400, 3)), "auto", CODECS
+    )  # webp comes within a few bytes of the pixels
     assert efforts == [(2, 60), (6, 99)]  # as photographs do: the best effort is hardly better, and slow
 
     efforts.clear()
     graphic = np.repeat(noise(400, 400, 1) // 128 * 255, 3, axis=2)
-    write_file(Picture.from_pixels(graphic), "auto", CODECS)
+    write_file(RasterImage.from_pixels(graphic), "auto", CODECS)
     assert efforts == [(2, 60), (6, 99), (6, 100)]
 
     efforts.clear()
-    wide = Picture.from_pixels(np.zeros((1, 20_000, 3), np.uint8))
-    assert same_picture(wide, read_file(write_file(wide, "auto", CODECS), CODECS))
+    wide = RasterImage.from_pixels(np.zeros((1, 20_000, 3), np.uint8))
+    assert same_image(wide, read_file(write_file(wide, "auto", CODECS), CODECS))
     assert efforts == [(6, 100)]  # tried, and refused, as it is too wide
 
     efforts.clear()
@@ -227,19 +229,19 @@ def test_large_pictures_pay_for_the_slow_webp_only_where_it_may_win(monkeypatch:
         def encode(self, pixels: Pixels) -> tuple[list[int], bytes]:
             return [7, 1, 0, 19], b"short"
 
-    write_file(Picture.from_pixels(noise(400, 400, 3)), "auto", OneCodec(Winner("photo")))
+    write_file(RasterImage.from_pixels(noise(400, 400, 3)), "auto", OneCodec(Winner("photo")))
     assert efforts == [(2, 60)]
 
 
 def test_webp_refuses_what_it_cannot_hold() -> None:
     with pytest.raises(UnsupportedImageError, match="at most 16383 pixels a side"):
-        write_file(Picture.from_pixels(np.zeros((1, 20_000, 3), np.uint8)), "webp", CODECS)
+        write_file(RasterImage.from_pixels(np.zeros((1, 20_000, 3), np.uint8)), "webp", CODECS)
 
 
 def small_files() -> list[bytes]:
-    picture = Picture.from_pixels(noise(12, 10, 3), CHUNKS)
-    stored = write_file(read_picture(write_png(picture)), "stored", CODECS)
-    return [write_model_file(picture, CODECS.codec), write_webp_file(picture), write_pixels_file(picture), stored]
+    image = RasterImage.from_pixels(noise(12, 10, 3), CHUNKS)
+    stored = write_file(read_image(write_png(image)), "stored", CODECS)
+    return [write_model_file(image, CODECS.codec), write_webp_file(image), write_pixels_file(image), stored]
 
 
 @pytest.mark.parametrize("kind", range(4))
@@ -266,11 +268,11 @@ def test_damage_under_a_right_file_checksum_is_seen_too(kind: int) -> None:
         damaged = bytearray(file)
         damaged[bit // 8] ^= 1 << bit % 8
         try:
-            picture = read_file(bytes(damaged) + bytes_checksum(bytes(damaged)), Forgiving(CODECS.codec))
+            image = read_file(bytes(damaged) + bytes_checksum(bytes(damaged)), Forgiving(CODECS.codec))
         except (DamagedFileError, UnsupportedImageError):
             continue
         unseen += 1
-        assert same_picture(picture, read_file(file + bytes_checksum(file), CODECS))
+        assert same_image(image, read_file(file + bytes_checksum(file), CODECS))
     assert unseen <= 32  # the model's identity, and bits that mean nothing
 
 

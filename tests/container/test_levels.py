@@ -1,4 +1,4 @@
-"""Files and archives of models of other pictures than 8-bit RGB: they come back in the mode that they came in."""
+"""Files and archives of models of other images than 8-bit RGB: they come back in the mode that they came in."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from nvae_codec.container.image import read_file, write_model_file
 from nvae_codec.container.methods import write_file
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.levels import Shown, show_levels
-from nvae_codec.images.raster import GRAY1, GRAY8, RGB8, Picture, same_picture
-from nvae_codec.images.read import read_picture
+from nvae_codec.images.raster import GRAY1, GRAY8, RGB8, RasterImage, same_image
+from nvae_codec.images.read import read_image
 from nvae_codec.images.write import write_png
 from nvae_codec.integer.model_file import pack_model
 from nvae_codec.zoo.library import Models, read_model_info
@@ -48,23 +48,23 @@ def models(which: str) -> Models:
 @pytest.mark.parametrize(("mode", "kind"), [("1", Kind.MODEL), ("L", Kind.MODEL_SPREAD)])
 def test_binary_pngs_come_back_in_their_mode(mode: str, kind: Kind) -> None:
     digit = make_levels("bernoulli")
-    picture = read_picture(make_png(digit if mode == "1" else 255 * digit, mode))
-    file = write_file(picture, "model", models("bernoulli"))
+    image = read_image(make_png(digit if mode == "1" else 255 * digit, mode))
+    file = write_file(image, "model", models("bernoulli"))
     header = split_parts(file).header
     assert (header.kind, header.colour) == (kind, GRAY1 if mode == "1" else GRAY8)
     restored = read_file(file, models("bernoulli"))
-    assert same_picture(restored, picture)
-    with Image.open(io.BytesIO(write_png(restored))) as image:
-        assert image.mode == mode
-        assert np.array_equal(np.asarray(image) != 0, digit != 0)
+    assert same_image(restored, image)
+    with Image.open(io.BytesIO(write_png(restored))) as pil_image:
+        assert pil_image.mode == mode
+        assert np.array_equal(np.asarray(pil_image) != 0, digit != 0)
 
 
 def test_auto_takes_what_a_model_does_not() -> None:
-    gray = read_picture(make_png(make_levels("bernoulli") * 100, "L"))
+    gray = read_image(make_png(make_levels("bernoulli") * 100, "L"))
     assert split_parts(write_file(gray, "auto", models("bernoulli"))).header.kind in (Kind.WEBP, Kind.PNG, Kind.PIXELS)
     with pytest.raises(UnsupportedImageError, match="the model takes gray of the values 0 and 1, or 0 and 255"):
         write_file(gray, "model", models("bernoulli"))
-    binary = read_picture(make_png(make_levels("bernoulli"), "1"))
+    binary = read_image(make_png(make_levels("bernoulli"), "1"))
     assert split_parts(write_file(binary, "auto", models("joint"))).header.kind in (Kind.WEBP, Kind.PNG)
     with pytest.raises(UnsupportedImageError):
         write_file(binary, "model", models("joint"))
@@ -93,25 +93,27 @@ def test_gray_arrays_are_for_models_of_gray(tmp_path: Path) -> None:
 
 def test_an_archive_holds_digits_of_every_mode() -> None:
     digit, codecs = make_levels("bernoulli"), models("bernoulli")
-    pictures = [
-        read_picture(make_png(digit, "1")),
-        Picture.from_pixels(digit),
-        Picture.from_pixels(255 * digit),
-        read_picture(make_png(1 - digit, "1")),
+    images = [
+        read_image(make_png(digit, "1")),
+        RasterImage.from_pixels(digit),
+        RasterImage.from_pixels(255 * digit),
+        read_image(make_png(1 - digit, "1")),
     ]
-    packed = pack_segment([(f"{i}.png", p) for i, p in enumerate(pictures)], "model", codecs)
+    packed = pack_segment([(f"{i}.png", p) for i, p in enumerate(images)], "model", codecs)
     kinds = [(entry.kind, entry.colour) for entry in packed.entries]
     assert kinds == [
         (Kind.MODEL, GRAY1), (Kind.MODEL, GRAY8), (Kind.MODEL_SPREAD, GRAY8), (Kind.MODEL, GRAY1),
     ]  # fmt: skip
     restored = unpack_segment(packed.data, packed.entries, codecs.identity(), codecs)
-    assert all(same_picture(one, other) for one, other in zip(restored, pictures, strict=True))
+    assert all(same_image(one, other) for one, other in zip(restored, images, strict=True))
 
 
 @pytest.mark.parametrize("kind", [Kind.MODEL, Kind.MODEL_SPREAD])
-def test_pictures_that_their_model_cannot_have_made_are_damaged(kind: Kind) -> None:
-    whole = split_parts(write_model_file(Picture.from_pixels(make_levels("bernoulli")), models("bernoulli").chosen()))
+def test_images_that_their_model_cannot_have_made_are_damaged(kind: Kind) -> None:
+    whole = split_parts(
+        write_model_file(RasterImage.from_pixels(make_levels("bernoulli")), models("bernoulli").chosen())
+    )
     header = whole.header
     other = Header(kind, RGB8, header.width, header.height, header.content_checksum, header.model_id, header.plan)
-    with pytest.raises(DamagedFileError, match="its model does not make such pictures"):
+    with pytest.raises(DamagedFileError, match="its model does not make such images"):
         read_file(join_parts(Parts(other, b"", whole.payload)), models("bernoulli"))

@@ -24,7 +24,7 @@ def test_names_must_go_into_one_folder_together() -> None:
     names = Names(["a.png", "b/c.png", "\u00e9.png"])
     assert names.add("a.png") == "is there twice"
     assert names.add("e\u0301.png") == "is there twice", "the same letters in another normal form"
-    assert names.add("b") == names.add("a.png/d") == "is a picture and a folder"
+    assert names.add("b") == names.add("a.png/d") == "is an image and a folder"
     assert names.add("b/d.png") == ""
     assert names.add("b/d.png") == "is there twice"
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from nvae_codec.container.archive.index import Shard
 from nvae_codec.container.archive.segment import Named
 from nvae_codec.container.archive.shards import merge_shards, take_shard
-from nvae_codec.container.archive.writer import group_pictures, write_archive
+from nvae_codec.container.archive.writer import group_images, write_archive
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.images.raster import Picture
+from nvae_codec.images.raster import RasterImage
 from nvae_codec.zoo.library import Models
 from tests.fakes import FakeCodec
 
@@ -29,8 +29,8 @@ def make_groups(sizes: list[tuple[int, int]], most: int | None = 2, pixels: int 
     rng = np.random.default_rng(first)
     named = []
     for place, (height, width) in enumerate(sizes, first):
-        named.append((f"{place:03d}.png", Picture.from_pixels(rng.integers(0, 9, (height, width, 3), np.uint8))))
-    return list(group_pictures(named, most, pixels))
+        named.append((f"{place:03d}.png", RasterImage.from_pixels(rng.integers(0, 9, (height, width, 3), np.uint8))))
+    return list(group_images(named, most, pixels))
 
 
 def write(groups: Groups, shard: Shard | None = None, *, method: str = "auto", model: str = "photo") -> bytes:
@@ -74,7 +74,7 @@ def test_shards_merge_to_the_bytes_of_pack_alone(
 @given(SIZES, st.integers(1, 6))
 def test_shards_are_neighbours_and_about_as_large_as_each_other(sizes: list[tuple[int, int]], count: int) -> None:
     groups = make_groups(sizes)
-    areas = [1 + sum(picture.width * picture.height for _, picture in group) for group in groups]
+    areas = [1 + sum(image.width * image.height for _, image in group) for group in groups]
     taken: Groups = []
     for number in range(1, count + 1):
         mine, shard = take_shard(groups, number, count, "")
@@ -160,5 +160,5 @@ def test_damaged_shards_are_refused(three: list[Path], damage: Callable[[bytearr
     refuse(three, r"2.nvae: ")
 
 
-def test_no_pictures_are_no_archive(tmp_path: Path) -> None:
-    refuse(write_shards(tmp_path, [[], []], 2), "no picture in any of the shards")
+def test_no_images_are_no_archive(tmp_path: Path) -> None:
+    refuse(write_shards(tmp_path, [[], []], 2), "no image in any of the shards")

@@ -1,4 +1,4 @@
-"""*One picture* and *Archives*."""
+"""*One image* and *Archives*."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.decoder.tiles import read_squares, read_tiles
 
 Pixels = NDArray[np.uint8]
 Decoded = tuple[Pixels, list[tuple[bytes, bytes]]]
-"""A picture and its chunks."""
+"""A image and its chunks."""
 
 
 class Bytes:
@@ -61,7 +61,7 @@ def content_checksum(pixels: Pixels, colour: int, low: Pixels | None = None) -> 
 def decode_stack(
     sizes: list[tuple[int, int]], plan: list[int], payload: bytes, model: Model, gray: list[bool] | None = None
 ) -> list[Pixels]:
-    """The pictures of (height, width) that share a stack: (H, W, C), C 1 for gray."""
+    """The images of (height, width) that share a stack: (H, W, C), C 1 for gray."""
     channels = model.description.get("channels", 3)
     gray = [channels == 1 or bool(gray and gray[index]) for index in range(len(sizes))]
     tiles, done = [], 0
@@ -94,14 +94,14 @@ def decode_stack(
             for (index, (top, left, rows, columns)), pixels in zip(chosen, decoded, strict=True):
                 planes[index][top : top + rows, left : left + columns] = pixels.transpose(1, 2, 0)
     assert (ans.state, ans.words) == (0, [])
-    pictures = [np.empty_like(picture) for picture in planes]
-    for picture, coded in zip(pictures, planes, strict=True):
-        picture[:, :, model.description["colour_order"]] = coded
-    return [picture[:, :, :1] if one else picture for picture, one in zip(pictures, gray, strict=True)]
+    images = [np.empty_like(image) for image in planes]
+    for image, coded in zip(images, planes, strict=True):
+        image[:, :, model.description["colour_order"]] = coded
+    return [image[:, :, :1] if one else image for image, one in zip(images, gray, strict=True)]
 
 
 def decode_file(data: bytes, model: Model) -> NDArray[np.integer]:
-    """*One picture* of kind 1 without metadata: (H, W), or (H, W, C)."""
+    """*One image* of kind 1 without metadata: (H, W), or (H, W, C)."""
     colour = data[3] >> 3
     assert data[:4] == b"\xd6\x4e\x01" + bytes([1 | colour << 3])
     assert data[-4:] == xxh3(data[:-4], 4)
@@ -147,7 +147,7 @@ def read_block(block: bytes, usual: Pixels) -> Pixels:
 
 
 def decode_archive(data: bytes, model: Model, shard: tuple[int, int, bytes] | None = None) -> dict[str, Decoded]:
-    """*Archives* of pictures of kinds 1 and 3: pixels and chunks by name. ``shard``: what it must say that it is."""
+    """*Archives* of images of kinds 1 and 3: pixels and chunks by name. ``shard``: what it must say that it is."""
     assert data[:4] == b"\xd6\x4e\x01\x07"
     assert data[4:36] == bytes.fromhex(model.metadata["identity"])
     length = int.from_bytes(data[-16:-8], "little")
@@ -155,7 +155,7 @@ def decode_archive(data: bytes, model: Model, shard: tuple[int, int, bytes] | No
     assert data[-8:] == xxh3(data[:36] + data[end:-8])
     index = Bytes(zlib.decompress(data[end:-16]))
     segments = [(index.varint(), index.varint(), index.take(8)) for _ in range(index.varint())]
-    count = sum(pictures for _, pictures, _ in segments)
+    count = sum(images for _, images, _ in segments)
     names: list[str] = []
     for _ in range(count):
         name = index.take(index.varint()).decode()
@@ -167,11 +167,11 @@ def decode_archive(data: bytes, model: Model, shard: tuple[int, int, bytes] | No
     sizes = list(zip(heights, widths, strict=True))
     found: dict[str, Decoded] = {}
     first, at = 0, 36
-    for size, pictures, checksum in segments:
-        segment, mine = data[at : at + size], slice(first, first + pictures)
+    for size, images, checksum in segments:
+        segment, mine = data[at : at + size], slice(first, first + images)
         assert xxh3(segment) == checksum
         found.update(zip(names[mine], decode_segment(Bytes(segment), kinds[mine], sizes[mine], model), strict=True))
-        first, at = first + pictures, at + size
+        first, at = first + images, at + size
     assert (at, first) == (end, count)
     return found
 
@@ -196,21 +196,21 @@ def decode_segment(fields: Bytes, kinds: bytes, sizes: list[tuple[int, int]], mo
         modelled = [size for kind, size in zip(kinds, sizes, strict=True) if kind & 7 == 1]
         gray = [kind >> 3 & 15 in GRAY for kind in kinds if kind & 7 == 1]
         coded = iter(decode_stack(modelled, plan, fields.take(fields.varint()), model, gray))
-    pictures: list[Pixels] = []
+    images: list[Pixels] = []
     for kind, (height, width) in zip(kinds, sizes, strict=True):
         assert kind & 7 in (1, 3)
         if kind & 7 == 1:
             colour = kind >> 3 & 15
             high, low = add_blocks(next(coded), colour, take_blocks(fields, colour))
             assert low is None, "no archive of the tests has 16 bits"
-            pictures.append(high.squeeze(2) if high.shape[2] == 1 else high)
+            images.append(high.squeeze(2) if high.shape[2] == 1 else high)
         else:
             shape = (height, width, 3) if kind >> 3 & 15 == 5 else (height, width)
-            pictures.append(np.frombuffer(fields.take(fields.varint()), np.uint8).reshape(shape))
+            images.append(np.frombuffer(fields.take(fields.varint()), np.uint8).reshape(shape))
     assert fields.rest() == b""
-    contents = [content_checksum(pixels, kind >> 3 & 15) for pixels, kind in zip(pictures, kinds, strict=True)]
+    contents = [content_checksum(pixels, kind >> 3 & 15) for pixels, kind in zip(images, kinds, strict=True)]
     assert xxh3(b"".join(contents)) == checksum
-    for pixels, kind in zip(pictures, kinds, strict=True):
+    for pixels, kind in zip(images, kinds, strict=True):
         yield pixels, list(read_chunks(Bytes(metadata.take(metadata.varint())))) if kind >> 7 else []
     assert metadata.rest() == b""
 

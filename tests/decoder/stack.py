@@ -12,7 +12,7 @@ Find = Callable[[Ints], tuple[Ints, Ints, Ints]]
 
 
 class Ans:
-    """Plain whole numbers."""
+    """Plain integers."""
 
     def __init__(self, payload: bytes) -> None:
         padded = payload + bytes(-len(payload) % 4)

@@ -9,7 +9,7 @@ Rectangle = tuple[int, int, int, int]
 
 
 def read_tiles(height: int, width: int, start: int, done: int) -> list[Rectangle]:
-    """(top, left, rows, columns) of a plan's first number; ``done``: the pixels of the pictures before."""
+    """(top, left, rows, columns) of a plan's first number; ``done``: the pixels of the images before."""
     kind, index, corner = start // 16 % 4, start % 16 // 4, start % 4
     if kind and width > height:
         upright = read_tiles(width, height, start - corner + (0, 2, 1, 3)[corner], done)
@@ -50,7 +50,7 @@ def list_planes(levels: int) -> Iterator[tuple[Plane, list[Plane], list[tuple[in
 
 
 def read_squares(height: int, width: int, side: int, start: int) -> list[Rectangle]:
-    """(top, left, rows, columns) of a model made for pictures of one size."""
+    """(top, left, rows, columns) of a model made for images of one size."""
     tiles = []
     for y in range(0, height, side):
         for x in range(0, width, side):

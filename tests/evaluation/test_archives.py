@@ -1,4 +1,4 @@
-"""Every bit of an archive is some picture's, and has a cause."""
+"""Every bit of an archive is some image's, and has a cause."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from hypothesis import strategies as st
 
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.container.archive.segment import Named
-from nvae_codec.container.archive.writer import group_pictures, write_archive
-from nvae_codec.evaluation import exact_elbo
+from nvae_codec.container.archive.writer import group_images, write_archive
+from nvae_codec.evaluation import integer_elbo
 from nvae_codec.evaluation.archives import measure_archive, share_bits
 from nvae_codec.evaluation.causes import CAUSES
-from nvae_codec.evaluation.pictures import Evaluator, sum_rows
+from nvae_codec.evaluation.images import Evaluator, sum_rows
 from nvae_codec.images.png import IDAT_PLACE
-from nvae_codec.images.raster import Chunk, Picture
+from nvae_codec.images.raster import Chunk, RasterImage
 from nvae_codec.zoo.library import Models
-from tests.models import frozen_model, make_picture
+from tests.models import frozen_model, make_image
 
 CHUNKS = (Chunk(b"tEXt", b"Title\0a wave"), IDAT_PLACE)
 
 
 def test_an_archives_bits_are_shared_to_the_last() -> None:
     codec = ModelCodec(frozen_model())
-    named: list[Named] = [(f"{i}.png", Picture.from_pixels(make_picture(16, 20, i))) for i in range(7)]
-    named += [("wide.png", Picture.from_pixels(make_picture(70, 130), CHUNKS))]
-    groups = list(group_pictures(named, 5, 1 << 22))
+    named: list[Named] = [(f"{i}.png", RasterImage.from_pixels(make_image(16, 20, i))) for i in range(7)]
+    named += [("wide.png", RasterImage.from_pixels(make_image(70, 130), CHUNKS))]
+    groups = list(group_images(named, 5, 1 << 22))
     out = io.BytesIO()
     list(write_archive(out, groups, method="model", models=Models(codec)))
     measured, described = measure_archive(Evaluator(codec, samples=2, seed=1), groups)
@@ -39,11 +39,11 @@ def test_an_archives_bits_are_shared_to_the_last() -> None:
     assert isinstance(total["file_bits"], int)
     assert total["bits"]["checksums"] == 64 * 3
     assert [row["name"] for row in rows] == [name for name, _ in named]
-    for (name, picture), (row, heat) in zip(named, measured, strict=True):
+    for (name, image), (row, heat) in zip(named, measured, strict=True):
         assert tuple(row["bits"]) == CAUSES
         assert sum(row["bits"].values()) == sum(reversed(row["bits"].values())) == row["file_bits"]
-        pixels = picture.require_pixels("a test")
-        assert row["bpd_exact_elbo"] == pytest.approx(exact_elbo(pixels, codec, seed=1, samples=2).bits_per_dim)
+        pixels = image.require_pixels("a test")
+        assert row["bpd_integer_elbo"] == pytest.approx(integer_elbo(pixels, codec, seed=1, samples=2).bits_per_dim)
         assert (row["bits"]["metadata"] > 0) == (name == "wide.png")
         assert (row["bits"]["tile_edges"] != 0) == (row["tiles"] > 1)
         assert heat.shape == pixels.shape[:2]
@@ -52,14 +52,14 @@ def test_an_archives_bits_are_shared_to_the_last() -> None:
     assert rows[1]["bits"]["start_up"] == 0 != rows[1]["bits"]["latent_rounding"]
 
 
-def test_pictures_share_the_price_of_a_start() -> None:
+def test_images_share_the_price_of_a_start() -> None:
     codec = ModelCodec(frozen_model())
-    named = [(f"{i}.png", Picture.from_pixels(make_picture(16, 16, i))) for i in range(12)]
+    named = [(f"{i}.png", RasterImage.from_pixels(make_image(16, 16, i))) for i in range(12)]
     evaluator = Evaluator(codec, samples=1)
     together = sum_rows([row for row, _ in measure_archive(evaluator, [named])[0]])
-    alone = sum_rows([evaluator.measure(name, picture)[0] for name, picture in named])
-    assert together["bpd_exact_elbo"] == pytest.approx(alone["bpd_exact_elbo"])
-    assert together["file_over_exact"] < alone["file_over_exact"]
+    alone = sum_rows([evaluator.measure(name, image)[0] for name, image in named])
+    assert together["bpd_integer_elbo"] == pytest.approx(alone["bpd_integer_elbo"])
+    assert together["file_over_integer"] < alone["file_over_integer"]
     assert together["bits"]["header"] < alone["bits"]["header"]
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.evaluation import PictureElbo, exact_elbo, float_elbo
+from nvae_codec.evaluation import ImageElbo, float_elbo, integer_elbo
 from nvae_codec.evaluation.elbo import noise_of, normal_mass
 from nvae_codec.evaluation.likelihoods import logistic_mass
 from nvae_codec.zoo.load import prepare_codec
-from tests.models import OF_LIKELIHOODS, RECIPES, frozen_model, frozen_network, make_picture
+from tests.models import OF_LIKELIHOODS, RECIPES, frozen_model, frozen_network, make_image
 
 
 def reference_normal(low: float, high: float) -> float:
@@ -58,17 +58,17 @@ def test_masses_of_neighbours_sum_to_one() -> None:
 
 
 def test_an_elbo_adds_its_parts() -> None:
-    elbo = PictureElbo((1.0, 2.0), (3.0, 6.0), 24)
+    elbo = ImageElbo((1.0, 2.0), (3.0, 6.0), 24)
     assert elbo.bits == 12
     assert elbo.bits_per_dim == float(elbo) == 0.5
 
 
 @pytest.mark.parametrize("which", RECIPES)
 def test_the_exact_bound_follows_from_its_seed(which: str) -> None:
-    picture, model = make_picture(40, 56), frozen_model(which)
-    one = exact_elbo(picture, model, seed=3, samples=2)
-    assert one == exact_elbo(picture, model, seed=3, samples=2)
-    other = exact_elbo(picture, model, seed=4, samples=2)
+    image, model = make_image(40, 56), frozen_model(which)
+    one = integer_elbo(image, model, seed=3, samples=2)
+    assert one == integer_elbo(image, model, seed=3, samples=2)
+    other = integer_elbo(image, model, seed=4, samples=2)
     assert other != one
     assert other.bits == pytest.approx(one.bits, rel=0.05)
     assert len(one.kl) == len(model.groups)
@@ -77,26 +77,26 @@ def test_the_exact_bound_follows_from_its_seed(which: str) -> None:
     assert all(part > 0 for part in (*one.kl, *one.pixels))
 
 
-def test_each_picture_has_noise_of_its_own() -> None:
-    pictures = [np.full((4, 4, 3), value, np.uint8) for value in range(3)]
-    drawn = [noise_of(picture, seed).random() for picture in pictures for seed in range(2)]
+def test_each_image_has_noise_of_its_own() -> None:
+    images = [np.full((4, 4, 3), value, np.uint8) for value in range(3)]
+    drawn = [noise_of(image, seed).random() for image in images for seed in range(2)]
     assert len(set(drawn)) == 6
-    assert noise_of(pictures[1].copy(), 0).random() == drawn[2]
+    assert noise_of(images[1].copy(), 0).random() == drawn[2]
 
 
 def test_a_codec_and_its_model_have_one_bound() -> None:
-    picture = make_picture(24, 24)
-    expected = exact_elbo(picture, frozen_model(), samples=1)
-    assert exact_elbo(picture, ModelCodec(frozen_model()), samples=1) == expected
+    image = make_image(24, 24)
+    expected = integer_elbo(image, frozen_model(), samples=1)
+    assert integer_elbo(image, ModelCodec(frozen_model()), samples=1) == expected
     chunked = prepare_codec(frozen_model(), device="cpu", batch_tiles=1)
-    assert exact_elbo(picture, chunked, samples=1) == expected
+    assert integer_elbo(image, chunked, samples=1) == expected
 
 
 @pytest.mark.parametrize("which", RECIPES)
 def test_exact_and_float_bounds_agree(which: str) -> None:
     network, frozen = frozen_network(which)
-    picture = make_picture(64, 72)
-    exact, real = exact_elbo(picture, frozen.model), float_elbo(picture, network)
+    image = make_image(64, 72)
+    exact, real = integer_elbo(image, frozen.model), float_elbo(image, network)
     assert exact.bits == pytest.approx(real.bits, rel=0.01)
     assert exact.kl == pytest.approx(real.kl, rel=0.1)
     assert exact.pixels == pytest.approx(real.pixels, rel=0.03)
@@ -105,10 +105,10 @@ def test_exact_and_float_bounds_agree(which: str) -> None:
 @pytest.mark.parametrize("which", RECIPES)
 def test_the_float_bound_is_that_of_training(which: str) -> None:
     network, _ = frozen_network(which)
-    picture = make_picture(64, 64)
-    found = float_elbo(picture, network, samples=8)
+    image = make_image(64, 64)
+    found = float_elbo(image, network, samples=8)
     torch.manual_seed(0)
-    crops = torch.from_numpy(picture.transpose(2, 0, 1).copy())[None]
+    crops = torch.from_numpy(image.transpose(2, 0, 1).copy())[None]
     with torch.inference_mode():
         draws = [network(crops) for _ in range(8)]
     kl = [float(np.mean([float(draw.kl[g].sum()) for draw in draws])) / math.log(2) for g in range(len(found.kl))]
@@ -117,42 +117,42 @@ def test_the_float_bound_is_that_of_training(which: str) -> None:
     assert found.pixels == pytest.approx(pixels, rel=0.03)
 
 
-def test_bounds_of_pictures_that_fit_no_stride() -> None:
+def test_bounds_of_images_that_fit_no_stride() -> None:
     network, frozen = frozen_network("phases of two levels")
     for size in [(1, 1), (3, 17), (33, 20)]:
-        picture = make_picture(*size)
-        exact, real = exact_elbo(picture, frozen.model, samples=32), float_elbo(picture, network, samples=32)
-        assert exact.dims == real.dims == picture.size
+        image = make_image(*size)
+        exact, real = integer_elbo(image, frozen.model, samples=32), float_elbo(image, network, samples=32)
+        assert exact.dims == real.dims == image.size
         assert exact.bits == pytest.approx(real.bits, rel=0.1)
 
 
 def test_other_arrays_have_no_bound() -> None:
-    picture = make_picture(16, 16)
+    image = make_image(16, 16)
     for other, error in [
-        (picture.astype(np.int64), TypeError),
-        (picture / 255, TypeError),
-        (picture[:, :, :2], ValueError),
+        (image.astype(np.int64), TypeError),
+        (image / 255, TypeError),
+        (image[:, :, :2], ValueError),
     ]:
         with pytest.raises(error):
-            exact_elbo(other, frozen_model())  # type: ignore[arg-type]
+            integer_elbo(other, frozen_model())  # type: ignore[arg-type]
         with pytest.raises(error):
             float_elbo(other, frozen_network()[0])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="one sample"):
-        exact_elbo(picture, frozen_model(), samples=0)
+        integer_elbo(image, frozen_model(), samples=0)
 
 
 @pytest.mark.parametrize("which", OF_LIKELIHOODS)
 def test_bounds_of_the_official_likelihoods_agree(which: str) -> None:
     network, frozen = frozen_network(which)
     top = frozen.model.top_value
-    picture = (make_picture(60, 60) // (256 // (top + 1))).astype(np.uint8)
-    picture = picture if frozen.model.channels == 3 else np.ascontiguousarray(picture[..., 0])
-    exact, real = exact_elbo(picture, frozen.model, samples=16), float_elbo(picture, network, samples=16)
-    assert exact.dims == picture.size
+    image = (make_image(60, 60) // (256 // (top + 1))).astype(np.uint8)
+    image = image if frozen.model.channels == 3 else np.ascontiguousarray(image[..., 0])
+    exact, real = integer_elbo(image, frozen.model, samples=16), float_elbo(image, network, samples=16)
+    assert exact.dims == image.size
     # logits of this untrained network are far beyond 16, where the exact ones end
     assert exact.bits == pytest.approx(real.bits, rel=0.01 if top > 1 else 0.03)
     torch.manual_seed(0)
-    shown = torch.from_numpy(picture.reshape(60, 60, -1).transpose(2, 0, 1).copy())[None]
+    shown = torch.from_numpy(image.reshape(60, 60, -1).transpose(2, 0, 1).copy())[None]
     x = torch.nn.functional.pad(shown * (2 / top) - 1, [frozen.model.padding] * 4, value=-1.0)
     with torch.inference_mode():
         trained = [network.elbo(x) for _ in range(8)]

@@ -24,9 +24,9 @@ def test_settings_name_torch_and_no_place_of_this_machine() -> None:
     assert sys.executable not in json.dumps(described)
 
 
-def test_a_single_picture_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    picture, out = tmp_path / "a.png", tmp_path / "out.json"
-    Image.new("RGB", (3, 2), "red").save(picture)
+def test_a_single_image_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    image, out = tmp_path / "a.png", tmp_path / "out.json"
+    Image.new("RGB", (3, 2), "red").save(image)
     commands = []
 
     def copy(_setting: Setting, command: str, inputs: list[Path], output: Path) -> None:
@@ -35,7 +35,7 @@ def test_a_single_picture_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
     monkeypatch.setattr(everywhere, "run", copy)
     monkeypatch.setattr(everywhere, "list_settings", lambda _: [Setting(1, n, {}, "2.13.0", "python") for n in (1, 4)])
-    monkeypatch.setattr(sys, "argv", ["everywhere", str(picture), "--json", str(out)])
+    monkeypatch.setattr(sys, "argv", ["everywhere", str(image), "--json", str(out)])
     everywhere.main()
     assert commands == ["compress", "decompress"] * 2
     result = json.loads(out.read_text())

@@ -33,15 +33,15 @@ def test_the_users_precision_does_not_matter(tf32: str) -> None:
 @pytest.mark.parametrize("noise", [0, 6])
 @pytest.mark.parametrize("sizes", [[(213, 331)], [(1, 1)], [(1, 40), (2, 2), (3, 90)], [(32, 32)] * 80])
 def test_files_cross_between_cpu_and_cuda(sizes: list[tuple[int, int]], noise: int) -> None:
-    """Pictures of odd sides and several tiles, without pixels in some planes, and many at once: smooth, and noisy."""
-    rng, pictures = np.random.default_rng(0), []
+    """Images of odd sides and several tiles, without pixels in some planes, and many at once: smooth, and noisy."""
+    rng, images = np.random.default_rng(0), []
     for height, width in sizes:
         rows, columns = np.mgrid[0:height, 0:width]
         smooth = 128 + 60 * np.sin(rows / 17)[..., None] + 50 * np.cos(columns / 23)[..., None]
-        pictures.append(np.clip(smooth + rng.normal(0, noise, (height, width, 3)), 0, 255).astype(np.uint8))
+        images.append(np.clip(smooth + rng.normal(0, noise, (height, width, 3)), 0, 255).astype(np.uint8))
     cpu, cuda = (load_codec("photo", device=device) for device in ("cpu", "cuda"))
-    file = cpu.encode_segment(pictures)
-    assert cuda.encode_segment(pictures) == file
+    file = cpu.encode_segment(images)
+    assert cuda.encode_segment(images) == file
     for codec in (cpu, cuda):
         restored = codec.decode_segment(sizes, *file)
-        assert all(np.array_equal(one, other) for one, other in zip(restored, pictures, strict=True))
+        assert all(np.array_equal(one, other) for one, other in zip(restored, images, strict=True))

@@ -14,7 +14,7 @@ from nvae_codec.errors import UnsupportedImageError
 from nvae_codec.images.metadata import KEEP, OF_MEANING, OF_PIXELS, keep_metadata
 from nvae_codec.images.png import IDAT_PLACE, join_chunks, split_chunks
 from nvae_codec.images.raster import Chunk
-from nvae_codec.images.read import read_picture
+from nvae_codec.images.read import read_image
 from nvae_codec.images.write import write_png
 from tests.conftest import PNGSUITE
 from tests.reference_png import decode_png
@@ -36,25 +36,25 @@ def add_private(data: bytes) -> bytes:
 @pytest.mark.parametrize("name", NAMES[::3])
 def test_pixels_stay_whatever_is_kept(name: str, keep: str) -> None:
     data = add_private((PNGSUITE / f"{name}.png").read_bytes())
-    picture = keep_metadata(read_picture(data), keep)
-    original, restored = decode_png(data), decode_png(write_png(picture))
+    image = keep_metadata(read_image(data), keep)
+    original, restored = decode_png(data), decode_png(write_png(image))
     assert np.array_equal(restored.samples, original.samples)
     kept = {"meaning": OF_MEANING, "none": OF_PIXELS}.get(keep)
     assert restored.chunks == [chunk for chunk in original.chunks if kept is None or chunk[0] in kept]
-    assert picture.png is not None
-    assert decode_png(picture.png).chunks == restored.chunks
-    assert (picture.png == data) == (keep == "all")
+    assert image.png is not None
+    assert decode_png(image.png).chunks == restored.chunks
+    assert (image.png == data) == (keep == "all")
 
 
 def test_a_file_without_anything_to_drop_stays_as_it_is() -> None:
     data = (PNGSUITE / "basn2c08.png").read_bytes()
-    assert keep_metadata(read_picture(data), "meaning").png == data
+    assert keep_metadata(read_image(data), "meaning").png == data
 
 
 def test_data_behind_the_end_goes() -> None:
     data = (PNGSUITE / "basn3p08.png").read_bytes()
-    assert keep_metadata(read_picture(data + b"more"), "all").png == data + b"more"
-    assert keep_metadata(read_picture(data + b"more"), "meaning").png == data
+    assert keep_metadata(read_image(data + b"more"), "all").png == data + b"more"
+    assert keep_metadata(read_image(data + b"more"), "meaning").png == data
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF"])
@@ -64,20 +64,20 @@ def test_metadata_of_other_formats_are_kept_byte_for_byte(kind: str) -> None:
     options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {"dpi": (300, 150)}
     options |= {"tiffinfo": {700: XMP}} if kind == "TIFF" else {}
     Image.fromarray(PIXELS).save(buffer, kind, xmp=XMP, exif=exif, icc_profile=b"a profile", **options)
-    picture = read_picture(buffer.getvalue())
-    with Image.open(io.BytesIO(write_png(picture))) as image, Image.open(io.BytesIO(buffer.getvalue())) as source:
-        assert image.info["icc_profile"] == b"a profile"
+    image = read_image(buffer.getvalue())
+    with Image.open(io.BytesIO(write_png(image))) as pil_image, Image.open(io.BytesIO(buffer.getvalue())) as source:
+        assert pil_image.info["icc_profile"] == b"a profile"
         if kind != "TIFF":
-            assert image.info["exif"].removeprefix(b"Exif\0\0") == source.info["exif"].removeprefix(b"Exif\0\0")
+            assert pil_image.info["exif"].removeprefix(b"Exif\0\0") == source.info["exif"].removeprefix(b"Exif\0\0")
         if kind != "WEBP":
-            assert image.info["dpi"] == pytest.approx((300, 150), abs=0.02)
-        assert b"XML:com.adobe.xmp" + bytes(5) + XMP in [chunk.data for chunk in picture.chunks]
-        assert np.array_equal(np.asarray(image), np.asarray(source))
-    assert {chunk.type for chunk in keep_metadata(picture, "meaning").chunks} == {c.type for c in picture.chunks} - {
+            assert pil_image.info["dpi"] == pytest.approx((300, 150), abs=0.02)
+        assert b"XML:com.adobe.xmp" + bytes(5) + XMP in [chunk.data for chunk in image.chunks]
+        assert np.array_equal(np.asarray(pil_image), np.asarray(source))
+    assert {chunk.type for chunk in keep_metadata(image, "meaning").chunks} == {c.type for c in image.chunks} - {
         b"iTXt"
     }
-    assert keep_metadata(picture, "none").chunks == ()
-    assert IDAT_PLACE in picture.chunks
+    assert keep_metadata(image, "none").chunks == ()
+    assert IDAT_PLACE in image.chunks
 
 
 def save_frames(path: Path, kind: str) -> bytes:
@@ -100,4 +100,4 @@ def save_frames(path: Path, kind: str) -> bytes:
 )
 def test_several_frames_are_refused_by_name(tmp_path: Path, kind: str, reason: str) -> None:
     with pytest.raises(UnsupportedImageError, match=reason):
-        read_picture(save_frames(tmp_path / "frames", kind))
+        read_image(save_frames(tmp_path / "frames", kind))

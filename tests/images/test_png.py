@@ -7,8 +7,8 @@ import pytest
 
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
 from nvae_codec.images.png import SIGNATURE, join_chunks, parse_png, split_chunks
-from nvae_codec.images.raster import Chunk, same_picture
-from nvae_codec.images.read import read_picture
+from nvae_codec.images.raster import Chunk, same_image
+from nvae_codec.images.read import read_image
 from nvae_codec.images.write import write_png
 
 
@@ -26,32 +26,32 @@ PALETTE = Chunk(b"PLTE", bytes(6))
 
 
 def test_a_plain_png_is_read() -> None:
-    picture = read_picture(join_chunks([header(), pixels(), END]))
-    assert picture.pixels is not None
-    assert picture.pixels.shape == (2, 2, 3)
-    assert picture.chunks == ()
+    image = read_image(join_chunks([header(), pixels(), END]))
+    assert image.pixels is not None
+    assert image.pixels.shape == (2, 2, 3)
+    assert image.chunks == ()
 
 
 def test_chunks_keep_their_places() -> None:
     chunks = [header(), Chunk(b"gAMA", bytes(4)), PALETTE, pixels(), TEXT, Chunk(b"prVt", b"\0\1"), END]
-    picture = read_picture(join_chunks(chunks))
-    written = list(split_chunks(write_png(picture)))
+    image = read_image(join_chunks(chunks))
+    written = list(split_chunks(write_png(image)))
     assert [chunk.type for chunk in written] == [chunk.type for chunk in chunks]
     assert [c for c in written if c.type != b"IDAT"] == [c for c in chunks if c.type != b"IDAT"]
-    assert same_picture(picture, read_picture(write_png(picture)))
+    assert same_image(image, read_image(write_png(image)))
 
 
 def test_pixels_in_many_chunks_are_one_stream() -> None:
     stream = pixels().data
     chunks = [header(), *(Chunk(b"IDAT", stream[at : at + 1]) for at in range(len(stream))), Chunk(b"IDAT", b""), END]
-    assert read_picture(join_chunks(chunks)).pixels is not None
+    assert read_image(join_chunks(chunks)).pixels is not None
 
 
 def test_a_file_with_data_behind_its_end_is_kept_as_a_file() -> None:
     data = join_chunks([header(), pixels(), END]) + b"a film"
-    picture = read_picture(data)
-    assert picture.pixels is None
-    assert write_png(picture) == data
+    image = read_image(data)
+    assert image.pixels is None
+    assert write_png(image) == data
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_file_with_data_behind_its_end_is_kept_as_a_file() -> None:
 )
 def test_what_the_specification_forbids_is_refused(chunks: list[Chunk], reason: str) -> None:
     with pytest.raises(DamagedFileError, match=reason):
-        read_picture(join_chunks(chunks))
+        read_image(join_chunks(chunks))
 
 
 @pytest.mark.parametrize(
@@ -101,19 +101,19 @@ def test_what_the_specification_forbids_is_refused(chunks: list[Chunk], reason: 
 )
 def test_what_cannot_be_kept_is_refused(chunks: list[Chunk], reason: str) -> None:
     with pytest.raises(UnsupportedImageError, match=reason):
-        read_picture(join_chunks(chunks))
+        read_image(join_chunks(chunks))
 
 
 def test_every_cut_and_every_flipped_bit_of_a_png_is_seen() -> None:
     data = join_chunks([header(), TEXT, pixels(), END])
     for length in range(len(data)):
         with pytest.raises(NvaeCodecError):
-            read_picture(data[:length])
+            read_image(data[:length])
     for bit in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(NvaeCodecError):
-            read_picture(bytes(damaged))
+            read_image(bytes(damaged))
 
 
 def test_a_stream_that_inflates_for_ever_is_cut_short() -> None:

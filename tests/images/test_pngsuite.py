@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nvae_codec.errors import DamagedFileError
-from nvae_codec.images.read import read_picture
+from nvae_codec.images.read import read_image
 from nvae_codec.images.write import write_png
 from tests.conftest import PNGSUITE
 from tests.reference_png import decode_png
@@ -22,28 +22,28 @@ def test_the_suite_is_whole() -> None:
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_files_come_back_at_their_own_depth(pngsuite: Path, name: str) -> None:
     data = (pngsuite / f"{name}.png").read_bytes()
-    picture = read_picture(data)
-    original, restored = decode_png(data), decode_png(write_png(picture))
-    assert (picture.colour.bits, picture.colour.png_type) == (original.bits, original.colour_type)
+    image = read_image(data)
+    original, restored = decode_png(data), decode_png(write_png(image))
+    assert (image.colour.bits, image.colour.png_type) == (original.bits, original.colour_type)
     assert (restored.bits, restored.colour_type) == (original.bits, original.colour_type)
     assert np.array_equal(restored.samples, original.samples)
     assert restored.chunks == original.chunks
-    if picture.pixels is not None:
-        high = picture.pixels.astype(np.int64)
-        samples = high if picture.low is None else 256 * high + picture.low
+    if image.pixels is not None:
+        high = image.pixels.astype(np.int64)
+        samples = high if image.low is None else 256 * high + image.low
         assert np.array_equal(samples.reshape(original.samples.shape), original.samples)
 
 
 @pytest.mark.parametrize("name", SOUND)
 def test_all_sound_files_are_read_as_samples(pngsuite: Path, name: str) -> None:
-    picture = read_picture((pngsuite / f"{name}.png").read_bytes())
-    assert picture.pixels is not None
-    assert picture.has_bytes == (picture.colour.bits <= 8)
-    assert (picture.low is not None) == (picture.colour.bits == 16)
-    assert picture.why_file_only == ""
+    image = read_image((pngsuite / f"{name}.png").read_bytes())
+    assert image.pixels is not None
+    assert image.has_bytes == (image.colour.bits <= 8)
+    assert (image.low is not None) == (image.colour.bits == 16)
+    assert image.why_file_only == ""
 
 
 @pytest.mark.parametrize("name", CORRUPT)
 def test_corrupt_files_are_refused(pngsuite: Path, name: str) -> None:
     with pytest.raises(DamagedFileError, match=r"^(damaged|truncated) PNG: "):
-        read_picture((pngsuite / f"{name}.png").read_bytes())
+        read_image((pngsuite / f"{name}.png").read_bytes())

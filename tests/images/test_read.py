@@ -13,7 +13,7 @@ from PIL import Image
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.raster import PIXEL_COLOURS
-from nvae_codec.images.read import read_picture, read_size
+from nvae_codec.images.read import read_image, read_size
 from nvae_codec.images.webp import decode_webp, encode_webp
 from nvae_codec.images.write import write_png
 
@@ -32,34 +32,34 @@ def save(pixels: NDArray[Any], kind: str, mode: str | None = None, **options: An
 @pytest.mark.parametrize("kind", ["PNG", "PPM", "BMP", "TIFF"])
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
 def test_lossless_formats_are_read_as_their_pixels(kind: str, shape: tuple[int, ...]) -> None:
-    picture = read_picture(save(noise(*shape), kind))
-    assert picture.pixels is not None
-    assert np.array_equal(picture.pixels, noise(*shape))
-    assert read_picture(write_png(picture)).colour == picture.colour
+    image = read_image(save(noise(*shape), kind))
+    assert image.pixels is not None
+    assert np.array_equal(image.pixels, noise(*shape))
+    assert read_image(write_png(image)).colour == image.colour
 
 
 @pytest.mark.parametrize("kind", ["PNG", "PPM", "BMP", "TIFF", "WEBP", "JPEG"])
 def test_sizes_are_read_without_the_pixels(tmp_path: Path, kind: str) -> None:
-    path, data = tmp_path / "picture", save(noise(5, 7, 3), kind)
+    path, data = tmp_path / "image", save(noise(5, 7, 3), kind)
     path.write_bytes(data if kind in ("TIFF", "WEBP") else data[:-9])  # Pillow looks at the ends of these
     assert read_size(path) == (7, 5)
 
 
 def test_lossless_webp_and_jpeg_are_read_as_their_pixels() -> None:
-    webp = read_picture(save(noise(5, 7, 4), "WEBP", lossless=True, exact=True))
+    webp = read_image(save(noise(5, 7, 4), "WEBP", lossless=True, exact=True))
     assert np.array_equal(webp.require_pixels("it"), noise(5, 7, 4))
     jpeg = save(noise(16, 16, 3), "JPEG")
-    assert np.array_equal(read_picture(jpeg).require_pixels("it"), np.asarray(Image.open(io.BytesIO(jpeg))))
+    assert np.array_equal(read_image(jpeg).require_pixels("it"), np.asarray(Image.open(io.BytesIO(jpeg))))
 
 
 def test_profile_and_exif_become_png_chunks() -> None:
     exif = Image.Exif()
     exif[0x010E] = "A harbour"
     data = save(noise(8, 8, 3), "JPEG", icc_profile=b"a profile" * 20, exif=exif)
-    picture = read_picture(data)
-    assert [chunk.type for chunk in picture.chunks] == [b"iCCP", b"eXIf", b"IDAT"]
-    assert picture.chunks[-1] == IDAT_PLACE
-    with Image.open(io.BytesIO(write_png(picture))) as restored:
+    image = read_image(data)
+    assert [chunk.type for chunk in image.chunks] == [b"iCCP", b"eXIf", b"IDAT"]
+    assert image.chunks[-1] == IDAT_PLACE
+    with Image.open(io.BytesIO(write_png(image))) as restored:
         assert restored.info["icc_profile"] == b"a profile" * 20
         assert restored.getexif()[0x010E] == "A harbour"
 
@@ -111,7 +111,7 @@ def premultiplied_tiff() -> bytes:
         (save(noise(8, 8, 3), "JPEG", "CMYK"), "JPEG of mode CMYK"),
         (save(noise(4, 4, 3), "BMP", "P"), "BMP of mode P"),
         (save(noise(4, 4), "PPM", "1"), "PNM that does not have 8 bits"),
-        (2 * save(noise(4, 4, 3), "PPM"), "PNM with several pictures"),
+        (2 * save(noise(4, 4, 3), "PPM"), "PNM with several images"),
         (save(noise(4, 4, 3), "GIF"), "GIF files are not supported"),
         (save(noise(4, 4, 3), "TGA"), "TGA files are not supported"),
         (animation("TIFF"), "several frames"),
@@ -121,30 +121,30 @@ def premultiplied_tiff() -> bytes:
 )
 def test_what_would_lose_something_is_refused_by_name(data: bytes, reason: str) -> None:
     with pytest.raises(UnsupportedImageError, match=reason):
-        read_picture(data)
+        read_image(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"Just a text.\n", bytes(1000), b"\xff\xd8\xff", b"BM", b"P6\n1 1\n255\n"])
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
+def test_what_is_no_image_is_refused(data: bytes) -> None:
     with pytest.raises(NvaeCodecError):
-        read_picture(data)
+        read_image(data)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF", "BMP", "PPM", "WEBP"])
-def test_truncated_pictures_are_refused(kind: str) -> None:
+def test_truncated_images_are_refused(kind: str) -> None:
     data = save(noise(40, 40, 3), kind)
     with pytest.raises(DamagedFileError):
-        read_picture(data[: len(data) // 2])
+        read_image(data[: len(data) // 2])
 
 
 def test_pillow_s_limit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
     for kind in ("PNG", "BMP", "PPM"):
         with pytest.raises(UnsupportedImageError, match="the limit of 30 pixels"):
-            read_picture(save(noise(5, 7, 3), kind))
+            read_image(save(noise(5, 7, 3), kind))
         with pytest.raises(UnsupportedImageError, match="the limit of 30 pixels"):
-            read_picture(save(noise(50, 70, 3), kind))
-        assert read_picture(save(noise(5, 6, 3), kind)).width == 6
+            read_image(save(noise(50, 70, 3), kind))
+        assert read_image(save(noise(5, 6, 3), kind)).width == 6
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

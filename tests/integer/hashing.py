@@ -17,7 +17,7 @@ Inputs = dict[str, Tensor]
 
 
 def make_inputs(graph: Graph, batch: int, places: int = 3) -> Inputs:
-    """Whole numbers within the bounds, the same everywhere; those of a small batch begin those of a large one."""
+    """Integers within the bounds, the same everywhere; those of a small batch begin those of a large one."""
     side = places * max(source.pixels for source in graph.inputs.values())
     inputs = {}
     for number, (name, source) in enumerate(sorted(graph.inputs.items())):

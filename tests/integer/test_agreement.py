@@ -27,7 +27,7 @@ NEAR_OF_PYRAMIDS = 0.05
 
 
 def pixel_units(recipe: Recipe) -> Tensor:
-    """Whole numbers in one real unit of each raw parameter of the pixels."""
+    """Integers in one real unit of each raw parameter of the pixels."""
     k = recipe.likelihood.components
     levels = LEVEL_UNIT * 127.5 * recipe.likelihood.mean_scale
     units = [levels] * 3 * k + [LOG_SCALE_UNIT] * 3 * k + [LOGIT_UNIT] * 3 * k + [COLOUR_UNIT] * 3
@@ -35,7 +35,7 @@ def pixel_units(recipe: Recipe) -> Tensor:
 
 
 def largest_differences(network: Nvae, frozen: Frozen, pixels: Tensor) -> dict[str, float]:
-    """Of each output, beyond half a step of its rounding, in real units, on pictures and latents of their own."""
+    """Of each output, beyond half a step of its rounding, in real units, on images and latents of their own."""
     model, x = frozen.model, network.normalize(pixels)
     evaluation: Evaluation = model.graph.evaluate(debug=True)
     differences: dict[str, float] = {}

@@ -18,7 +18,7 @@ from nvae_codec.integer.operations import Interpolate, Pool, Repeat, SpreadMap
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.recipes.recipe import Recipe, parse_recipe, read_recipe
 from tests.integer.test_agreement import NEAR, largest_differences
-from tests.models import OFFICIAL, change, make_network, make_picture, random_crops
+from tests.models import OFFICIAL, change, make_image, make_network, random_crops
 
 RECIPES = Path(__file__).parents[2] / "models" / "recipes"
 PAPER = change(
@@ -71,10 +71,10 @@ def test_the_exact_network_agrees_with_the_float_one(which: str, near: float) ->
 
 
 @pytest.mark.parametrize("which", ["NVAE", "Very Deep VAE"])
-def test_pictures_make_the_round_trip(which: str) -> None:
+def test_images_make_the_round_trip(which: str) -> None:
     codec = ModelCodec(frozen(which)[1].model)
     for height, width in ((32, 32), (37, 70)):
-        pixels = make_picture(height, width)
+        pixels = make_image(height, width)
         plan, payload = codec.encode(pixels)
         assert np.array_equal(codec.decode(height, width, plan, payload), pixels)
 

@@ -13,7 +13,7 @@ from nvae_codec.errors import ModelFileError
 from nvae_codec.integer.bounds import prove_exact
 from nvae_codec.integer.consistency import check_consistency
 from nvae_codec.integer.graph import Graph
-from nvae_codec.integer.model import FrozenModel
+from nvae_codec.integer.model import IntegerModel
 from nvae_codec.integer.model_file import pack_model, read_model, seal
 from nvae_codec.integer.operations import Input
 from tests.models import RECIPES, frozen_model
@@ -25,18 +25,18 @@ def test_frozen_models_fit_together(which: str) -> None:
     check_consistency(model, prove_exact(model.graph))
 
 
-def of_group(**changes: Any) -> FrozenModel:
+def of_group(**changes: Any) -> IntegerModel:
     first, *others = frozen_model().groups
     return dataclasses.replace(frozen_model(), groups=(dataclasses.replace(first, **changes), *others))
 
 
-def of_table(name: str, place: int, value: float) -> FrozenModel:
+def of_table(name: str, place: int, value: float) -> IntegerModel:
     table = getattr(frozen_model().tables, name).copy()
     table[place] = value
     return dataclasses.replace(frozen_model(), tables=dataclasses.replace(frozen_model().tables, **{name: table}))
 
 
-def of_input(name: str, **changes: Any) -> FrozenModel:
+def of_input(name: str, **changes: Any) -> IntegerModel:
     graph = frozen_model().graph
     steps = [
         dataclasses.replace(step, **changes) if isinstance(step, Input) and step.name == name else step
@@ -45,7 +45,7 @@ def of_input(name: str, **changes: Any) -> FrozenModel:
     return dataclasses.replace(frozen_model(), graph=Graph(steps, graph.outputs))
 
 
-def of_outputs(outputs: dict[str, str]) -> FrozenModel:
+def of_outputs(outputs: dict[str, str]) -> IntegerModel:
     return dataclasses.replace(frozen_model(), graph=Graph(list(frozen_model().graph.operations.values()), outputs))
 
 

@@ -1,4 +1,4 @@
-"""The two ways of convolving whole numbers agree to the last bit, so that a GPU computes the CPU's integers."""
+"""The two ways of convolving integers agree to the last bit, so that a GPU computes the CPU's integers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_products_give_the_convolution(
 ) -> None:  # fmt: skip
     torch.manual_seed(channels * 31 + kernel)
     x = torch.randint(-4095, 4096, (3, channels, height, width)).to(dtype).contiguous(memory_format=torch.channels_last)
-    # as large as sums may be: the next whole number would not fit
+    # as large as sums may be: the next integer would not fit
     reach = 2 ** (24 if dtype is torch.float32 else 40) // (4095 * channels // groups * kernel**2) - 1
     weight = torch.randint(-reach, reach + 1, (out, channels // groups, kernel, kernel)).to(dtype)
     bias = torch.randint(-4095, 4096, (out,)).to(dtype)

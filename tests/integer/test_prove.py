@@ -94,7 +94,7 @@ def test_debug_runs_find_sums_that_are_not_whole() -> None:
     changed = tamper(graph, convolution.name, bias=convolution.bias + 0.125)
     inputs = make_inputs(graph, 2)
     evaluate(changed, inputs)
-    with pytest.raises(NumericsError, match=f"{convolution.name} is not a whole number"):
+    with pytest.raises(NumericsError, match=f"{convolution.name} is not an integer"):
         evaluate(changed, inputs, debug=True)
 
 

@@ -68,7 +68,7 @@ def test_every_parameter_learns(which: str) -> None:
 
 
 @pytest.mark.parametrize("binarization", ["static", "dynamic"])
-def test_binary_pictures_are_padded_for_the_network_alone(binarization: str) -> None:
+def test_binary_images_are_padded_for_the_network_alone(binarization: str) -> None:
     recipe = parse_recipe(change(
         PAPER, "image.channels = 1", f"image.binarization = '{binarization}'", "image.padding = 2",
         "likelihood.kind = 'bernoulli'", "training.crop = 12", "network.flows = 0",
@@ -134,7 +134,7 @@ def test_cells_that_step_halve_and_double(kind: str) -> None:
     assert SteppingCell(8, 4, recipe, "up", weight_norm=True)(x).shape == (2, 4, 12, 20)
 
 
-def test_the_start_is_repeated_for_larger_pictures() -> None:
+def test_the_start_is_repeated_for_larger_images() -> None:
     start = ConstantMap(2, 3)
     torch.nn.init.normal_(start.value)
     assert torch.equal(start(torch.zeros(4, 1, 3, 3))[3], start.value[0])
@@ -210,7 +210,7 @@ def test_a_very_deep_prior_starts_standard() -> None:
     assert not any(prior.any() for prior in priors)
 
 
-def test_generation_needs_no_picture() -> None:
+def test_generation_needs_no_image() -> None:
     torch.manual_seed(0)
     network = Nvae(parse_recipe(PAPER)).eval()
     assert isinstance(network.hierarchy.postprocess, nn.Sequential)

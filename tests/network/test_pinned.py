@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Pinned(NamedTuple):
-    """A recipe's number of tensors, the hash of their names and shapes, and the nats of two pictures by part."""
+    """A recipe's number of tensors, the hash of their names and shapes, and the nats of two images by part."""
 
     recipe: Path
     tensors: int

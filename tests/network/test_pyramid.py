@@ -1,4 +1,4 @@
-"""The pyramid start: latents carry the picture, and priors begin at their neighbours' mean."""
+"""The pyramid start: latents carry the image, and priors begin at their neighbours' mean."""
 
 from __future__ import annotations
 

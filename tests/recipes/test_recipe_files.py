@@ -108,8 +108,8 @@ def test_small_models_learn(name: str, tmp_path: Path) -> None:
     recipe = read_recipe(FOLDER / f"{name}.toml")
     recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, steps=20, batch=2))
     trainer = Trainer(recipe, tmp_path, Options(), resume=False)
-    pictures = random_crops(16, recipe.training.crop).numpy()[:, : recipe.image.channels].transpose(0, 2, 3, 1)
-    data = Crops([partial(np.asarray, picture) for picture in pictures], recipe.training)
+    images = random_crops(16, recipe.training.crop).numpy()[:, : recipe.image.channels].transpose(0, 2, 3, 1)
+    data = Crops([partial(np.asarray, image) for image in images], recipe.training)
     losses = [float(trainer.take_step(data).total) for _ in range(20)]
     # the first steps have the first phase's pixels alone
     assert np.mean(losses[-4:]) < 0.99 * np.mean(losses[2:6])

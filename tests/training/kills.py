@@ -19,7 +19,7 @@ import torch
 
 from nvae_codec.cli.main import main
 from nvae_codec.training.checkpoint import FILE, read_checkpoint
-from tests.models import OFFICIAL, change, save_pictures
+from tests.models import OFFICIAL, change, save_images
 
 RECIPE = change(OFFICIAL, "training.warmup_steps = 5", "training.spectral_weight = 0.1")
 MOST_STEPS = 8
@@ -28,7 +28,7 @@ MOST_STEPS = 8
 
 def train_words(folder: Path, run: Path, steps: int) -> list[str]:
     """A training that reports and saves at each step, and goes on where a checkpoint is."""
-    words = ["train", folder / "recipe.toml", "--data", folder / "pictures", "--out", run, "--steps", steps]
+    words = ["train", folder / "recipe.toml", "--data", folder / "images", "--out", run, "--steps", steps]
     words += ["--device", "cpu", "--threads", 1, "--valid-crop", 16, "--report-seconds", 0, "--save-seconds", 0]
     return [str(word) for word in [*words, *(["--resume"] if (run / FILE).exists() else [])]]
 
@@ -58,7 +58,7 @@ def run(kills: int, seed: int = 0) -> Counter[str]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "recipe.toml").write_text(RECIPE)
-        save_pictures(folder / "pictures", 2, 32)
+        save_images(folder / "images", 2, 32)
         straight, broken = folder / "straight", folder / "broken"
         assert main(train_words(folder, straight, steps)) == 0
         for _ in range(kills):

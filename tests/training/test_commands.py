@@ -20,7 +20,7 @@ from nvae_codec.training.precision import FIRST_LOSS_SCALE
 from nvae_codec.training.sources import open_source
 from nvae_codec.zoo.load import load_codec
 from tests.cli.conftest import largest_file
-from tests.models import OFFICIAL, PHASED, change, make_picture, save_pictures
+from tests.models import OFFICIAL, PHASED, change, make_image, save_images
 
 train_command = importlib.import_module("nvae_codec.cli.train").train_command
 freeze_module = importlib.import_module("nvae_codec.cli.freeze")
@@ -40,15 +40,15 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_pictures(tmp_path_factory.mktemp("pictures"))
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
-def run(recipe: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(recipe: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of six steps."""
     run = tmp_path_factory.mktemp("run")
-    result = invoke(recipe, "--data", pictures, "--out", run, "--steps", 6, "--device", "cpu", "--valid-crop", 32)
+    result = invoke(recipe, "--data", images, "--out", run, "--steps", 6, "--device", "cpu", "--valid-crop", 32)
     assert result.exit_code == 0
     assert "step 6" in result.stdout
     assert "bits/dim" in result.stdout
@@ -57,31 +57,31 @@ def run(recipe: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) 
     return run
 
 
-def test_a_dry_run_prints_the_recipe_and_leaves_nothing(recipe: Path, pictures: Path, tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_recipe_and_leaves_nothing(recipe: Path, images: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    result = invoke(recipe, "--data", pictures, "--out", run, "--steps", 9, "--dry-run")
+    result = invoke(recipe, "--data", images, "--out", run, "--steps", 9, "--dry-run")
     assert result.exit_code == 0
     assert parse_recipe(result.stdout).training.steps == 9
     assert "2 images" in result.stderr
     assert not run.exists()
 
 
-def test_a_run_is_not_overwritten_but_resumed(recipe: Path, pictures: Path, run: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_overwritten_but_resumed(recipe: Path, images: Path, run: Path, tmp_path: Path) -> None:
     with pytest.raises(NvaeCodecError, match="a run is here already; --resume goes on with it"):
-        invoke(recipe, "--data", pictures, "--out", run, "--steps", 6)
+        invoke(recipe, "--data", images, "--out", run, "--steps", 6)
     with pytest.raises(NvaeCodecError, match="no checkpoint here"):
-        invoke(recipe, "--data", pictures, "--out", tmp_path / "none", "--resume")
+        invoke(recipe, "--data", images, "--out", tmp_path / "none", "--resume")
     copy = tmp_path / "copy"
     copy.mkdir()
     (copy / FILE).write_bytes((run / FILE).read_bytes())
-    result = invoke(recipe, "--data", pictures, "--out", copy, "--steps", 8, "--resume", "--device", "cpu")
+    result = invoke(recipe, "--data", images, "--out", copy, "--steps", 8, "--resume", "--device", "cpu")
     assert result.exit_code == 0
     assert "step 6 of 8" in result.stderr
     assert read_checkpoint(copy)[2]["step"] == 8
 
 
-def test_a_run_starts_with_the_weights_of_another(recipe: Path, pictures: Path, run: Path, tmp_path: Path) -> None:
-    arguments = [recipe, "--data", pictures, "--out", tmp_path / "next", "--steps", 1, "--device", "cpu"]
+def test_a_run_starts_with_the_weights_of_another(recipe: Path, images: Path, run: Path, tmp_path: Path) -> None:
+    arguments = [recipe, "--data", images, "--out", tmp_path / "next", "--steps", 1, "--device", "cpu"]
     result = invoke(*arguments, "--valid-crop", 32, "--weights-from", run, "--weights", "likelihood.")
     assert result.exit_code == 0
     assert "weights: " in result.stderr
@@ -90,22 +90,22 @@ def test_a_run_starts_with_the_weights_of_another(recipe: Path, pictures: Path, 
             invoke(*arguments, *wrong)
 
 
-def test_a_run_stops_after_its_minutes(recipe: Path, pictures: Path, tmp_path: Path) -> None:
+def test_a_run_stops_after_its_minutes(recipe: Path, images: Path, tmp_path: Path) -> None:
     result = invoke(
-        recipe, "--data", pictures, "--out", tmp_path, "--steps", 100_000, "--minutes", 1e-6, "--device", "cpu"
+        recipe, "--data", images, "--out", tmp_path, "--steps", 100_000, "--minutes", 1e-6, "--device", "cpu"
     )
     assert result.exit_code == 0
     assert read_checkpoint(tmp_path)[2]["step"] < 1000
 
 
-def test_one_picture_alone_needs_others_to_measure_on(recipe: Path, tmp_path: Path) -> None:
-    Image.fromarray(make_picture(32, 32)).save(tmp_path / "one.png")
+def test_one_image_alone_needs_others_to_measure_on(recipe: Path, tmp_path: Path) -> None:
+    Image.fromarray(make_image(32, 32)).save(tmp_path / "one.png")
     with pytest.raises(NvaeCodecError, match="give --valid"):
         invoke(recipe, "--data", tmp_path, "--out", tmp_path / "run", "--dry-run")
     assert invoke(recipe, "--data", tmp_path, "--valid", tmp_path, "--out", tmp_path / "run", "--dry-run").stdout
 
 
-def test_pictures_of_a_network_of_one_size_get_zeros_around_them(tmp_path: Path) -> None:
+def test_images_of_a_network_of_one_size_get_zeros_around_them(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(change(OFFICIAL, "network.top_side = 4"))
     digits = np.full((21, 12, 14), 200, np.uint8)
     np.savez(tmp_path / "digits.npz", images=digits)
@@ -120,8 +120,8 @@ def test_pictures_of_a_network_of_one_size_get_zeros_around_them(tmp_path: Path)
     assert pad_smaller(lambda: padded, 16)() is padded
 
 
-def test_options_of_memory_and_precision(recipe: Path, pictures: Path, tmp_path: Path) -> None:
-    words = [recipe, "--data", pictures, "--steps", 1, "--device", "cpu", "--valid-crop", 32]
+def test_options_of_memory_and_precision(recipe: Path, images: Path, tmp_path: Path) -> None:
+    words = [recipe, "--data", images, "--steps", 1, "--device", "cpu", "--valid-crop", 32]
     result = invoke(*words, "--out", tmp_path / "sparing", "--fp16", "--checkpointing")
     assert "MiB" in result.stdout
     assert read_checkpoint(tmp_path / "sparing")[2]["scaler"]["scale"] == FIRST_LOSS_SCALE
@@ -129,20 +129,20 @@ def test_options_of_memory_and_precision(recipe: Path, pictures: Path, tmp_path:
         invoke(*words, "--out", tmp_path / "both", "--compile", "--checkpointing")
 
 
-def test_usage_errors_are_told(recipe: Path, pictures: Path, tmp_path: Path) -> None:
+def test_usage_errors_are_told(recipe: Path, images: Path, tmp_path: Path) -> None:
     assert invoke(recipe, "--out", tmp_path).exit_code == 2
-    assert invoke(recipe, "--data", pictures, "--out", tmp_path, "--steps", 0).exit_code == 2
-    assert invoke(tmp_path / "none.toml", "--data", pictures, "--out", tmp_path).exit_code == 2
+    assert invoke(recipe, "--data", images, "--out", tmp_path, "--steps", 0).exit_code == 2
+    assert invoke(tmp_path / "none.toml", "--data", images, "--out", tmp_path).exit_code == 2
     for option in ("--minutes", "--report-seconds", "--save-seconds"):
         for value in ("nan", "inf", "-1"):
-            result = invoke(recipe, "--data", pictures, "--out", tmp_path, option, value, "--dry-run")
+            result = invoke(recipe, "--data", images, "--out", tmp_path, option, value, "--dry-run")
             assert result.exit_code == 2
             assert f"Invalid value for '{option}'" in result.stderr
 
 
-def test_freezing_makes_a_model_that_codes(run: Path, pictures: Path, tmp_path: Path) -> None:
+def test_freezing_makes_a_model_that_codes(run: Path, images: Path, tmp_path: Path) -> None:
     path, report_file = tmp_path / "model.safetensors", tmp_path / "report.json"
-    arguments = [run, "-o", path, "--calibrate", pictures, "--crop", 32, "--name", "six", "--report", report_file]
+    arguments = [run, "-o", path, "--calibrate", images, "--crop", 32, "--name", "six", "--report", report_file]
     result = CliRunner().invoke(freeze_command, [str(a) for a in arguments], catch_exceptions=False)
     assert result.exit_code == 0
     assert "model      six" in result.stdout
@@ -153,8 +153,8 @@ def test_freezing_makes_a_model_that_codes(run: Path, pictures: Path, tmp_path: 
     assert read_model(path).identity.hex() == report["identity"]
     assert 0 < report["largest_accumulator_bits"] <= 24
     codec = load_codec(path, device="cpu")
-    picture = make_picture(40, 30, 5)
-    assert (codec.decode(40, 30, *codec.encode(picture)) == picture).all()
+    image = make_image(40, 30, 5)
+    assert (codec.decode(40, 30, *codec.encode(image)) == image).all()
     with pytest.raises(NvaeCodecError, match="exists already; -f overwrites it"):
         CliRunner().invoke(freeze_command, [str(a) for a in arguments], catch_exceptions=False)
     assert CliRunner().invoke(freeze_command, [str(a) for a in [*arguments, "-f"]]).exit_code == 0
@@ -167,8 +167,8 @@ def test_freezing_makes_a_model_that_codes(run: Path, pictures: Path, tmp_path: 
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_a_model_does_not_go_to_a_folder(run: Path, pictures: Path, tmp_path: Path) -> None:
-    arguments = [run, "-o", tmp_path, "--calibrate", pictures, "-f"]
+def test_a_model_does_not_go_to_a_folder(run: Path, images: Path, tmp_path: Path) -> None:
+    arguments = [run, "-o", tmp_path, "--calibrate", images, "-f"]
     result = CliRunner().invoke(freeze_command, [str(a) for a in arguments])
     assert result.exit_code == 2
     assert f"File '{tmp_path}' is a directory" in result.stderr

@@ -21,12 +21,12 @@ from tools.compact import compact_checkpoint
 
 @pytest.mark.parametrize("average_only", [False, True])
 def test_a_compact_checkpoint_has_the_same_weights_and_resumes(tmp_path: Path, *, average_only: bool) -> None:
-    picture = tmp_path / "noise.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(picture)
+    image = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(image)
     base = parse_recipe(next(iter(RECIPES.values())))
     training = TrainingRecipe(steps=4, batch=2, crop=2 * base.stride, optimizer="adamw", rate=1e-3)
     recipe = dataclasses.replace(base, training=training)
-    data = Crops(file_source([picture]), training)
+    data = Crops(file_source([image]), training)
     run, small = tmp_path / "run", tmp_path / "small"
     run.mkdir()
     small.mkdir()

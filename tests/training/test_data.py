@@ -1,4 +1,4 @@
-"""Crops come from the pictures, and errors say which picture."""
+"""Crops come from the images, and errors say which image."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from nvae_codec.recipes.recipe import TrainingRecipe
 from nvae_codec.training import data
 from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.sources import list_images, open_source, read_image
-from tests.models import make_picture, save_pictures
+from tests.models import make_image, save_images
 
 
 def save_numbered(path: Path, height: int, width: int, number: int) -> None:
-    """A picture whose every pixel tells its place: (row, column, number)."""
+    """A image whose every pixel tells its place: (row, column, number)."""
     rows, columns = np.mgrid[0:height, 0:width]
     Image.fromarray(np.dstack([rows, columns, np.full_like(rows, number)]).astype(np.uint8)).save(path)
 
 
-def test_crops_are_rectangles_of_the_pictures(tmp_path: Path) -> None:
+def test_crops_are_rectangles_of_the_images(tmp_path: Path) -> None:
     save_numbered(tmp_path / "a.png", 40, 60, 1)
     save_numbered(tmp_path / "b.png", 30, 20, 2)
     folder = Crops(open_source(tmp_path), TrainingRecipe(crop=16))
@@ -47,14 +47,14 @@ def test_crops_are_rectangles_of_the_pictures(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_draws_the_same_crops(tmp_path: Path) -> None:
-    folder = Crops(open_source(save_pictures(tmp_path)), TrainingRecipe(crop=16))
+    folder = Crops(open_source(save_images(tmp_path)), TrainingRecipe(crop=16))
     one, same, other = (folder.draw(8, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
 
 
 def test_what_does_not_fit_in_memory_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = open_source(save_pictures(tmp_path))
+    files = open_source(save_images(tmp_path))
     kept = Crops(files, TrainingRecipe(crop=16))
     monkeypatch.setattr(data, "MEMORY_LIMIT", 10_000)
     read_again = Crops(files, TrainingRecipe(crop=16))
@@ -63,19 +63,19 @@ def test_what_does_not_fit_in_memory_is_read_again(tmp_path: Path, monkeypatch: 
     assert np.array_equal(one, other)
 
 
-def test_pictures_smaller_than_a_crop_are_left_out(tmp_path: Path) -> None:
-    save_pictures(tmp_path, 2, 48)
-    Image.fromarray(make_picture(15, 100)).save(tmp_path / "low.png")
+def test_images_smaller_than_a_crop_are_left_out(tmp_path: Path) -> None:
+    save_images(tmp_path, 2, 48)
+    Image.fromarray(make_image(15, 100)).save(tmp_path / "low.png")
     folder = Crops(open_source(tmp_path), TrainingRecipe(crop=16))
     assert len(folder.loaders) == 2
     assert folder.total_pixels == 48 * 48 + 48 * 56
-    with pytest.raises(NvaeCodecError, match="no picture has a side of 64 pixels or more"):
+    with pytest.raises(NvaeCodecError, match="no image has a side of 64 pixels or more"):
         Crops(open_source(tmp_path), TrainingRecipe(crop=64))
 
 
 def test_folders_are_searched_to_the_bottom(tmp_path: Path) -> None:
-    save_pictures(tmp_path / "deep" / "er", 1)
-    (tmp_path / "notes.txt").write_text("no picture")
+    save_images(tmp_path / "deep" / "er", 1)
+    (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "folder.png").mkdir()
     assert [file.name for file in list_images(tmp_path)] == ["0.png"]
     assert list_images(tmp_path / "deep" / "er" / "0.png") == [tmp_path / "deep" / "er" / "0.png"]
@@ -83,15 +83,15 @@ def test_folders_are_searched_to_the_bottom(tmp_path: Path) -> None:
         list_images(tmp_path / "folder.png")
 
 
-def test_gray_pictures_and_palettes_become_colours(tmp_path: Path) -> None:
-    gray = make_picture(8, 8)[:, :, 0]
+def test_gray_images_and_palettes_become_colours(tmp_path: Path) -> None:
+    gray = make_image(8, 8)[:, :, 0]
     Image.fromarray(gray).save(tmp_path / "gray.png")
     assert np.array_equal(read_image(tmp_path / "gray.png"), np.repeat(gray[:, :, None], 3, 2))
 
 
-def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_bytes(b"not a picture")
-    with pytest.raises(NvaeCodecError, match=r"bad\.png: not a picture that can be read"):
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"not an image")
+    with pytest.raises(NvaeCodecError, match=r"bad\.png: not an image that can be read"):
         Crops(open_source(tmp_path), TrainingRecipe(crop=16))
 
 
@@ -102,14 +102,14 @@ def test_held_out_crops_are_the_middle(tmp_path: Path) -> None:
     assert crops.shape == (2, 3, 32, 32)
     assert crops[:, 0, 0, 0].tolist() == [4, 3]
     assert crops[:, 1, 0, 0].tolist() == [14, 9]
-    # the smallest picture sets the side, in steps of the stride
+    # the smallest image sets the side, in steps of the stride
     assert held_out_crops(open_source(tmp_path), 256, 8).shape == (2, 3, 32, 32)
     assert held_out_crops(open_source(tmp_path), 30, 8).shape == (2, 3, 24, 24)
     with pytest.raises(NvaeCodecError, match="64 pixels or more"):
         held_out_crops(open_source(tmp_path), 256, 64)
 
 
-def test_pictures_too_small_to_measure_on_are_left_out(tmp_path: Path) -> None:
+def test_images_too_small_to_measure_on_are_left_out(tmp_path: Path) -> None:
     save_numbered(tmp_path / "a.png", 1, 1, 1)
     save_numbered(tmp_path / "b.png", 24, 90, 2)
     save_numbered(tmp_path / "c.png", 40, 40, 3)

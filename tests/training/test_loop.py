@@ -20,12 +20,12 @@ from nvae_codec.training.checkpoint import FILE, read_checkpoint
 from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.loop import Options, Trainer, measure, stop_signals, train
 from nvae_codec.training.sources import open_source
-from tests.models import RECIPES, change, make_recipe, save_pictures
+from tests.models import RECIPES, change, make_recipe, save_images
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Crops:
-    return Crops(open_source(save_pictures(tmp_path_factory.mktemp("pictures"))), TrainingRecipe(crop=16))
+    return Crops(open_source(save_images(tmp_path_factory.mktemp("images"))), TrainingRecipe(crop=16))
 
 
 def held_out(folder: Crops) -> Any:

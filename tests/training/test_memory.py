@@ -14,7 +14,7 @@ from nvae_codec.training.memory import checkpoint_cells, peak_memory
 from tests.models import make_recipe, random_crops
 
 
-class Pictures:
+class Images:
     def draw(self, count: int, rng: object, rows: slice) -> object:
         return random_crops(count, 16).numpy()[rows]
 
@@ -27,7 +27,7 @@ def test_a_run_is_the_same_with_less_kept(which: str, precision: str, tmp_path: 
         options = Options(precision=precision, checkpointing=checkpointing)
         trainer = Trainer(make_recipe(which), tmp_path, options, resume=False)
         for _ in range(2):
-            trainer.take_step(Pictures())  # type: ignore[arg-type]
+            trainer.take_step(Images())  # type: ignore[arg-type]
         state = trainer.network.state_dict()
         gradients = {f"gradient.{n}": p.grad for n, p in trainer.network.named_parameters() if p.grad is not None}
         found.append(state | gradients)

@@ -16,15 +16,15 @@ from nvae_codec.network.noise import Noise
 from nvae_codec.training.checkpoint import read_checkpoint
 from nvae_codec.training.loop import Options, Trainer
 from nvae_codec.training.processes import LAUNCHED, Processes
-from tests.models import make_recipe, save_pictures
-from tests.training.two_processes import RECIPES, open_pictures, take_steps
+from tests.models import make_recipe, save_images
+from tests.training.two_processes import RECIPES, open_images, take_steps
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures, and what two processes made of them."""
+    """Images, and what two processes made of them."""
     folder = tmp_path_factory.mktemp("processes")
-    save_pictures(folder / "pictures")
+    save_images(folder / "images")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     found = subprocess.run(
@@ -87,7 +87,7 @@ def test_parts_of_a_batch_have_the_noise_of_the_whole() -> None:
 
 
 def test_parts_of_a_batch_are_its_crops(folder: Path) -> None:
-    data = open_pictures(folder, make_recipe("phases of two levels", "training.rotate = 5.0"))
+    data = open_images(folder, make_recipe("phases of two levels", "training.rotate = 5.0"))
     one, other = np.random.default_rng(1), np.random.default_rng(1)
     assert np.array_equal(data.draw(6, one, slice(2, 4)), data.draw(6, other)[2:4])
     assert one.integers(2**62) == other.integers(2**62)

@@ -16,7 +16,7 @@ from nvae_codec.training.loop import Options, Trainer
 from nvae_codec.training.objective import kl_weight, learning_rate
 from nvae_codec.training.regularization import SpectralNorms, list_convolutions, scale_total, spectral_weight
 from nvae_codec.training.sources import open_source
-from tests.models import make_recipe, save_pictures
+from tests.models import make_recipe, save_images
 
 
 def make_cells() -> nn.Module:
@@ -81,7 +81,7 @@ def test_official_schedules() -> None:
 
 @pytest.mark.parametrize("unit", ["bits", "nats"])
 def test_a_regularised_run_resumes_exactly(tmp_path: Path, unit: str) -> None:
-    folder = Crops(open_source(save_pictures(tmp_path / "pictures")), TrainingRecipe(crop=16))
+    folder = Crops(open_source(save_images(tmp_path / "images")), TrainingRecipe(crop=16))
     recipe = make_recipe(
         "official: batch norm, gates, swish", "training.spectral_weight = 0.1", "training.spectral_start = 1.0",
         f"training.loss_unit = '{unit}'", "training.clip = inf",

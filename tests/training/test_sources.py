@@ -1,4 +1,4 @@
-"""Every source gives its pictures, in the recipe's channels, or says in one line what is missing."""
+"""Every source gives its images, in the recipe's channels, or says in one line what is missing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_arrays(tmp_path: Path) -> None:
     assert np.array_equal([load() for load in open_source(tmp_path / "gray.npz", 1)], GRAY[..., None])
     assert np.array_equal(open_source(tmp_path / "gray.npz")[2](), np.repeat(GRAY[2][..., None], 3, 2))
     assert np.array_equal([load() for load in open_source(tmp_path / "colour.npz")], COLOUR)
-    with pytest.raises(NvaeCodecError, match=r"colour pictures, but the recipe has image\.channels = 1"):
+    with pytest.raises(NvaeCodecError, match=r"colour images, but the recipe has image\.channels = 1"):
         open_source(tmp_path / "colour.npz", 1)
 
 
@@ -45,8 +45,8 @@ def test_digits_in_idx_files(tmp_path: Path, zipped: bool) -> None:
 
 def test_folders_in_gray(tmp_path: Path) -> None:
     Image.fromarray(COLOUR[0]).save(tmp_path / "a.png")
-    (picture,) = open_source(tmp_path, 1)
-    assert picture().shape == (32, 32, 1)
+    (image,) = open_source(tmp_path, 1)
+    assert image().shape == (32, 32, 1)
     assert np.array_equal(open_source(f"imagefolder:{tmp_path}")[0](), COLOUR[0])
 
 

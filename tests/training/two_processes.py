@@ -1,6 +1,6 @@
-"""What a process of several does in the test: trains recipes from a folder of pictures and keeps what came of it.
+"""What a process of several does in the test: trains recipes from a folder of images and keeps what came of it.
 
-``torchrun --nproc-per-node 2 -m tests.training.two_processes FOLDER``, where FOLDER has pictures/.
+``torchrun --nproc-per-node 2 -m tests.training.two_processes FOLDER``, where FOLDER has images/.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ RECIPES = {
 }  # fmt: skip
 
 
-def open_pictures(folder: Path, recipe: Recipe) -> Crops:
-    return Crops(open_source(folder / "pictures", recipe.image.channels), recipe.training)
+def open_images(folder: Path, recipe: Recipe) -> Crops:
+    return Crops(open_source(folder / "images", recipe.image.channels), recipe.training)
 
 
 def take_steps(folder: Path, name: str, run: Path) -> list[float]:
     """The bits/dim of each step; saves a checkpoint."""
     recipe = RECIPES[name]
-    data, trainer = open_pictures(folder, recipe), Trainer(recipe, run, Options(), resume=False)
+    data, trainer = open_images(folder, recipe), Trainer(recipe, run, Options(), resume=False)
     losses = [float(trainer.take_step(data).total) for _ in range(STEPS)]
     run.mkdir(parents=True)
     trainer.save(losses=losses)
@@ -55,7 +55,7 @@ def take_steps(folder: Path, name: str, run: Path) -> list[float]:
 def stop_one(folder: Path, run: Path) -> None:
     """A run that ends where the second process gets a signal in its fourth step."""
     recipe = RECIPES["phases"]
-    data, trainer = open_pictures(folder, recipe), Trainer(recipe, run, Options(), resume=False)
+    data, trainer = open_images(folder, recipe), Trainer(recipe, run, Options(), resume=False)
     take_step = trainer.take_step
 
     def interrupted(data: Crops) -> BitsPerDim:

@@ -1,4 +1,4 @@
-"""An archive's header, and the index at its end: which segments there are, and which pictures are in them.
+"""An archive's header, and the index at its end: which segments there are, and which images are in them.
 
     magic d6 4e ┬ version ┬ kind ┬ identity of the model, 32 │ segments │ index, one zlib stream ┬ length, 8 ┬ XXH3, 8
 
@@ -27,12 +27,12 @@ ARCHIVE_MAGIC = MAGIC + bytes((VERSION, ARCHIVE))
 HEADER_BYTES = len(ARCHIVE_MAGIC) + 32
 TRAILER_BYTES = 16
 LARGEST_INDEX = 1 << 28  # bytes once inflated
-MOST_PICTURES = 1 << 22
+MOST_IMAGES = 1 << 22
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture of an archive, as its index knows it."""
+    """A image of an archive, as its index knows it."""
 
     name: str
     kind: Kind
@@ -49,7 +49,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment's bytes in its file, their checksum, and its pictures."""
+    """A segment's bytes in its file, their checksum, and its images."""
 
     start: int
     length: int
@@ -91,14 +91,14 @@ def archive_header(identity: bytes) -> bytes:
     return ARCHIVE_MAGIC + identity
 
 
-def check_count(pictures: int) -> None:
-    """Raise NvaeCodecError for more pictures than an archive has."""
-    if pictures > MOST_PICTURES:
-        raise NvaeCodecError(f"{pictures:,} pictures: an archive has at most {MOST_PICTURES:,}")
+def check_count(images: int) -> None:
+    """Raise NvaeCodecError for more images than an archive has."""
+    if images > MOST_IMAGES:
+        raise NvaeCodecError(f"{images:,} images: an archive has at most {MOST_IMAGES:,}")
 
 
 def pack_index(index: Index) -> bytes:
-    """The index and what follows it, to the end of the file. Raises NvaeCodecError for too many pictures."""
+    """The index and what follows it, to the end of the file. Raises NvaeCodecError for too many images."""
     entries = [entry for segment in index.segments for entry in segment.entries]
     check_count(len(entries))
     plain = bytearray(pack_varint(len(index.segments)))
@@ -133,7 +133,7 @@ def read_index(file: BinaryIO) -> Index:
         raise DamagedFileError(f"a file of format version {header[2]}; this nvae-codec reads version {VERSION}")
     if not is_archive(header):
         lone = ": nvae-codec decompress restores it" if header[:2] == MAGIC and len(header) > 3 else ""
-        raise DamagedFileError(f"{'one picture, ' if lone else ''}not an archive{lone}")
+        raise DamagedFileError(f"{'one image, ' if lone else ''}not an archive{lone}")
     if size < HEADER_BYTES + TRAILER_BYTES:
         raise DamagedFileError("truncated archive")
     file.seek(size - TRAILER_BYTES)
@@ -172,9 +172,9 @@ def _unpack_plain(plain: bytes, end: int) -> tuple[tuple[Segment, ...], Shard | 
         for name, (kind, colour, metadata), width, height in zip(names, kinds, widths, heights, strict=True)
     ]
     segments, start, first = [], HEADER_BYTES, 0
-    for length, pictures, checksum in rows:
-        segments.append(Segment(start, length, checksum, tuple(entries[first : first + pictures])))
-        start, first = start + length, first + pictures
+    for length, images, checksum in rows:
+        segments.append(Segment(start, length, checksum, tuple(entries[first : first + images])))
+        start, first = start + length, first + images
     if start != end:
         raise DamagedFileError("damaged: its segments do not fill it")
     return tuple(segments), shard
@@ -186,14 +186,14 @@ def _read_shard(reader: ByteReader) -> Shard:
 
 
 def _read_names(reader: ByteReader, count: int) -> Sequence[str]:
-    if count > min(reader.left, MOST_PICTURES):
-        raise DamagedFileError("damaged: its index does not hold so many pictures")
+    if count > min(reader.left, MOST_IMAGES):
+        raise DamagedFileError("damaged: its index does not hold so many images")
     names: list[str] = []
     known = Names()
     for _ in range(count):
         length = reader.varint(0, reader.left)
         if not length and not names:
-            raise DamagedFileError("damaged: its first picture has no name")
+            raise DamagedFileError("damaged: its first image has no name")
         try:
             name = reader.take(length).decode() if length else next_name(names[-1])
         except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Names of the pictures in an archive: paths with forward slashes that stay within the folder they are unpacked to."""
+"""Names of the images in an archive: paths with forward slashes that stay within the folder they are unpacked to."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Names:
         if same in self._names:
             return "is there twice"
         if same in self._folders or any(folder in self._names for folder in _folders(same)):
-            return "is a picture and a folder"
+            return "is an image and a folder"
         return ""
 
     def add(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Reading an archive: any picture by name or place, by decoding the segment that it is in."""
+"""Reading an archive: any image by name or place, by decoding the segment that it is in."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nvae_codec.container.archive.index import Entry, Segment, is_archive, read_
 from nvae_codec.container.archive.segment import unpack_wanted
 from nvae_codec.container.image import CodecFinder
 from nvae_codec.errors import DamagedFileError
-from nvae_codec.images.raster import Picture
+from nvae_codec.images.raster import RasterImage
 from nvae_codec.images.samples import Samples, samples_of
 
 
 class Archive:
-    """The pictures in an archive. Opening reads the index alone; what was decoded of the segment read last is kept.
+    """The images in an archive. Opening reads the index alone; what was decoded of the segment read last is kept.
 
-    Reading in order decodes each segment once. Of a segment that is read out of order, the first picture is decoded
+    Reading in order decodes each segment once. Of a segment that is read out of order, the first image is decoded
     with those alone that lie on the way to it; the next that is not among them, with all.
 
     Examples::
@@ -44,7 +44,7 @@ class Archive:
         self._first = [0]
         for segment in index.segments:
             self._first.append(self._first[-1] + len(segment.entries))
-        self._kept: tuple[int, dict[int, Picture]] = -1, {}
+        self._kept: tuple[int, dict[int, RasterImage]] = -1, {}
         self._last = -1
 
     def __getstate__(self) -> dict[str, Any]:
@@ -52,30 +52,30 @@ class Archive:
         return self.__dict__ | {"_kept": (-1, {})}
 
     def __len__(self) -> int:
-        """How many pictures there are."""
+        """How many images there are."""
         return len(self.entries)
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
-        """(height, width) of each picture."""
+        """(height, width) of each image."""
         return [(entry.height, entry.width) for entry in self.entries]
 
     def place(self, name_or_index: str | int) -> int:
-        """Where a picture stands among all, from 0; below 0 from the end. Raises KeyError and IndexError."""
+        """Where an image stands among all, from 0; below 0 from the end. Raises KeyError and IndexError."""
         if isinstance(name_or_index, str):
             return self._places[name_or_index]
         return range(len(self.entries))[name_or_index]
 
     def read(self, name_or_index: str | int) -> Samples:
-        """A picture's pixels, (H, W) or (H, W, C), as ``nvae_codec.decompress`` gives them.
+        """A image's pixels, (H, W) or (H, W, C), as ``nvae_codec.decompress`` gives them.
 
         They are the caller's own to change. Raises KeyError or IndexError where it is not here, UnsupportedImageError
         for palettes and for 2 and 4 bits a sample, and what ``read_segment`` raises.
         """
-        return samples_of(self.read_picture(name_or_index), "read").copy()
+        return samples_of(self.read_image(name_or_index), "read").copy()
 
-    def read_picture(self, name_or_index: str | int) -> Picture:
-        """A picture with its metadata; raises as ``read``."""
+    def read_image(self, name_or_index: str | int) -> RasterImage:
+        """A image with its metadata; raises as ``read``."""
         place = self.place(name_or_index)
         number = bisect.bisect_right(self._first, place) - 1
         within = place - self._first[number]
@@ -86,11 +86,11 @@ class Archive:
             self._kept = number, dict(enumerate(self.read_segment(number)))
         return self._kept[1][within]
 
-    def read_segment(self, number: int) -> list[Picture]:
-        """The pictures of a segment. Raises DamagedFileError, which names it, UnknownModelError, OSError."""
+    def read_segment(self, number: int) -> list[RasterImage]:
+        """The images of a segment. Raises DamagedFileError, which names it, UnknownModelError, OSError."""
         return list(self._read_wanted(number, range(len(self.segments[number].entries))).values())
 
-    def _read_wanted(self, number: int, wanted: Collection[int]) -> dict[int, Picture]:
+    def _read_wanted(self, number: int, wanted: Collection[int]) -> dict[int, RasterImage]:
         try:
             return read_wanted(self.path, self.segments[number], self.identity, self._codecs, wanted)
         except DamagedFileError as error:
@@ -105,7 +105,7 @@ class Archive:
 
 def read_wanted(
     path: Path, segment: Segment, identity: bytes, codecs: CodecFinder, wanted: Collection[int]
-) -> dict[int, Picture]:
+) -> dict[int, RasterImage]:
     """What ``unpack_wanted`` gives of a segment of an archive at ``path``; raises as it does, and OSError."""
     with path.open("rb") as file:  # anew each time: no process shares a position with another
         file.seek(segment.start)

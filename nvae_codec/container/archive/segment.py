@@ -1,8 +1,8 @@
-"""A segment of an archive: pictures that decode together. Those that the model takes share one stack.
+"""A segment of an archive: images that decode together. Those that the model takes share one stack.
 
-    content checksum, 8 ┬ [metadata] ┬ [plan ┬ stack] ┬ of each picture what the model does not code ...
+    content checksum, 8 ┬ [metadata] ┬ [plan ┬ stack] ┬ of each image what the model does not code ...
 
-Each part in brackets is there if a picture of the index needs it; each but the checksum stands behind its length.
+Each part in brackets is there if an image of the index needs it; each but the checksum stands behind its length.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from nvae_codec.container.methods import ChosenCodec, write_file, write_without_
 from nvae_codec.container.planes import add_planes, pack_planes, take_planes
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.limits import check_pixel_count
-from nvae_codec.images.raster import Picture
+from nvae_codec.images.raster import RasterImage
 
-Named = tuple[str, Picture]
+Named = tuple[str, RasterImage]
 
 
 @dataclass(frozen=True)
 class PackedSegment:
-    """A segment's bytes and its pictures; ``problems``: names of those that are not in it, and why."""
+    """A segment's bytes and its images; ``problems``: names of those that are not in it, and why."""
 
     data: bytes
     entries: tuple[Entry, ...]
@@ -39,21 +39,21 @@ class PackedSegment:
 
 
 def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> PackedSegment:
-    """Code pictures into a segment, each by the method or, for ``auto``, by what takes least for it.
+    """Code images into a segment, each by the method or, for ``auto``, by what takes least for it.
 
-    A picture that the method does not take is left out. Raises what loading a model raises.
+    A image that the method does not take is left out. Raises what loading a model raises.
     """
     classical: dict[int, Parts] = {}
     problems: dict[int, str] = {}
     modelled: list[int] = []
-    for index, (_, picture) in enumerate(named):
+    for index, (_, image) in enumerate(named):
         try:
             if method == "model":
-                codecs.input().take(picture)
-            if method == "model" or (method == "auto" and codecs.input().takes(picture)):
+                codecs.input().take(image)
+            if method == "model" or (method == "auto" and codecs.input().takes(image)):
                 modelled.append(index)
             else:
-                file = write_without_model(picture) if method == "auto" else write_file(picture, method, codecs)
+                file = write_without_model(image) if method == "auto" else write_file(image, method, codecs)
                 classical[index] = split_parts(file)
         except UnsupportedImageError as error:
             problems[index] = str(error)
@@ -62,10 +62,10 @@ def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> Pa
     if modelled:
         shared, cheaper = _pack_stack({index: named[index][1] for index in modelled}, beside, method, codecs)
         classical |= cheaper
-    chosen = [(name, picture, classical.get(at)) for at, (name, picture) in enumerate(named) if at not in problems]
-    entries = tuple(_describe(name, picture, parts, codecs) for name, picture, parts in chosen)
+    chosen = [(name, image, classical.get(at)) for at, (name, image) in enumerate(named) if at not in problems]
+    entries = tuple(_describe(name, image, parts, codecs) for name, image, parts in chosen)
     out = bytearray(_join_checksums([p.header.content_checksum if p else content_checksum(x) for _, x, p in chosen]))
-    with_metadata = [picture.chunks for (_, picture, _), entry in zip(chosen, entries, strict=True) if entry.metadata]
+    with_metadata = [image.chunks for (_, image, _), entry in zip(chosen, entries, strict=True) if entry.metadata]
     if with_metadata:
         out += _behind_length(pack_shared_metadata(with_metadata))
     out += shared
@@ -75,22 +75,22 @@ def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> Pa
 
 
 def _pack_stack(
-    pictures: dict[int, Picture], beside: dict[int, bytes], method: str, codecs: ChosenCodec
+    images: dict[int, RasterImage], beside: dict[int, bytes], method: str, codecs: ChosenCodec
 ) -> tuple[bytes, dict[int, Parts]]:
-    """Plan and stack of the pictures that are best coded by the model, and the others by what is smaller.
+    """Plan and stack of the images that are best coded by the model, and the others by what is smaller.
 
-    ``beside``: what of each picture the model does not code.
+    ``beside``: what of each image the model does not code.
     """
     codec = codecs.chosen()
-    pixels = {index: codec.input.take(picture)[1] for index, picture in pictures.items()}
+    pixels = {index: codec.input.take(image)[1] for index, image in images.items()}
     cheaper: dict[int, Parts] = {}
     if method == "model":
         plan, stack = codec.encode_segment(list(pixels.values()))
     else:
         plan, stack, prices = codec.encode_priced(list(pixels.values()))
-        for (index, picture), bits in zip(pictures.items(), prices, strict=True):
+        for (index, image), bits in zip(images.items(), prices, strict=True):
             price = bits / 8 + len(beside[index])
-            parts = split_parts(write_without_model(picture, price))
+            parts = split_parts(write_without_model(image, price))
             if len(parts.payload) < price:
                 cheaper[index] = parts
         if cheaper:
@@ -101,10 +101,10 @@ def _pack_stack(
     return pack_varint(len(plan)) + b"".join(map(pack_varint, plan)) + _behind_length(stack), cheaper
 
 
-def _describe(name: str, picture: Picture, parts: Parts | None, codecs: ChosenCodec) -> Entry:
-    kind = parts.header.kind if parts else model_kind(codecs.input().take(picture)[0])
-    metadata = bool(picture.chunks) and kind is not Kind.PNG
-    return Entry(name, kind, picture.colour, picture.width, picture.height, metadata)
+def _describe(name: str, image: RasterImage, parts: Parts | None, codecs: ChosenCodec) -> Entry:
+    kind = parts.header.kind if parts else model_kind(codecs.input().take(image)[0])
+    metadata = bool(image.chunks) and kind is not Kind.PNG
+    return Entry(name, kind, image.colour, image.width, image.height, metadata)
 
 
 def _behind_length(data: bytes) -> bytes:
@@ -115,15 +115,15 @@ def _join_checksums(checksums: Sequence[bytes]) -> bytes:
     return xxhash.xxh3_64_intdigest(b"".join(checksums)).to_bytes(8, "little")
 
 
-def unpack_segment(data: bytes, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder) -> list[Picture]:
-    """The pictures of a segment whose own checksum is right; raises as ``unpack_wanted``."""
+def unpack_segment(data: bytes, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder) -> list[RasterImage]:
+    """The images of a segment whose own checksum is right; raises as ``unpack_wanted``."""
     return list(unpack_wanted(data, entries, identity, codecs, range(len(entries))).values())
 
 
 def unpack_wanted(
     data: bytes, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder, wanted: Collection[int]
-) -> dict[int, Picture]:
-    """The ``wanted`` pictures of a segment whose own checksum is right, by their place in it, and maybe others.
+) -> dict[int, RasterImage]:
+    """The ``wanted`` images of a segment whose own checksum is right, by their place in it, and maybe others.
 
     ``identity`` of the model, 32 bytes. The model stops behind them where it can; the checksums of its batches then
     take the place of that of the segment's content. Raises DamagedFileError, UnknownModelError, and
@@ -137,7 +137,7 @@ def unpack_wanted(
     chunks = iter(unpack_shared_metadata(_take_sized(reader), count) if count else ())
     pixels = _decode_modelled(reader, entries, identity, codecs, wanted)
     whole = len(pixels) == sum(entry.kind in MODEL_KINDS for entry in entries)
-    pictures: dict[int, Picture] = {}
+    images: dict[int, RasterImage] = {}
     for place, entry in enumerate(entries):
         blocks = take_planes(reader, entry.colour) if entry.kind in MODEL_KINDS else [_take_sized(reader)]
         its_chunks = next(chunks) if entry.metadata else ()
@@ -145,23 +145,23 @@ def unpack_wanted(
             continue
         if place in pixels:
             samples, low = add_planes(pixels[place], entry.colour, blocks)
-            picture = Picture(entry.width, entry.height, entry.colour, samples, its_chunks, low=low)
+            image = RasterImage(entry.width, entry.height, entry.colour, samples, its_chunks, low=low)
         else:
             header = Header(entry.kind, entry.colour, entry.width, entry.height, b"")
-            picture = replace(read_classical_payload(Parts(header, b"", blocks[0])), chunks=its_chunks)
-        check_samples(picture)
-        pictures[place] = picture
+            image = replace(read_classical_payload(Parts(header, b"", blocks[0])), chunks=its_chunks)
+        check_samples(image)
+        images[place] = image
     if reader.left:
         raise DamagedFileError("damaged: it is too long")
-    if whole and _join_checksums([content_checksum(picture) for picture in pictures.values()]) != checksum:
+    if whole and _join_checksums([content_checksum(image) for image in images.values()]) != checksum:
         raise DamagedFileError("damaged: the checksum of its pixels is wrong")
-    return pictures
+    return images
 
 
 def _decode_modelled(
     reader: ByteReader, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder, wanted: Collection[int]
 ) -> dict[int, NDArray[np.uint8]]:
-    """The pixels of pictures that the model codes: of all, unless it codes those that are ``wanted`` alone."""
+    """The pixels of images that the model codes: of all, unless it codes those that are ``wanted`` alone."""
     modelled = [place for place, entry in enumerate(entries) if entry.kind in MODEL_KINDS]
     if not modelled:
         return {}
@@ -179,7 +179,7 @@ def _decode_modelled(
 
 
 def _is_by_model_alone(entry: Entry) -> bool:
-    """Whether the checksums of batches are of all that the picture's pixels follow from."""
+    """Whether the checksums of batches are of all that the image's pixels follow from."""
     return entry.kind in MODEL_KINDS and not entry.colour.has_alpha and entry.colour.bits <= 8
 
 

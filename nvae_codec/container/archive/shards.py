@@ -1,6 +1,6 @@
 """An archive in shards, made apart from each other and merged: the bytes are those of one that was made in one go.
 
-    pictures     a b c │ d e │ f g h i │ j k     in segments, by their number and sizes alone
+    images     a b c │ d e │ f g h i │ j k     in segments, by their number and sizes alone
     shard 1/2    a b c │ d e                     an archive
     shard 2/2                │ f g h i │ j k     an archive
     merged       a b c │ d e │ f g h i │ j k     the same segments, and an index of all
@@ -60,16 +60,16 @@ def take_shard(
 
 
 def merge_shards(paths: Sequence[Path], out: BinaryIO, advance: Callable[[int], None] = lambda length: None) -> int:
-    """Write the archive that these shards are the parts of, in any order, and give the number of its pictures.
+    """Write the archive that these shards are the parts of, in any order, and give the number of its images.
 
     Nothing is decoded; ``advance`` is told of bytes copied. Raises NvaeCodecError where it is not all shards of one
-    archive, each once, or where they have no picture; DamagedFileError; OSError.
+    archive, each once, or where they have no image; DamagedFileError; OSError.
     """
     shards = sort_shards([(path, _read_index(path)) for path in paths])
     identity = shards[0][1].identity
     entries = [entry for _, index in shards for segment in index.segments for entry in segment.entries]
     if not entries:
-        raise NvaeCodecError("there is no picture in any of the shards")
+        raise NvaeCodecError("there is no image in any of the shards")
     check_count(len(entries))
     names = Names()
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Writing an archive: pictures gathered into segments, coded one after another or in parallel, and the index."""
+"""Writing an archive: images gathered into segments, coded one after another or in parallel, and the index."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from nvae_codec.errors import NvaeCodecError
 from nvae_codec.parallel.processes import HERE, Workers, map_in_order
 from nvae_codec.zoo.library import Models
 
-USUAL_PICTURES = 256
+USUAL_IMAGES = 256
 USUAL_PIXELS = 1 << 22
-"""Where nothing else is asked for, a segment ends at so many pictures or pixels: what one picture costs to read."""
+"""Where nothing else is asked for, a segment ends at so many images or pixels: what one image costs to read."""
 MOST_PIXELS = 1 << 26
-"""A segment is decoded in memory at once, so it has no more pixels than that, unless it is a single picture."""
+"""A segment is decoded in memory at once, so it has no more pixels than that, unless it is a single image."""
 
 
 def segment_limits(segment: int | None) -> tuple[int | None, int]:
-    """Pictures and pixels of a segment for ``--segment``: None for the usual ones, 0 for all pictures."""
-    return (USUAL_PICTURES, USUAL_PIXELS) if segment is None else (segment or None, MOST_PIXELS)
+    """Images and pixels of a segment for ``--segment``: None for the usual ones, 0 for all images."""
+    return (USUAL_IMAGES, USUAL_PIXELS) if segment is None else (segment or None, MOST_PIXELS)
 
 
 class Sized(Protocol):
-    """What goes into segments by its size: a picture, or one that is read later."""
+    """What goes into segments by its size: an image, or one that is read later."""
 
     @property
     def width(self) -> int:
@@ -51,18 +51,16 @@ class Sized(Protocol):
 Some = TypeVar("Some", bound=Sized)
 
 
-def group_pictures(
-    named: Iterable[tuple[str, Some]], most: int | None, pixels: int
-) -> Iterator[list[tuple[str, Some]]]:
-    """Pictures in the segments that they go to: at most ``most`` each (None: any number), and so many pixels."""
+def group_images(named: Iterable[tuple[str, Some]], most: int | None, pixels: int) -> Iterator[list[tuple[str, Some]]]:
+    """Images in the segments that they go to: at most ``most`` each (None: any number), and so many pixels."""
     group: list[tuple[str, Some]] = []
     area = 0
-    for name, picture in named:
-        size = picture.width * picture.height
+    for name, image in named:
+        size = image.width * image.height
         if group and (len(group) == most or area + size > pixels):
             yield group
             group, area = [], 0
-        group.append((name, picture))
+        group.append((name, image))
         area += size
     if group:
         yield group

@@ -46,7 +46,7 @@ def draw_bars(bars: Sequence[Bar], title: str) -> str:
 
 @dataclass(frozen=True)
 class Point:
-    """A picture: theoretical and achieved bits/dim."""
+    """A image: theoretical and achieved bits/dim."""
 
     name: str
     x: float

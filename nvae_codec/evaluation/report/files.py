@@ -11,7 +11,7 @@ from typing import Any
 from nvae_codec.container.archive.index import Shard
 from nvae_codec.container.archive.shards import sort_shards
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.evaluation.pictures import FORMAT, sum_rows
+from nvae_codec.evaluation.images import FORMAT, sum_rows
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ def read_report(path: Path) -> Report:
 def merge_reports(paths: Sequence[Path]) -> dict[str, Any]:
     """The report that these shards are the parts of, in any order; its machine is null where they have several.
 
-    Raises NvaeCodecError where it is not all shards of one evaluation, each once, or where they have no picture, and
+    Raises NvaeCodecError where it is not all shards of one evaluation, each once, or where they have no image, and
     OSError.
     """
     reports = [report for _, report in sort_shards([(path, read_report(path)) for path in paths])]
     rows = [row for report in reports for row in report.rows]
     if not rows:
-        raise NvaeCodecError("there is no picture in any of the shards")
+        raise NvaeCodecError("there is no image in any of the shards")
     machine = reports[0].machine
     one = all(report.machine == machine for report in reports)
     return reports[0].content | {

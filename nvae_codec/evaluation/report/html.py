@@ -1,4 +1,4 @@
-"""The report: one HTML file with every number of an evaluation's JSON that a reader wants to see, and the pictures."""
+"""The report: one HTML file with every number of an evaluation's JSON that a reader wants to see, and the images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nvae_codec.evaluation.report.charts import Bar, Point, draw_bars, draw_scatter
 from nvae_codec.evaluation.report.page import SCRIPT, STYLE
-from nvae_codec.evaluation.report.thumbnails import draw_heat, draw_picture
+from nvae_codec.evaluation.report.thumbnails import draw_heat, draw_image
 
 CAUSE_NAMES = {
     "tile_edges": "tile edges",
@@ -29,18 +29,18 @@ CAUSE_NAMES = {
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture and its heat map as data URIs; top: bits/dim of the map's brightest colour."""
+    """A image and its heat map as data URIs; top: bits/dim of the map's brightest colour."""
 
-    picture: str
+    image: str
     heat: str
     top: float
     tiny: bool
 
     @classmethod
     def of(cls, pixels: NDArray[np.uint8], heat: NDArray[np.float32], side: int) -> Shown:
-        """What is kept of a picture, uint8 (H, W, 3), and its bits a pixel (H, W), once it is measured."""
+        """What is kept of an image, uint8 (H, W, 3), and its bits a pixel (H, W), once it is measured."""
         top = float(np.quantile(heat, 0.99))
-        return cls(draw_picture(pixels, side), draw_heat(heat, side, top), top / 3, max(heat.shape) <= 64)
+        return cls(draw_image(pixels, side), draw_heat(heat, side, top), top / 3, max(heat.shape) <= 64)
 
 
 def write_report(result: dict[str, Any], shown: Sequence[Shown], side: int) -> str:
@@ -57,25 +57,25 @@ def write_report(result: dict[str, Any], shown: Sequence[Shown], side: int) -> s
         _summary(total),
         '<div class="charts">',
         _section(
-            "Achieved against theoretical", "Each point is a picture; on the line a file is its exact ELBO.",
+            "Achieved against theoretical", "Each point is an image; on the line a file is its integer-model ELBO.",
             draw_scatter(
-                [Point(row["name"], row["bpd_exact_elbo"], row["bpd_file"]) for row in rows],
-                "Achieved against theoretical", "exact ELBO, bits/dim", "file, bits/dim",
+                [Point(row["name"], row["bpd_integer_elbo"], row["bpd_file"]) for row in rows],
+                "Achieved against theoretical", "integer-model ELBO, bits/dim", "file, bits/dim",
             ),
         ),
-        _bars("Causes of overhead", "What the files have beyond the exact ELBO. The parts add up to it exactly.",
+        _bars("Causes of overhead", "What the files have beyond the integer ELBO. The parts add up to it exactly.",
               _cause_bars(total)),
-        _bars("Bits a latent group", "The exact ELBO's KL of each group, from the top of the hierarchy: its scale, "
+        _bars("Bits a latent group", "The integer ELBO's KL of each group, from the top of the hierarchy: its scale, "
               "channels coded of all.", _group_bars(total)),
         _bars("Bits a phase of pixels", "Given the latents and the phases before.", _phase_bars(total)),
         _bars("Beside other formats", "Whole files of the same pixels.", _peer_bars(total)) if total["peers"] else "",
         "</div>",
-        _section("Where the bits go", "Beside each picture, bits a pixel: bright where there are many. Each map has "
+        _section("Where the bits go", "Beside each image, bits a pixel: bright where there are many. Each map has "
                  "a range of its own, up to what is said below it."),
-        f'<div class="pictures" style="--cell: {max(9, min(28, side // 9))}rem">',
+        f'<div class="images" style="--cell: {max(9, min(28, side // 9))}rem">',
         *(_figure(row, one) for row, one in zip(rows, shown, strict=True)),
         "</div>",
-        _section("All pictures", "A click on a heading sorts."),
+        _section("All images", "A click on a heading sorts."),
         _table(rows),
         _section("Made on", ", ".join(f"{escape(str(k))} {escape(str(v))}" for k, v in result["machine"].items())),
         f"<script>{SCRIPT}</script></body></html>\n",
@@ -84,7 +84,7 @@ def write_report(result: dict[str, Any], shown: Sequence[Shown], side: int) -> s
 
 
 def _plural(count: int) -> str:
-    return "picture" if count == 1 else "pictures"
+    return "image" if count == 1 else "images"
 
 
 def _section(title: str, text: str, body: str = "") -> str:
@@ -98,9 +98,9 @@ def _bars(title: str, text: str, bars: Sequence[Bar]) -> str:
 def _summary(total: dict[str, Any]) -> str:
     numbers = [
         ("bpd_file", f"{total['bpd_file']:.4f}", "files, bits/dim"),
-        ("bpd_exact_elbo", f"{total['bpd_exact_elbo']:.4f}", "exact ELBO"),
+        ("bpd_integer_elbo", f"{total['bpd_integer_elbo']:.4f}", "integer-model ELBO"),
         ("bpd_importance", f"{total['bpd_importance']:.4f}", "importance-weighted bound"),
-        ("file_over_exact", f"{total['file_over_exact']:.5f}", "files / exact ELBO"),
+        ("file_over_integer", f"{total['file_over_integer']:.5f}", "files / integer-model ELBO"),
         ("encode_seconds", f"{total['encode_seconds']:.2f} s", "to encode"),
         ("decode_seconds", f"{total['decode_seconds']:.2f} s", "to decode"),
     ]
@@ -151,19 +151,19 @@ def _figure(row: dict[str, Any], shown: Shown) -> str:
     tiny = ' class="tiny"' if shown.tiny else ""
     name = escape(row["name"])
     return (
-        f'<figure><div><img{tiny} src="{shown.picture}" alt="{name}">'
+        f'<figure><div><img{tiny} src="{shown.image}" alt="{name}">'
         f'<img{tiny} src="{shown.heat}" alt="bits of {name}"></div>'
         f"<figcaption>{name}: {row['bpd_file']:.4f} bits/dim; map to {shown.top:.1f}</figcaption></figure>"
     )
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
-    heads = ("picture", "size", "float ELBO", "exact ELBO", "IW", "file", "file / exact", "s", "s back")
+    heads = ("image", "size", "float ELBO", "integer-model ELBO", "IW", "file", "file / exact", "s", "s back")
     head = "".join(f"<th>{name}</th>" for name in heads)
     lines = []
     for row in rows:
         real = "" if row["bpd_float_elbo"] is None else f"{row['bpd_float_elbo']:.5f}"
-        rates = [f"{row[key]:.5f}" for key in ("bpd_exact_elbo", "bpd_importance", "bpd_file", "file_over_exact")]
+        rates = [f"{row[key]:.5f}" for key in ("bpd_integer_elbo", "bpd_importance", "bpd_file", "file_over_integer")]
         seconds = [f"{row[key]:.2f}" for key in ("encode_seconds", "decode_seconds")]
         cells = [escape(row["name"]), f"{row['width']} × {row['height']}", real, *rates, *seconds]
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")

@@ -23,7 +23,7 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
 th:first-child, td:first-child { text-align: left } th button { font: inherit; font-weight: 600; color: inherit;
   background: none; border: 0; padding: 0; cursor: pointer }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, var(--cell)), 1fr)); gap: 1rem }
+.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, var(--cell)), 1fr)); gap: 1rem }
 figure { margin: 0; break-inside: avoid } figure div { display: flex; gap: 2px }
 figure img { width: calc(50% - 1px); height: auto; min-width: 0; object-fit: contain }
 img.tiny { image-rendering: pixelated }

@@ -1,4 +1,4 @@
-"""Pictures small enough for a page of a thousand: a picture, and beside it the heat map of its bits."""
+"""Images small enough for a page of a thousand: an image, and beside it the heat map of its bits."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ STOPS = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10)
 
 
 def thumbnail_side(count: int) -> int:
-    """The longer side, in pixels, of each of so many pictures: all together stay a few megabytes."""
+    """The longer side, in pixels, of each of so many images: all together stay a few megabytes."""
     return 384 if count <= 4 else 224 if count <= 60 else 96 if count <= 400 else 64
 
 
-def draw_picture(pixels: NDArray[np.uint8], side: int) -> str:
-    """A picture, uint8 (H, W, 3), as a data URI; never larger than it is."""
+def draw_image(pixels: NDArray[np.uint8], side: int) -> str:
+    """A image, uint8 (H, W, 3), as a data URI; never larger than it is."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return _as_uri(image, 80)
 
 
 def draw_heat(heat: NDArray[np.float32], side: int, top: float) -> str:
-    """Bits a pixel (H, W) as colours, from 0 to ``top`` and beyond, as a data URI of the size of the picture's."""
+    """Bits a pixel (H, W) as colours, from 0 to ``top`` and beyond, as a data URI of the size of the image's."""
     image = Image.fromarray(heat.astype(np.float32))
     height, width = heat.shape
     scale = min(1.0, side / max(height, width))

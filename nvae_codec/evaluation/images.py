@@ -1,23 +1,23 @@
-"""Every number that ``nvae-codec evaluate`` shows, for one picture and for all of them.
+"""Every number that ``nvae-codec evaluate`` shows, for one image and for all of them.
 
-Rates are in bits/dim, where a picture has W·H·3 dims, gray W·H. Keys of the JSON:
+Rates are in bits/dim, where an image has W·H·3 dims, gray W·H. Keys of the JSON:
 
     format, model {name, identity}, run, seed, samples, machine
-    archive   null, or of --archive {segments, bytes}: then the bits of each picture are its share of that file
+    archive   null, or of --archive {segments, bytes}: then the bits of each image are its share of that file
     shard     null, or of --shard {number, count, whole}: evaluation/reports.py
-    total     over all pictures, null where a shard has none; images[]    a picture each, with name, width, height,
+    total     over all images, null where a shard has none; images[]    an image each, with name, width, height,
         tiles, batches. Both have:
       dims, file_bits
-      bpd_file, bpd_exact_elbo, bpd_importance, bpd_float_elbo (null without a run's weights)
-      file_over_exact, file_over_float (null likewise)
+      bpd_file, bpd_integer_elbo, bpd_importance, bpd_float_elbo (null without a run's weights)
+      file_over_integer, file_over_float (null likewise)
       bits {cause: bits}    adds up to file_bits exactly; the causes: nvae_codec/evaluation/causes.py
       groups [{exact, file, channels, kept, active, stride}]    bits of each group's latents, from the top: in the
-          exact ELBO, and in the file (-log2 of the widths of its intervals); its channels, those that are
-          coded, those with more than 0.01 bits a latent here (in the total: the mean over pictures)
+          integer-model ELBO, and in the file (-log2 of the widths of its intervals); its channels, those that are
+          coded, those with more than 0.01 bits a latent here (in the total: the mean over images)
       phases [{exact, file}]    bits of each phase's pixels
       encode_seconds, decode_seconds
       peers {name: bits}    other formats' files of the same pixels; null where they were not made
-    total alone: images (how many), mean_file_over_exact, largest_file_over_exact
+    total alone: images (how many), mean_file_over_integer, largest_file_over_integer
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from nvae_codec.coding.ledger import MeasuredCodec
 from nvae_codec.container.image import read_file, write_model_file
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.evaluation.causes import CAUSES, Achieved, split_file
-from nvae_codec.evaluation.elbo import PictureElbo, exact_draws, float_elbo, importance_bound, mean_of
+from nvae_codec.evaluation.elbo import ImageElbo, exact_draws, float_elbo, importance_bound, mean_of
 from nvae_codec.evaluation.machine import describe_machine
-from nvae_codec.images.raster import Picture
+from nvae_codec.images.raster import RasterImage
 from nvae_codec.zoo.library import Models
 
 if TYPE_CHECKING:
@@ -51,35 +51,35 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a picture should take: its exact ELBO by part, importance-weighted bound and float ELBO in bits."""
+    """What an image should take: its integer-model ELBO by part, importance-weighted bound and float ELBO in bits."""
 
-    exact: PictureElbo
+    exact: ImageElbo
     importance: float
     real: float | None
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """How pictures are measured. network: the float weights of a run, where there are any."""
+    """How images are measured. network: the float weights of a run, where there are any."""
 
     codec: ModelCodec
     network: Nvae | None = None
     samples: int = 4
     seed: int = 0
 
-    def measure(self, name: str, picture: Picture) -> tuple[Row, NDArray[np.float32]]:
-        """The row of a picture, 8-bit RGB or gray, and where its bits went, (H, W) bits a pixel."""
-        pixels = picture.require_pixels("the model")
-        file, encode_seconds, decode_seconds = self._code(picture)
+    def measure(self, name: str, image: RasterImage) -> tuple[Row, NDArray[np.float32]]:
+        """The row of an image, 8-bit RGB or gray, and where its bits went, (H, W) bits a pixel."""
+        pixels = image.require_pixels("the model")
+        file, encode_seconds, decode_seconds = self._code(image)
         bounds = self.bound(pixels)
         measured = MeasuredCodec(self.codec)
-        if write_model_file(picture, measured) != file:
+        if write_model_file(image, measured) != file:
             raise NvaeCodecError("a second encoding gave another file")
         achieved = split_file(file, pixels, measured, bounds.exact, seed=self.seed, samples=self.samples)
-        return self.make_row(name, picture, bounds, achieved, encode_seconds, decode_seconds), achieved.heat
+        return self.make_row(name, image, bounds, achieved, encode_seconds, decode_seconds), achieved.heat
 
     def bound(self, pixels: NDArray[np.uint8]) -> Bounds:
-        """The bounds of a picture, uint8 (H, W, 3), or (H, W) gray."""
+        """The bounds of an image, uint8 (H, W, 3), or (H, W) gray."""
         draws = exact_draws(pixels, self.codec, seed=self.seed, samples=self.samples)
         real = None
         if self.network is not None:
@@ -89,13 +89,13 @@ class Evaluator:
     def make_row(
         self,
         name: str,
-        picture: Picture,
+        image: RasterImage,
         bounds: Bounds,
         achieved: Achieved,
         encode_seconds: float,
         decode_seconds: float,
     ) -> Row:
-        """The row of a picture whose file, or whose share of an archive, was split."""
+        """The row of an image whose file, or whose share of an archive, was split."""
         exact = bounds.exact
         groups = [
             {
@@ -111,8 +111,8 @@ class Evaluator:
         phases = [{"exact": a, "file": b} for a, b in zip(exact.pixels, achieved.phases, strict=True)]
         return {
             "name": name,
-            "width": picture.width,
-            "height": picture.height,
+            "width": image.width,
+            "height": image.height,
             "tiles": achieved.tiles,
             "batches": achieved.batches,
             **_rates(exact.dims, sum(achieved.bits.values()), exact.bits, bounds.importance, bounds.real),
@@ -124,15 +124,15 @@ class Evaluator:
             "peers": None,
         }
 
-    def _code(self, picture: Picture) -> tuple[bytes, float, float]:
-        """A picture's file, and the seconds of making and reading it."""
+    def _code(self, image: RasterImage) -> tuple[bytes, float, float]:
+        """A image's file, and the seconds of making and reading it."""
         start = time.perf_counter()
-        file = write_model_file(picture, self.codec)
+        file = write_model_file(image, self.codec)
         middle = time.perf_counter()
         restored = read_file(file, Models(self.codec))
         end = time.perf_counter()
-        if not np.array_equal(restored.require_pixels("a test"), picture.require_pixels("a test")):
-            raise NvaeCodecError("the file does not decode to the same picture")
+        if not np.array_equal(restored.require_pixels("a test"), image.require_pixels("a test")):
+            raise NvaeCodecError("the file does not decode to the same image")
         return file, middle - start, end - middle
 
     def describe(
@@ -159,28 +159,28 @@ def _rates(dims: int, file: float, exact: float, importance: float, real: float 
         "dims": dims,
         "file_bits": file,
         "bpd_file": file / dims,
-        "bpd_exact_elbo": exact / dims,
+        "bpd_integer_elbo": exact / dims,
         "bpd_importance": importance / dims,
         "bpd_float_elbo": None if real is None else real / dims,
-        "file_over_exact": file / exact,
+        "file_over_integer": file / exact,
         "file_over_float": None if real is None else file / real,
     }
 
 
 def sum_rows(rows: Sequence[Row]) -> Row:
-    """All pictures together: every rate is the sum of bits by the sum of dims."""
+    """All images together: every rate is the sum of bits by the sum of dims."""
 
     def bits_of(key: str) -> float:
         return math.fsum(row[key] * row["dims"] for row in rows)
 
     real = None if any(row["bpd_float_elbo"] is None for row in rows) else bits_of("bpd_float_elbo")
     dims, file = sum(row["dims"] for row in rows), int(sum(row["file_bits"] for row in rows))
-    ratios = [row["file_over_exact"] for row in rows]
+    ratios = [row["file_over_integer"] for row in rows]
     return {
         "images": len(rows),
-        **_rates(dims, file, bits_of("bpd_exact_elbo"), bits_of("bpd_importance"), real),
-        "mean_file_over_exact": math.fsum(ratios) / len(rows),
-        "largest_file_over_exact": max(ratios),
+        **_rates(dims, file, bits_of("bpd_integer_elbo"), bits_of("bpd_importance"), real),
+        "mean_file_over_integer": math.fsum(ratios) / len(rows),
+        "largest_file_over_integer": max(ratios),
         "bits": {cause: sum(row["bits"][cause] for row in rows) for cause in CAUSES},
         "groups": [_sum_parts([row["groups"][at] for row in rows]) for at in range(len(rows[0]["groups"]))],
         "phases": [_sum_parts([row["phases"][at] for row in rows]) for at in range(len(rows[0]["phases"]))],

@@ -13,7 +13,7 @@ from nvae_codec.network.nvae import Nvae
 from nvae_codec.training.checkpoint import Average, save_checkpoint
 from nvae_codec.training.loop import make_optimizer
 from tests.cli.conftest import Run
-from tests.models import make_network, make_recipe, save_pictures
+from tests.models import make_network, make_recipe, save_images
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny.safetensors"
 
@@ -46,7 +46,7 @@ def test_a_grid_of_samples(run: Run, trained: Path, tmp_path: Path) -> None:
 
 
 def test_originals_stand_above_reconstructions(run: Run, trained: Path, tmp_path: Path) -> None:
-    folder, grid = save_pictures(tmp_path / "in", 3, 48), tmp_path / "grid.png"
+    folder, grid = save_images(tmp_path / "in", 3, 48), tmp_path / "grid.png"
     assert run("reconstruct", trained, folder, "-o", grid, "--columns", 2, "--size", 32).code == 0
     found = read(grid)
     assert found.shape == (4 * 32 + 6, 2 * 32 + 2, 3)
@@ -61,7 +61,7 @@ def test_originals_stand_above_reconstructions(run: Run, trained: Path, tmp_path
 
 def test_what_cannot_be_is_said_in_one_line(run: Run, trained: Path, tmp_path: Path) -> None:
     out, broken = tmp_path / "out.png", tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     for arguments, said in (
         (("sample", "nothing", "-o", out), "nothing: no training run here"),
         (("sample", "photo", "-o", broken), f"{broken} exists already"),
@@ -72,7 +72,7 @@ def test_what_cannot_be_is_said_in_one_line(run: Run, trained: Path, tmp_path: P
             ("sample", trained, "-o", tmp_path / "no" / "out.png"),
             "out.png cannot be written: No such file or directory",
         ),
-        (("reconstruct", trained, broken, "-o", out), "broken.png: not a picture"),
+        (("reconstruct", trained, broken, "-o", out), "broken.png: not an image"),
     ):
         result = run(*arguments)
         assert result.code == 1
