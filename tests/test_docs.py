@@ -72,6 +72,13 @@ def test_the_training_guide_runs(desk: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(desk / "restored.png")), np.asarray(Image.open(desk / "photo.png")))
 
 
+def test_the_worked_example_of_the_theory_runs() -> None:
+    (block,) = blocks("theory.md", "python")
+    names: dict[str, float] = {}
+    exec(block, names)
+    assert names["bits"] < 1.01 * 20_000
+
+
 @pytest.mark.usefixtures("desk")
 def test_the_page_on_pillow_and_arrays_runs() -> None:
     for block in blocks("python.md", "python"):
