@@ -68,6 +68,7 @@ def freeze_command(
     from nvae_codec.integer.model_file import pack_model
     from nvae_codec.recipes.recipe import format_recipe
     from nvae_codec.training.checkpoint import load_average
+    from nvae_codec.training.histories import with_histories
 
     if output.exists() and not force:
         raise NvaeCodecError(f"{output}: exists already; -f overwrites it")
@@ -78,7 +79,10 @@ def freeze_command(
         recipe = dataclasses.replace(recipe, name=name)
         network.recipe = recipe
     crops = read_crops(calibrate, recipe, images, crop)
-    frozen = freeze(network, [torch.from_numpy(crops[at : at + 4]) for at in range(0, len(crops), 4)])
+    shown = [crops]
+    if recipe.training.histories is not None:  # experts must see the range of their own images
+        shown += [changed for _, changed in with_histories(crops, recipe.training.histories, recipe.stride).values()]
+    frozen = freeze(network, [torch.from_numpy(part[at : at + 4]) for part in shown for at in range(0, len(part), 4)])
     held_out = show_network(read_crops(valid or calibrate, recipe, min(images, MOST_MEASURED), crop), recipe)
     report = {"steps": done["step"], "seconds": done["seconds"], **describe(frozen, network, held_out)}
     write_whole(output, pack_model(frozen.model, format_recipe(recipe), report))

@@ -42,6 +42,14 @@ class Phase:
     neighbours: tuple[tuple[int, int, int], ...]
 
 
+def pixels_output(phase: int, expert: int = 0) -> str:
+    """The name of a model's output with the raw parameters of a phase, predicted by an expert's heads.
+
+    All experts share the base, phase 0.
+    """
+    return f"pixels.{phase}.{expert}" if phase and expert else f"pixels.{phase}"
+
+
 def list_phases(levels: int) -> list[Phase]:
     """All phases in the order of decoding: 1 + 3 * levels of them."""
     phases = [Phase(Plane(2**levels, 0, 0), (), ())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from nvae_codec.export.export import Frozen, freeze
 from nvae_codec.integer.model import IntegerModel
+from nvae_codec.network.likelihood import Look, PhasedHeads
 from nvae_codec.network.nvae import Nvae
+from nvae_codec.polyphase import pixels_output
 from nvae_codec.recipes.recipe import Recipe, parse_recipe
 
 PHASED = """
@@ -113,6 +116,7 @@ RECIPES = {
         "network.encoder_cell.kind = 'regular'", "network.decoder_cell.activation = 'hard_swish'",
         "likelihood.bounded_colour = true",
     ),
+    "phases, two experts": change(PHASED, "network.patch = 2", "likelihood.levels = 1", "likelihood.experts = 2"),
     "phases, batch norm, gates": change(
         PHASED, "network.encoder_cell.normalization = 'batch'", "network.decoder_cell.normalization = 'batch'",
         "network.encoder_cell.kind = 'regular'", "network.decoder_cell.kind = 'separable'",
@@ -185,6 +189,16 @@ def make_network(recipe: Recipe, seed: int = 0) -> Nvae:
             if not parameter.any():
                 parameter.normal_(0, 0.1)
     return network.eval()
+
+
+def predict_all(network: Nvae, features: Tensor, look: Look, predict: Callable[[str, Tensor], None]) -> None:
+    """Give ``predict`` (output's name, raw parameters) for all phases of all experts."""
+    heads = network.likelihood
+    if isinstance(heads, PhasedHeads):
+        every = range(1 + len(heads.experts))
+        heads.predict_all(features, look, lambda p, e, raw: predict(pixels_output(p, e), raw), experts=every)
+    else:
+        heads(features, look, lambda phase, raw: predict(pixels_output(phase), raw))
 
 
 def random_crops(count: int, side: int, seed: int = 0) -> torch.Tensor:

@@ -48,7 +48,7 @@ class Batch:
         self.padded: tuple[int, ...] = canvas.pixels.shape[2:]
         size = chunk or self.tiles
         self.chunks = [slice(at, min(at + size, self.tiles)) for at in range(0, self.tiles, size)]
-        self.walks = [model.graph.evaluate() for _ in self.chunks]
+        self.walks = [model.graph.evaluate(model.outputs_of(0)) for _ in self.chunks]
         self.grids = [Grid(model, group, first) for group in model.groups]
         self._give(self.walks, "blank", np.zeros((self.tiles, 1, *(side // model.stride for side in self.padded))))
 

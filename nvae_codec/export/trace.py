@@ -14,8 +14,9 @@ from nvae_codec.network.cells import Constant, ConstantMap, Scale
 from nvae_codec.network.convolution import FactorizedConv2d
 from nvae_codec.network.flow import list_halves
 from nvae_codec.network.groups import AnyGroup
+from nvae_codec.network.likelihood import PhasedHeads
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.polyphase import Plane
+from nvae_codec.polyphase import Plane, pixels_output
 
 LEAVES = (
     nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.SiLU, nn.Hardswish, nn.ELU, nn.Sigmoid, nn.AdaptiveAvgPool2d, nn.Identity,
@@ -50,11 +51,15 @@ class _Skeleton(nn.Module):
         def look(plane: Plane) -> Tensor:
             return place(plane.name)  # type: ignore[no-any-return]
 
-        def predict(phase: int, raw: Tensor) -> None:
-            outputs[f"pixels.{phase}"] = raw
+        def predict(phase: int, expert: int, raw: Tensor) -> None:
+            outputs[pixels_output(phase, expert)] = raw
 
         features = self.network.hierarchy(image, blank, choose)
-        self.network.likelihood(features, look, predict)
+        heads = self.network.likelihood
+        if isinstance(heads, PhasedHeads):
+            heads.predict_all(features, look, predict, experts=range(1 + len(heads.experts)))
+        else:
+            heads(features, look, lambda phase, raw: predict(phase, 0, raw))
         for group, module in enumerate(self.network.hierarchy.groups):
             for half, shift in enumerate(list_halves(cast(AnyGroup, module).flows)):
                 outputs[f"shift.{group}.{half}"] = shift.mean(place(f"flow.{group}.{half}"))

@@ -33,6 +33,7 @@ from nvae_codec.likelihoods.tables import (
     MixtureTables,
 )
 from nvae_codec.likelihoods.units import count_raw, raw_bound
+from nvae_codec.polyphase import pixels_output
 
 LARGEST_LEVELS, LARGEST_COMPONENTS, LARGEST_STRIDE = 8, 16, 4096
 LARGEST_PADDING, LARGEST_SIDE, MOST_HALVES = 64, 65536, 8
@@ -145,7 +146,8 @@ def _check_inputs(model: IntegerModel) -> None:
 def _check_outputs(model: IntegerModel, bounds: Mapping[str, Tensor]) -> None:
     """Every group and phase has its raw parameters, as many and as large as the tables expect."""
     pixels = count_raw(model.likelihood, model.channels, model.components), raw_bound(model.likelihood)
-    expected = {f"pixels.{index}": pixels for index in range(len(model.phases))}
+    phases = range(len(model.phases))
+    expected = {pixels_output(index, expert): pixels for index in phases for expert in range(model.experts)}
     for index, group in enumerate(model.groups):
         expected[f"posterior.{index}"] = (2 * group.channels, RAW_BOUND)
         if group.has_prior:

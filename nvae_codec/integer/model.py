@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nvae_codec.integer.graph import Graph
 from nvae_codec.likelihoods.tables import Tables
-from nvae_codec.polyphase import Phase, list_phases
+from nvae_codec.polyphase import Phase, list_phases, pixels_output
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,19 @@ class IntegerModel:
     def top_value(self) -> int:
         """The largest value of a pixel's colour; the network sees ``2 * value - top_value``."""
         return (1 << self.value_bits) - 1
+
+    @cached_property
+    def experts(self) -> int:
+        """Sets of the heads after the base, of which coding uses one per image."""
+        count = 1
+        while pixels_output(1, count) in self.graph.outputs:
+            count += 1
+        return count
+
+    def outputs_of(self, expert: int) -> list[str]:
+        """Names of the graph's outputs that coding with an expert takes."""
+        own = {pixels_output(phase, expert) for phase in range(len(self.phases))}
+        return [name for name in self.graph.outputs if name in own or not name.startswith("pixels.")]
 
     @cached_property
     def phases(self) -> list[Phase]:

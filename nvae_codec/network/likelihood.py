@@ -5,9 +5,10 @@ The mixture is PixelCNN++'s (Salimans et al. 2017, section 2.1), which NVAE uses
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +63,10 @@ def first_guess(recipe: LikelihoodRecipe, *, base: bool) -> Tensor:
 
 
 class PhasedHeads(nn.Module):
-    """A head a phase; each sees the level's planes before it, the hierarchy's features and the hidden ones before."""
+    """A head a phase; each sees the level's planes before it, the hierarchy's features and the hidden ones before.
+
+    The heads after the base come in one or several sets, the experts; everything that they read is shared.
+    """
 
     def __init__(self, network: NetworkRecipe, recipe: LikelihoodRecipe) -> None:
         super().__init__()
@@ -74,17 +78,40 @@ class PhasedHeads(nn.Module):
             for known in (1, 2, 3):
                 hidden = recipe.head_width if known > 1 else 0
                 self.heads.append(Head(3 * known + hidden + recipe.head_features, recipe, base=False))
+        self.experts = nn.ModuleList(copy.deepcopy(self.heads) for _ in range(recipe.experts - 1))
 
-    def forward(self, features: Tensor, look: Look, predict: Predict, count: int | None = None) -> None:
+    @torch.no_grad()
+    def start_experts(self) -> None:
+        """Let all experts begin with the weights of the first."""
+        for heads in self.experts:
+            heads.load_state_dict(self.heads.state_dict())
+
+    def forward(
+        self, features: Tensor, look: Look, predict: Predict, count: int | None = None, expert: int = 0
+    ) -> None:
         """Give ``predict`` the raw parameters of each phase (or the first ``count``) in the order of decoding."""
-        predict(0, self.base(features)[1])
-        spread = hidden = features
-        for index, phase in enumerate(self.phases[1:count]):
-            if index % 3 == 0:
-                spread = self.spreads[index // 3](features)
-            seen = [look(plane) for plane in phase.known] + ([hidden] if index % 3 else []) + [spread]
-            hidden, raw = self.heads[index](torch.cat(seen, 1))
-            predict(index + 1, raw)
+        self.predict_all(features, look, lambda phase, _, raw: predict(phase, raw), count, (expert,))
+
+    def predict_all(
+        self,
+        features: Tensor,
+        look: Look,
+        predict: Callable[[int, int, Tensor], None],
+        count: int | None = None,
+        experts: Sequence[int] = (0,),
+    ) -> None:
+        """The same of several experts: ``predict`` takes (phase, expert, raw parameters); the base is expert 0's."""
+        predict(0, 0, self.base(features)[1])
+        spread: list[Tensor] = []
+        for expert in experts:
+            hidden, heads = features, cast(nn.ModuleList, self.experts[expert - 1]) if expert else self.heads
+            for index, phase in enumerate(self.phases[1:count]):
+                level = index // 3
+                if level == len(spread):
+                    spread.append(self.spreads[level](features))
+                seen = [look(plane) for plane in phase.known] + ([hidden] if index % 3 else []) + [spread[level]]
+                hidden, raw = heads[index](torch.cat(seen, 1))
+                predict(index + 1, expert, raw)
 
 
 class PlainHead(nn.Module):
@@ -101,7 +128,9 @@ class PlainHead(nn.Module):
         if recipe.kind == "colourwise":  # the official kinds start as the official code does
             self.out.bias = nn.Parameter(first_guess(recipe, base=True))
 
-    def forward(self, features: Tensor, look: Look, predict: Predict, count: int | None = None) -> None:
+    def forward(
+        self, features: Tensor, look: Look, predict: Predict, count: int | None = None, expert: int = 0
+    ) -> None:
         """Give ``predict`` the raw parameters of the only phase."""
         predict(0, self.out(self.activation(self.spread(features))))
 

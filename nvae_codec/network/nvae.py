@@ -96,15 +96,15 @@ class Nvae(nn.Module):
         z = group.flows(before)
         return Draw(posterior, prior, before, z, log_density(before, posterior) - log_density(z, prior))
 
-    def forward(self, pixels: Tensor, *, base_only: bool = False) -> Elbo:
+    def forward(self, pixels: Tensor, *, base_only: bool = False, expert: int = 0) -> Elbo:
         """Negative ELBO with one draw of z from the posterior (NVAE, equation 1).
 
         pixels: uint8 (B, C, H, W), sides (with padding) multiples of the stride. With ``base_only`` the first phase's
-        pixels alone.
+        pixels alone; the others are predicted by an expert's heads.
         """
-        return self.elbo(self.normalize(pixels), base_only=base_only)
+        return self.elbo(self.normalize(pixels), base_only=base_only, expert=expert)
 
-    def elbo(self, x: Tensor, *, base_only: bool = False) -> Elbo:
+    def elbo(self, x: Tensor, *, base_only: bool = False, expert: int = 0) -> Elbo:
         """The same of what the network sees: x (B, C, H, W) in [-1, 1], as :meth:`normalize` gives it."""
         kls: list[Tensor] = []
         nats: list[Tensor] = []
@@ -121,5 +121,5 @@ class Nvae(nn.Module):
             nats.append(pixel_nats(raw, self.likelihood.phases[phase], cast(Look, look), self.recipe).sum())
 
         features = self.hierarchy(x, self.blank(x), draw)
-        self.likelihood(features, cast(Look, look), cast(Predict, score), 1 if base_only else None)
+        self.likelihood(features, cast(Look, look), cast(Predict, score), 1 if base_only else None, expert)
         return Elbo(kls, nats)

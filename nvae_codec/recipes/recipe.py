@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nvae_codec.errors import RecipeError
 from nvae_codec.recipes.fields import build, explained, require, write_table
+from nvae_codec.recipes.histories import HistoriesRecipe, check_histories
 from nvae_codec.recipes.pyramid import missing_for_pyramid
 
 ACTIVATIONS = ("swish", "hard_swish", "elu", "relu", "gelu")
@@ -213,6 +214,7 @@ class LikelihoodRecipe:
     head_features: int = explained(16, "channels that a phase's head sees of the decoder's features")
     bounded_colour: bool = explained(True, "tanh around the colour coefficients, as the official code")
     mean_scale: float = explained(1.0, "factor of the predicted means: small ones start as the neighbours' mean")
+    experts: int = explained(1, "complete sets of the heads after the base; encoding chooses one per image, 1 to 8")
 
     def check(self) -> None:
         """Raise RecipeError where a value is impossible."""
@@ -224,6 +226,7 @@ class LikelihoodRecipe:
         require(1 <= self.head_cells <= 16, self, "head_cells")
         require(1 <= self.head_features <= 256, self, "head_features")
         require(0 < self.mean_scale <= 1, self, "mean_scale")
+        require(1 <= self.experts <= 8, self, "experts")
 
 
 @dataclass(frozen=True)
@@ -269,6 +272,9 @@ class TrainingRecipe:
     scale: float = explained(0.0, "that of the logarithm of its scale, along each axis")
     shear: float = explained(0.0, "that of its shear")
     seed: int = explained(0, "seed of weights, crops and noise")
+    histories: HistoriesRecipe | None = field(
+        default=None, metadata={"help": "what happens to images before they are cropped; without it nothing"}
+    )
 
     def check(self) -> None:
         """Raise RecipeError where a value is impossible."""
@@ -317,6 +323,7 @@ class Recipe:
         require(plain.isascii() and plain.isalnum(), self, "name")
         require((self.training.crop + 2 * self.image.padding) % self.stride == 0, self.training, "crop", "training.")
         self._check_likelihood()
+        check_histories(self)
         network = self.network
         if network.pyramid_start and (wanted := missing_for_pyramid(network, self.likelihood, self.image)):
             raise RecipeError(f"network.pyramid_start needs {wanted}")

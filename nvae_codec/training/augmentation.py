@@ -36,10 +36,17 @@ def choose_crop(size: tuple[int, int], training: TrainingRecipe, rng: np.random.
     return Choice(factor, y, x, mirrored, transposed, draw_warp(training, rng) if warped else None)
 
 
-def take_crop(image: Pixels, choice: Choice, side: int) -> Pixels:
-    """The chosen crop of an image (H, W, C), uint8 (side, side, C)."""
-    seen = side * choice.factor
-    crop = shrink(image[choice.y : choice.y + seen, choice.x : choice.x + seen], choice.factor)
+def take_crop(image: Pixels, choice: Choice, side: int, margin: int = 0) -> Pixels:
+    """The chosen crop of a image (H, W, C), uint8 (side, side, C).
+
+    With up to ``margin`` pixels more on each side, where the image has them.
+    """
+    factor = choice.factor
+    rows, columns = (
+        slice(at - factor * min(margin, at // factor), at + factor * min(side + margin, (n - at) // factor))
+        for at, n in zip((choice.y, choice.x), image.shape, strict=False)
+    )
+    crop = shrink(image[rows, columns], factor)
     crop = crop[:, ::-1] if choice.mirrored else crop
     crop = crop.transpose(1, 0, 2) if choice.transposed else crop
     return crop if choice.affine is None else warp(crop, choice.affine)

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
+from nvae_codec.network.likelihood import PhasedHeads
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.recipes.recipe import Recipe, format_recipe, parse_recipe
 
@@ -151,6 +152,9 @@ def copy_weights(network: nn.Module, run: Path, prefix: str = "") -> int:
     if not found:
         raise NvaeCodecError(f"{run}: it has no weights that fit" + (f" below {prefix}" if prefix else ""))
     network.load_state_dict(found, strict=False)
+    heads = getattr(network, "likelihood", None)
+    if isinstance(heads, PhasedHeads) and not any(name.startswith("likelihood.experts.") for name in found):
+        heads.start_experts()
     return len(found)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.recipes.recipe import TrainingRecipe
 from nvae_codec.training.augmentation import choose_crop, take_crop
+from nvae_codec.training.histories import MARGIN, apply_history
 from nvae_codec.training.sources import Loader
 
 MEMORY_LIMIT = 4 << 30
@@ -40,14 +41,24 @@ class Crops:
         self.total_pixels = int(pixels.sum())
         self.share = pixels / self.total_pixels
 
-    def draw(self, count: int, rng: np.random.Generator, rows: slice = slice(None)) -> NDArray[np.uint8]:
-        """Random crops, uint8 (count, C, crop, crop), changed as the recipe says.
+    def draw(
+        self, count: int, rng: np.random.Generator, rows: slice = slice(None), history: int | None = None
+    ) -> NDArray[np.uint8]:
+        """Random crops, uint8 (count, C, crop, crop), changed as the recipe says, with a kind of history.
 
         Of ``rows`` alone where they are given; ``rng`` goes as far as for all.
         """
         indices = rng.choice(len(self.loaders), count, p=self.share)
         choices = [(index, choose_crop(self.sizes[index], self.training, rng)) for index in indices]
-        crops = [take_crop(self._read(index), choice, self.training.crop) for index, choice in choices[rows]]
+        side, recipe = self.training.crop, self.training.histories
+        if history is None or recipe is None:
+            crops = [take_crop(self._read(index), choice, side) for index, choice in choices[rows]]
+        else:
+            drawn = list(zip(choices, rng.spawn(count), strict=True))[rows]
+            crops = [
+                apply_history(take_crop(self._read(index), choice, side, MARGIN), history, side, recipe, own)
+                for (index, choice), own in drawn
+            ]
         return np.stack(crops).transpose(0, 3, 1, 2)
 
     def _read(self, index: int) -> NDArray[np.uint8]:

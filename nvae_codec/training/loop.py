@@ -35,6 +35,7 @@ from nvae_codec.training.checkpoint import (
     save_checkpoint,
 )
 from nvae_codec.training.data import Crops
+from nvae_codec.training.histories import draw_kind, with_histories
 from nvae_codec.training.log import Log
 from nvae_codec.training.memory import checkpoint_cells, peak_memory
 from nvae_codec.training.objective import BitsPerDim, balance_weights, kl_weight, learning_rate, weigh
@@ -120,9 +121,9 @@ class Trainer:
         self.average = Average(self.network, self.recipe.training.ema)
         return count
 
-    def _elbo_eagerly(self, pixels: Tensor, base_only: bool) -> Elbo:
+    def _elbo_eagerly(self, pixels: Tensor, base_only: bool, expert: int) -> Elbo:
         with torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext():
-            elbo: Elbo = self.network(pixels, base_only=base_only)
+            elbo: Elbo = self.network(pixels, base_only=base_only, expert=expert)
         return elbo
 
     def take_step(self, data: Crops) -> BitsPerDim:
@@ -133,12 +134,15 @@ class Trainer:
         training = self.recipe.training
         progress = self.step / training.steps
         rng = np.random.default_rng([training.seed, self.step])
-        pixels = torch.from_numpy(data.draw(training.batch, rng, self.rows)).to(self.device)
+        histories = training.histories
+        kind = draw_kind(histories, rng) if histories is not None else None
+        expert = histories.experts[kind] if histories is not None and kind is not None else 0
+        pixels = torch.from_numpy(data.draw(training.batch, rng, self.rows, kind)).to(self.device)
         torch.manual_seed(int(rng.integers(2**62)))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(training, self.step)
         weight = kl_weight(training, progress)
-        elbo = self._elbo(pixels, progress < training.hierarchy_first_share)
+        elbo = self._elbo(pixels, progress < training.hierarchy_first_share, expert)
         bits = weigh(elbo, weight, self.alpha if weight < 1 else None, pixels.numel(), self.processes.mean)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(self._loss(bits, weight, pixels)).backward()  # type: ignore[no-untyped-call]
@@ -218,7 +222,9 @@ def make_optimizer(recipe: Recipe, network: Nvae) -> torch.optim.Optimizer:
 
 
 @torch.inference_mode()
-def measure(network: Nvae, crops: NDArray[np.uint8], batch: int | None = None, seed: int = 0) -> dict[str, Any]:
+def measure(
+    network: Nvae, crops: NDArray[np.uint8], batch: int | None = None, seed: int = 0, expert: int = 0
+) -> dict[str, Any]:
     """Bits/dim of held-out crops (N, C, H, W) under a network, by part, and the share of latent channels in use.
 
     Without ``batch`` as many at once as have the pixels of four crops of 256x256.
@@ -230,7 +236,7 @@ def measure(network: Nvae, crops: NDArray[np.uint8], batch: int | None = None, s
     pixels = kl = None
     channels: list[Tensor] = []
     for start in range(0, len(crops), batch):
-        elbo = network(torch.from_numpy(crops[start : start + batch]).to(device))
+        elbo = network(torch.from_numpy(crops[start : start + batch]).to(device), expert=expert)
         bits = weigh(elbo, 1.0, None, crops.size)
         pixels = bits.pixels if pixels is None else pixels + bits.pixels
         kl = bits.kl if kl is None else kl + bits.kl
@@ -248,6 +254,13 @@ def measure(network: Nvae, crops: NDArray[np.uint8], batch: int | None = None, s
         "kl": [round(float(v), 5) for v in kl],
         "active": [round(v, 3) for v in active],
     }
+
+
+def measure_histories(network: Nvae, crops: NDArray[np.uint8]) -> dict[str, float]:
+    """Bits/dim of held-out crops after each kind of history that is trained on, with the heads of the kind's expert."""
+    recipe = network.recipe.training.histories
+    changed = {} if recipe is None else with_histories(crops, recipe, network.recipe.stride)
+    return {name: measure(network, own, expert=expert)["bits_per_dim"] for name, (expert, own) in changed.items()}
 
 
 def mean_of_steps(sums: list[tuple[float, NDArray[np.float64]]]) -> dict[str, Any]:
@@ -285,6 +298,8 @@ def train(trainer: Trainer, data: Crops, held_out: NDArray[np.uint8], report: Ca
             if done or now - reported >= options.report_seconds:
                 average.load_state_dict(trainer.average.state)
                 valid = measure(average, held_out)
+                if recipe.training.histories is not None:
+                    valid["histories"] = measure_histories(average, held_out)
                 peak = peak_memory(trainer.device)
                 line = {
                     "step": trainer.step,

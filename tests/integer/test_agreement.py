@@ -18,7 +18,7 @@ from nvae_codec.network.normal import normal_of_raw
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.polyphase import Plane, list_phases
 from nvae_codec.recipes.recipe import Recipe
-from tests.models import RECIPES, frozen_network, make_network, make_recipe, random_crops
+from tests.models import RECIPES, frozen_network, make_network, make_recipe, predict_all, random_crops
 
 NEAR = 0.005
 """Real units of raw parameters, beside the half step of their own rounding."""
@@ -72,7 +72,7 @@ def largest_differences(network: Nvae, frozen: Frozen, pixels: Tensor) -> dict[s
     units = pixel_units(network.recipe)
     with torch.inference_mode():
         features = network.hierarchy(x, network.blank(x), choose)
-        network.likelihood(features, look, lambda phase, raw: compare(f"pixels.{phase}", raw, units))
+        predict_all(network, features, look, lambda name, raw: compare(name, raw, units))
     assert not evaluation.values, "everything was used up"
     return differences
 

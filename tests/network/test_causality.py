@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.polyphase import Plane, list_phases
-from tests.models import RECIPES, make_network, make_recipe, random_crops
+from nvae_codec.polyphase import Plane, list_phases, pixels_output
+from tests.models import RECIPES, make_network, make_recipe, predict_all, random_crops
 
 Outputs = dict[str, Tensor]
 
@@ -30,7 +30,7 @@ def run(network: Nvae, image: Tensor, z: Callable[[int, Tensor], Tensor]) -> Out
 
     with torch.inference_mode():
         features = network.hierarchy(image, network.blank(image), choose)
-        network.likelihood(features, look, lambda phase, raw: outputs.update({f"pixels.{phase}": raw}))
+        predict_all(network, features, look, lambda name, raw: outputs.update({name: raw}))
     return outputs
 
 
@@ -85,12 +85,13 @@ def test_phases_see_the_planes_before_them_alone(which: str) -> None:
         pixels = {name for name in changed if name.startswith("pixels")}
         # of the levels after its own every phase sees it, of its own level those that name it
         seen_by = {
-            f"pixels.{later}"
+            pixels_output(later, expert)
+            for expert in range(network.recipe.likelihood.experts)
             for later, candidate in enumerate(phases)
             if later > index and any(reads(known, plane) for known in candidate.known)
         }
         assert pixels >= seen_by
-        assert all(int(name.removeprefix("pixels.")) > index for name in pixels)
+        assert all(int(name.split(".")[1]) > index for name in pixels)
 
 
 def reads(known: Plane, plane: Plane) -> bool:
