@@ -149,6 +149,8 @@ def describe(frozen: Frozen, network: Nvae, crops: Any) -> dict[str, Any]:
 
 def print_report(report: dict[str, Any]) -> None:
     """The report as lines."""
+    from nvae_codec.training.log import describe_dead_groups
+
     click.echo(f"model      {report['name']} ({report['identity'][:8]})")
     click.echo(f"float ELBO {report['float_bits_per_dim']:.4f} bits/dim over {report['crops']} crops")
     click.echo(
@@ -156,5 +158,7 @@ def print_report(report: dict[str, Any]) -> None:
     )
     for index, group in enumerate(report["latents"]):
         click.echo(f"group {index}    1/{group['stride']}: {len(group['kept'])} of {group['channels']} channels kept")
+    if warning := describe_dead_groups([len(group["kept"]) / group["channels"] for group in report["latents"]]):
+        click.echo(warning, err=True)
     doubles = ", ".join(report["layers_in_float64"]) or "none"
     click.echo(f"layers     {report['layers']}, in float64: {doubles}")

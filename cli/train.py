@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,13 +173,30 @@ def train_command(
     count = sum(parameter.numel() for parameter in trainer.network.parameters())
     shared = f"; {trainer.processes.count} processes" if trainer.processes.count > 1 else ""
     note(f"model: {described.name}, {count:,} parameters; step {trainer.step} of {described.training.steps}{shared}")
-    train(trainer, crops, held_out, print_line)
+    train(trainer, crops, held_out, print_progress())
 
 
 def note(text: str) -> None:
     """Tell on stderr, once for all processes of a run."""
     if os.environ.get("RANK", "0") == "0":
         click.echo(text, err=True)
+
+
+def print_progress() -> Callable[[dict[str, Any]], None]:
+    """Print progress lines, and a warning whenever other groups of latents than before carry nothing."""
+    from nvae_codec.training.log import describe_dead_groups
+
+    told = ""
+
+    def report(line: dict[str, Any]) -> None:
+        nonlocal told
+        print_line(line)
+        warning = describe_dead_groups(line["valid"]["active"])
+        if warning and warning != told:
+            note(warning)
+        told = warning
+
+    return report
 
 
 def print_line(line: dict[str, Any]) -> None:

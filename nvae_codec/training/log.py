@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,21 @@ class Log:
         """End TensorBoard's file."""
         if self._board is not None:
             self._board.close()
+
+
+def describe_dead_groups(active: Sequence[float]) -> str:
+    """One line that names the groups whose latents carry nothing and says what helps; empty where all carry something.
+
+    active: the share of each group's channels in use, from the top.
+    """
+    dead = [str(group) for group, share in enumerate(active) if share == 0]
+    if not dead:
+        return ""
+    which = f"group {dead[0]}" if len(dead) == 1 else f"groups {', '.join(dead)}"
+    return (
+        f"latents: {which} of {len(active)} carry no information; start again with a longer training.kl_warmup_share, "
+        "a smaller training.kl_start, or network.pyramid_start (docs/training.md)"
+    )
 
 
 def _is_until(line: str, step: int) -> bool:

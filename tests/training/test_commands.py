@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.integer.model_file import read_model
 from nvae_codec.recipes.recipe import parse_recipe
-from nvae_codec.training.checkpoint import FILE, read_checkpoint
+from nvae_codec.training.checkpoint import FILE, Average, read_checkpoint
 from nvae_codec.training.data import pad_smaller
+from nvae_codec.training.loop import Options, Trainer
 from nvae_codec.training.precision import FIRST_LOSS_SCALE
 from nvae_codec.training.sources import open_source
 from nvae_codec.zoo.load import load_codec
@@ -64,6 +66,28 @@ def test_a_dry_run_prints_the_recipe_and_leaves_nothing(recipe: Path, images: Pa
     assert parse_recipe(result.stdout).training.steps == 9
     assert "2 images" in result.stderr
     assert not run.exists()
+
+
+def test_dead_latents_are_named_by_train_and_freeze(images: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(change(PHASED, "training.rate = 1e-9", "training.final_rate = 0.0"))
+    run = tmp_path / "run"
+    trainer = Trainer(parse_recipe(recipe.read_text()), run, Options(), resume=False)
+    run.mkdir()
+    with torch.no_grad():
+        for name, parameter in trainer.network.named_parameters():
+            if name.startswith("hierarchy.groups.1.posterior_head."):
+                parameter.zero_()
+    trainer.average = Average(trainer.network, 0.0)
+    trainer.save()
+    trained = invoke(
+        recipe, "--data", images, "--out", run, "--resume", "--steps", 1, "--device", "cpu", "--valid-crop", 32
+    )
+    arguments = [run, "-o", tmp_path / "m.safetensors", "--calibrate", images, "--crop", 32]
+    frozen = CliRunner().invoke(freeze_command, [str(a) for a in arguments], catch_exceptions=False)
+    for result in (trained, frozen):
+        assert result.exit_code == 0
+        assert result.stderr.count("latents: group 1 of 2 carry no information; start again with") == 1
 
 
 def test_a_run_is_not_overwritten_but_resumed(recipe: Path, images: Path, run: Path, tmp_path: Path) -> None:
