@@ -117,7 +117,7 @@ def pack_command(
             models=models,
             workers=at_work,
             base=base,
-            shard=part,
+            extensions=() if part is None else (part.pack(),),
         )
         for packed, group in zip(segments, groups, strict=True):
             for name, reason in packed.problems:

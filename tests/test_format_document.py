@@ -41,19 +41,6 @@ def test_the_page_is_enough_to_decode_a_file() -> None:
     assert np.array_equal(decode_file(FILE.read_bytes(), Model(MODEL)), image)
 
 
-def test_files_of_before_slices_grew_from_one_symbol_are_read(tmp_path: Path) -> None:
-    image = golden_image()[:131, :103]
-    data = (GOLDEN / "unramped" / "tiny.nvae").read_bytes()
-    assert np.array_equal(decode_file(data, Model(MODEL)), image)
-    assert np.array_equal(nvae_codec.decompress(data, model=MODEL), image)
-    archive = GOLDEN / "unramped" / "archive.nvae"
-    found = decode_archive(archive.read_bytes(), Model(MODEL))
-    opened = nvae_codec.open_archive(archive, model=MODEL)
-    for name, expected in golden_archive(tmp_path / "archive.nvae"):
-        assert np.array_equal(found[name][0], expected.require_pixels("a test"))
-        assert same_image(opened.read_image(name), expected)
-
-
 @pytest.mark.parametrize("bits", [16, 17, 18, 19, 20])
 def test_remainders_of_wide_and_narrow_intervals_are_as_the_page_says(bits: int) -> None:
     rng = np.random.default_rng(bits)
@@ -241,7 +228,7 @@ def test_the_page_is_enough_to_decode_a_shard(tmp_path: Path) -> None:
     """Two stored images: the encoder still writes the same bytes, and both decoders read them."""
     named, file = golden_archive(tmp_path / "archive.nvae")[-2:], GOLDEN / "shard.nvae"
     shard, out = Shard(2, 300, b"together"), io.BytesIO()
-    list(write_archive(out, [named], method="stored", models=Models(MODEL), shard=shard))
+    list(write_archive(out, [named], method="stored", models=Models(MODEL), extensions=(shard.pack(),)))
     if os.environ.get(REFRESH):
         file.write_bytes(out.getvalue())
     assert out.getvalue() == file.read_bytes()

@@ -1,14 +1,24 @@
-"""Numbers of variable length, and a reader that never reads past its end."""
+"""Fields of a file: each is declared once, as an object that packs a value and reads it back.
+
+A table of fields (a dictionary from name to field) describes a part of the file; ``pack_fields`` writes one and
+``read_fields`` reads it. Readers take nothing from a file without checking it: whatever is out of range or longer than
+the file raises DamagedFileError.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
 from nvae_codec.errors import DamagedFileError
 
-LARGEST = (1 << 35) - 1  # five bytes of seven bits
+LARGEST = (1 << 35) - 1
+"""The largest varint: five bytes of seven bits."""
 
 
 def pack_varint(value: int) -> bytes:
-    """Seven bits a byte, the low ones first; every byte but the last has its top bit set. 0 to 2^35 − 1."""
+    """An integer from 0 to 2^35 - 1: seven bits a byte, the low ones first; all bytes but the last have the top bit."""
     if not 0 <= value <= LARGEST:
         raise ValueError(f"{value} does not fit a varint of five bytes")
     out = bytearray()
@@ -19,11 +29,21 @@ def pack_varint(value: int) -> bytes:
     return bytes(out)
 
 
-class ByteReader:
-    """Reads a file's fields one after another; whatever does not fit raises DamagedFileError."""
+def pack_varints(values: Iterable[int]) -> bytes:
+    """Varints one after another."""
+    return b"".join(map(pack_varint, values))
 
-    def __init__(self, data: bytes, start: int, end: int) -> None:
-        self._data, self._position, self._end = data, start, end
+
+def pack_sized(data: bytes) -> bytes:
+    """Bytes after their length."""
+    return pack_varint(len(data)) + data
+
+
+class ByteReader:
+    """Reads one field after another from ``data[start:end]``."""
+
+    def __init__(self, data: bytes, start: int = 0, end: int | None = None) -> None:
+        self._data, self._position, self._end = data, start, len(data) if end is None else end
 
     @property
     def left(self) -> int:
@@ -38,7 +58,7 @@ class ByteReader:
         return self._data[self._position - count : self._position]
 
     def varint(self, least: int, most: int) -> int:
-        """The next varint, which must be from ``least`` to ``most`` and written in as few bytes as it needs."""
+        """The next varint, which must be from ``least`` to ``most`` and take no more bytes than it needs."""
         value = 0
         for shift in range(0, 35, 7):
             byte = self.take(1)[0]
@@ -48,3 +68,86 @@ class ByteReader:
                     break
                 return value
         raise DamagedFileError("damaged: a number is out of its range")
+
+    def sized(self, least: int = 0) -> bytes:
+        """The next bytes, which follow their length."""
+        return self.take(self.varint(least, max(least, self.left)))
+
+
+class Field(Protocol):
+    """How one value is written to a file and read back."""
+
+    def pack(self, value: Any) -> bytes:
+        """The bytes of a value."""
+        ...
+
+    def read(self, reader: ByteReader) -> Any:
+        """The next value of a reader; raises DamagedFileError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Varint:
+    """An integer from ``least`` to ``most``."""
+
+    least: int
+    most: int = LARGEST
+
+    def pack(self, value: int) -> bytes:
+        """One to five bytes."""
+        return pack_varint(value)
+
+    def read(self, reader: ByteReader) -> int:
+        """Raises DamagedFileError outside of the range."""
+        return reader.varint(self.least, self.most)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """So many bytes."""
+
+    count: int
+
+    def pack(self, value: bytes) -> bytes:
+        """The bytes themselves."""
+        return value
+
+    def read(self, reader: ByteReader) -> bytes:
+        """Raises DamagedFileError where the file ends before."""
+        return reader.take(self.count)
+
+
+@dataclass(frozen=True)
+class Sized:
+    """Bytes after their length."""
+
+    def pack(self, value: bytes) -> bytes:
+        """Length and bytes."""
+        return pack_sized(value)
+
+    def read(self, reader: ByteReader) -> bytes:
+        """Raises DamagedFileError where the file ends before."""
+        return reader.sized()
+
+
+@dataclass(frozen=True)
+class Varints:
+    """Integers from 0 after their number."""
+
+    def pack(self, value: tuple[int, ...]) -> bytes:
+        """Number and integers."""
+        return pack_varint(len(value)) + pack_varints(value)
+
+    def read(self, reader: ByteReader) -> tuple[int, ...]:
+        """Raises DamagedFileError where the file ends before."""
+        return tuple(reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left)))
+
+
+def pack_fields(table: Mapping[str, Field], record: object) -> bytes:
+    """The fields of a table, from the attributes of a record."""
+    return b"".join(field.pack(getattr(record, name)) for name, field in table.items())
+
+
+def read_fields(table: Mapping[str, Field], reader: ByteReader) -> dict[str, Any]:
+    """The fields of a table by their names; raises DamagedFileError."""
+    return {name: field.read(reader) for name, field in table.items()}

@@ -1,18 +1,19 @@
-"""A file's header and its place between magic and trailer; ``docs/format.md`` describes every byte of it.
+"""The file of one image: magic, header, payload, checksum. ``docs/format.md`` describes every byte.
 
-    magic d6 4e ┬ version ┬ kind, colour, metadata? ┬ [model, 4] ┬ width ┬ height ┬ [plan] ┬ content checksum, 8
-    [metadata length ┬ metadata block] ┬ payload ┬ file checksum, 4
+    magic d6 4e ┬ version ┬ kind, colour, extended? ┬ fields of HEADER ┬ payload ┬ file checksum, 4
 
 The payload has no length of its own: it ends where the last four bytes begin.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
-from nvae_codec.container.fields import LARGEST, ByteReader, pack_varint
+from nvae_codec.container.extensions import METADATA, ExtensionBlocks, Extensions, find_extension
+from nvae_codec.container.fields import ByteReader, Field, Fixed, Varint, Varints, pack_fields, read_fields
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.levels import Shown
 from nvae_codec.images.raster import COLOURS, GRAY1, GRAY8, IN_BYTES, RGB8, WHOLE_BYTES, Colour
@@ -23,20 +24,20 @@ ID_BYTES = 4  # how much of a model's identity a header carries
 
 LARGEST_SIDE = (1 << 31) - 1
 ARCHIVE = 7
-"""What stands in the place of kind and colour in an archive of many images (container/index.py)."""
+"""The byte of an archive where a file of one image has its kind and colour (container/archive/index.py)."""
 
-_METADATA_FLAG = 0x80
+_FLAG = 0x80
 
 
 class Kind(IntEnum):
-    """What a payload is; the other numbers up to 7 are free for what comes later."""
+    """What a payload is; 0 is free."""
 
-    MODEL = 1  # through a model's codec: pixels whose values are the model's levels
+    MODEL = 1  # coded by a model: the pixels are the model's levels
     WEBP = 2  # samples of at most 8 bits as a VP8L stream
     PIXELS = 3  # samples of at most 8 bits as they are, a byte each
     PNG = 4  # a PNG file as it is
-    MODEL_SPREAD = 5  # through a model's codec: its levels spread over 0 to 255
-    MODEL_SHIFTED = 6  # through a model's codec: its levels in the highest bits
+    MODEL_SPREAD = 5  # coded by a model: its levels are spread over 0 to 255
+    MODEL_SHIFTED = 6  # coded by a model: its levels are in the highest bits
 
 
 MODEL_KINDS = {Kind.MODEL: Shown.PLAIN, Kind.MODEL_SPREAD: Shown.SPREAD, Kind.MODEL_SHIFTED: Shown.SHIFTED}
@@ -57,7 +58,7 @@ COLOURS_OF = {
 
 @dataclass(frozen=True)
 class Header:
-    """The fields that say what a file holds; ``model_id`` and ``plan`` belong to model images alone."""
+    """The fields that say what a file holds; only images that a model codes have ``model_id`` and ``plan``."""
 
     kind: Kind
     colour: Colour
@@ -66,38 +67,53 @@ class Header:
     content_checksum: bytes
     model_id: bytes = b""
     plan: tuple[int, ...] = ()
+    extensions: Extensions = ()
+
+
+SIDE = Varint(1, LARGEST_SIDE)
+HEADER: Mapping[str, Field] = {
+    "model_id": Fixed(ID_BYTES),
+    "width": SIDE,
+    "height": SIDE,
+    "plan": Varints(),
+    "content_checksum": Fixed(8),
+    "extensions": ExtensionBlocks(),
+}
+"""The fields of a header after its first four bytes, in their order."""
+
+
+def header_fields(kind: Kind, *, extended: bool) -> Mapping[str, Field]:
+    """The fields that the header of such a file has."""
+    absent = {"extensions": not extended, "model_id": kind not in MODEL_KINDS, "plan": kind not in MODEL_KINDS}
+    return {name: field for name, field in HEADER.items() if not absent.get(name)}
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A whole file, taken apart: header, metadata block (empty where there is none) and payload."""
+    """A file taken apart."""
 
     header: Header
-    metadata: bytes
     payload: bytes
+
+    @property
+    def metadata(self) -> bytes:
+        """The metadata block; empty where there is none."""
+        return find_extension(self.header.extensions, METADATA) or b""
 
 
 def join_parts(parts: Parts) -> bytes:
     """The bytes of the file."""
     header = parts.header
-    out = bytearray(MAGIC)
-    out += bytes((VERSION, pack_kind(header.kind, header.colour, bool(parts.metadata))))
-    out += header.model_id
-    out += pack_varint(header.width) + pack_varint(header.height)
-    if header.kind in MODEL_KINDS:
-        out += pack_varint(len(header.plan)) + b"".join(pack_varint(size) for size in header.plan)
-    out += header.content_checksum
-    if parts.metadata:
-        out += pack_varint(len(parts.metadata)) + parts.metadata
-    out += parts.payload
-    out += bytes_checksum(bytes(out))
-    return bytes(out)
+    extended = bool(header.extensions)
+    out = MAGIC + bytes((VERSION, pack_kind(header.kind, header.colour, extended)))
+    out += pack_fields(header_fields(header.kind, extended=extended), header) + parts.payload
+    return out + bytes_checksum(out)
 
 
 def split_parts(data: bytes) -> Parts:
-    """Take a file apart, its checksum first, and every length checked against the file's own before it is used.
+    """Take a file apart. Its checksum is verified first; then each length is checked before it is used.
 
-    Raises DamagedFileError, in words that tell a file of another kind or of a newer version from a damaged one.
+    Raises DamagedFileError, whose message distinguishes damaged files, files of another kind and of a newer version.
     """
     _check_magic(data)
     end = len(data) - FILE_CHECKSUM_BYTES
@@ -107,10 +123,9 @@ def split_parts(data: bytes) -> Parts:
 
 
 def split_beginning(data: bytes) -> Parts:
-    """Header and metadata from the beginning of a file, for those who only look: its checksum is not verified.
+    """The header from the beginning of a file, whose checksum is not verified; the payload is what ``data`` has of it.
 
-    The payload is what there is of the rest. Raises DamagedFileError as ``split_parts`` does, and where the beginning
-    is too short.
+    Raises DamagedFileError as ``split_parts`` does, and where the beginning is too short.
     """
     _check_magic(data)
     return _split(data, len(data))
@@ -123,31 +138,26 @@ def _check_magic(data: bytes) -> None:
         raise DamagedFileError("truncated .nvae file" if MAGIC.startswith(data) else "not an .nvae file")
     if len(data) < len(MAGIC) + 1 + FILE_CHECKSUM_BYTES:
         raise DamagedFileError("truncated .nvae file")
-    if data[len(MAGIC)] != VERSION:
-        newer = (
-            f"; this nvae-codec reads version {VERSION}: a newer one may read it" if data[len(MAGIC)] > VERSION else ""
-        )
-        raise DamagedFileError(f"a file of format version {data[len(MAGIC)]}{newer}")
+    check_version(data[len(MAGIC)])
     if data[len(MAGIC) + 1] == ARCHIVE:
         raise DamagedFileError("an archive of images, not one: nvae-codec unpack restores them")
 
 
+def check_version(version: int) -> None:
+    """Raise DamagedFileError for a file of another version of the format."""
+    if version != VERSION:
+        newer = f"; this nvae-codec reads version {VERSION}: a newer one may read it" if version > VERSION else ""
+        raise DamagedFileError(f"a file of format version {version}{newer}")
+
+
 def _split(data: bytes, end: int) -> Parts:
     reader = ByteReader(data, len(MAGIC) + 1, end)
-    header, with_metadata = _read_header(reader)
-    metadata = reader.take(reader.varint(FILE_CHECKSUM_BYTES + 1, LARGEST)) if with_metadata else b""
-    return Parts(header, metadata, reader.take(reader.left))
-
-
-def _read_header(reader: ByteReader) -> tuple[Header, bool]:
-    """The header up to the content checksum, and whether there is metadata."""
-    kind, colour, with_metadata = read_kind(reader.take(1)[0])
-    model_id = reader.take(ID_BYTES) if kind in MODEL_KINDS else b""
-    width, height = reader.varint(1, LARGEST_SIDE), reader.varint(1, LARGEST_SIDE)
-    plan: tuple[int, ...] = ()
-    if kind in MODEL_KINDS:
-        plan = tuple(reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left)))
-    return Header(kind, colour, width, height, reader.take(8), model_id, plan), with_metadata
+    kind, colour, extended = read_kind(reader.take(1)[0])
+    header = Header(kind, colour, **read_fields(header_fields(kind, extended=extended), reader))
+    parts = Parts(header, reader.take(reader.left))
+    if parts.metadata and kind is Kind.PNG:
+        raise DamagedFileError("damaged: a PNG file keeps its metadata itself")
+    return parts
 
 
 def model_kind(shown: Shown) -> Kind:
@@ -155,17 +165,21 @@ def model_kind(shown: Shown) -> Kind:
     return next(kind for kind, way in MODEL_KINDS.items() if way is shown)
 
 
-def pack_kind(kind: Kind, colour: Colour, with_metadata: bool) -> int:
-    """The byte that says what an image is and how it is kept."""
-    return kind | COLOURS.index(colour) << 3 | (_METADATA_FLAG if with_metadata else 0)
+def pack_kind(kind: Kind, colour: Colour, flag: bool) -> int:
+    """The byte that says what an image is and how it is kept.
+
+    Its highest bit says in a file of one image that there are extension blocks, in the index of an archive that the
+    image has metadata.
+    """
+    return kind | COLOURS.index(colour) << 3 | (_FLAG if flag else 0)
 
 
 def read_kind(byte: int) -> tuple[Kind, Colour, bool]:
-    """Kind, colour, and whether there is metadata; raises DamagedFileError where they do not belong together."""
+    """Kind, colour and the highest bit; raises DamagedFileError for a kind that cannot hold the colour."""
     kind_number, colour_number = byte & 7, byte >> 3 & 15
     if kind_number not in list(Kind) or colour_number >= len(COLOURS):
         raise DamagedFileError("a file of a kind that this nvae-codec does not know: a newer one may read it")
-    kind, colour, with_metadata = Kind(kind_number), COLOURS[colour_number], bool(byte & _METADATA_FLAG)
-    if colour not in COLOURS_OF[kind] or (kind is Kind.PNG and with_metadata):
+    kind, colour = Kind(kind_number), COLOURS[colour_number]
+    if colour not in COLOURS_OF[kind]:
         raise DamagedFileError("damaged: a kind of file that cannot hold its kind of image")
-    return kind, colour, with_metadata
+    return kind, colour, bool(byte & _FLAG)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.container.checksums import content_checksum
+from nvae_codec.container.extensions import METADATA, extension
 from nvae_codec.container.fields import ByteReader
 from nvae_codec.container.header import ID_BYTES, MODEL_KINDS, Header, Kind, Parts, join_parts, model_kind, split_parts
 from nvae_codec.container.metadata import pack_metadata, unpack_metadata
@@ -133,8 +134,9 @@ def read_classical_payload(parts: Parts) -> RasterImage:
 
 def _write(image: RasterImage, kind: Kind, payload: bytes, model_id: bytes = b"", plan: tuple[int, ...] = ()) -> bytes:
     checksum = content_checksum(image)
-    header = Header(kind, image.colour, image.width, image.height, checksum, model_id, plan)
-    return join_parts(Parts(header, pack_metadata(image.chunks) if image.chunks else b"", payload))
+    extensions = (extension(METADATA, pack_metadata(image.chunks)),) if image.chunks else ()
+    header = Header(kind, image.colour, image.width, image.height, checksum, model_id, plan, extensions)
+    return join_parts(Parts(header, payload))
 
 
 def _image(parts: Parts, pixels: NDArray[np.uint8], low: NDArray[np.uint8] | None = None) -> RasterImage:

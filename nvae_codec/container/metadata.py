@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Sequence
 
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
-from nvae_codec.container.fields import ByteReader, pack_varint
+from nvae_codec.container.fields import ByteReader, pack_sized
 from nvae_codec.container.inflate import inflate
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.png import IDAT_PLACE
@@ -33,11 +33,11 @@ def pack_metadata(chunks: Sequence[Chunk]) -> bytes:
 def pack_shared_metadata(images: Sequence[Sequence[Chunk]]) -> bytes:
     """One stream with the chunks of several images."""
     blocks = [_join_chunks(chunks) for chunks in images]
-    return zlib.compress(b"".join(pack_varint(len(block)) + block for block in blocks), 9)
+    return zlib.compress(b"".join(pack_sized(block) for block in blocks), 9)
 
 
 def _join_chunks(chunks: Sequence[Chunk]) -> bytes:
-    return b"".join(chunk.type + pack_varint(len(chunk.data)) + chunk.data for chunk in chunks)
+    return b"".join(chunk.type + pack_sized(chunk.data) for chunk in chunks)
 
 
 def unpack_metadata(block: bytes) -> tuple[Chunk, ...]:
@@ -51,8 +51,8 @@ def unpack_metadata(block: bytes) -> tuple[Chunk, ...]:
 def unpack_shared_metadata(stream: bytes, count: int) -> list[tuple[Chunk, ...]]:
     """The chunks of ``count`` images; raises DamagedFileError."""
     plain = inflate(stream, LARGEST_METADATA, "metadata")
-    reader = ByteReader(plain, 0, len(plain))
-    images = [_split_chunks(reader.take(reader.varint(1, reader.left))) for _ in range(count)]
+    reader = ByteReader(plain)
+    images = [_split_chunks(reader.sized(1)) for _ in range(count)]
     if reader.left:
         raise DamagedFileError("damaged: its metadata is too long or cut off")
     return images
@@ -60,10 +60,10 @@ def unpack_shared_metadata(stream: bytes, count: int) -> list[tuple[Chunk, ...]]
 
 def _split_chunks(plain: bytes) -> tuple[Chunk, ...]:
     chunks = []
-    reader = ByteReader(plain, 0, len(plain))
+    reader = ByteReader(plain)
     while reader.left:
         kind = reader.take(4)
-        chunks.append(Chunk(kind, reader.take(reader.varint(0, reader.left))))
+        chunks.append(Chunk(kind, reader.sized()))
         if not (kind.isalpha() and kind.isascii()) or kind in _NOT_METADATA:
             raise DamagedFileError("damaged: its metadata holds a chunk that is none")
     if [chunk for chunk in chunks if chunk.type == b"IDAT"] != [IDAT_PLACE]:

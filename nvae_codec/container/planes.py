@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nvae_codec.container.fields import ByteReader, pack_varint
+from nvae_codec.container.fields import ByteReader, pack_sized
 from nvae_codec.container.header import Kind
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.raster import Colour, RasterImage, colour_of
@@ -26,7 +26,7 @@ OPAQUE = 255
 
 def pack_planes(image: RasterImage) -> bytes:
     """What the model does not code of an image that it takes; empty for RGB and gray of 8 bits."""
-    return b"".join(pack_varint(len(block)) + block for block in _blocks(image))
+    return b"".join(pack_sized(block) for block in _blocks(image))
 
 
 def _blocks(image: RasterImage) -> Iterator[bytes]:
@@ -50,7 +50,7 @@ def _pack_block(samples: Pixels) -> bytes:
 def take_planes(reader: ByteReader, colour: Colour) -> list[bytes]:
     """The blocks that ``pack_planes`` wrote of an image of this colour; raises DamagedFileError."""
     count = colour.has_alpha + (colour.bits == 16)
-    return [reader.take(reader.varint(0, reader.left)) for _ in range(count)]
+    return [reader.sized() for _ in range(count)]
 
 
 def add_planes(coded: Pixels, colour: Colour, blocks: Sequence[bytes]) -> tuple[Pixels, Pixels | None]:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvae_codec.container.checksums import bytes_checksum
+from nvae_codec.container.extensions import Extension
 from nvae_codec.container.header import MODEL_KINDS, VERSION, Header, Kind, Parts, join_parts, split_parts
 from nvae_codec.container.metadata import pack_metadata, unpack_metadata
 from nvae_codec.errors import DamagedFileError
@@ -30,8 +31,10 @@ def parts(draw: st.DrawFn) -> Parts:
         draw(st.binary(min_size=4, max_size=4)) if modelled else b"",
         tuple(draw(st.lists(st.integers(0, 1 << 34), max_size=9))) if modelled else (),
     )
-    metadata = b"" if kind is Kind.PNG else draw(st.just(b"") | st.binary(min_size=5, max_size=40))
-    return Parts(header, metadata, draw(st.binary(max_size=60)))
+    known = [] if kind is Kind.PNG else [Extension(1, draw(st.binary(min_size=5, max_size=40)), critical=True)]
+    unknown = [Extension(number, draw(st.binary(max_size=9))) for number in sorted(draw(st.sets(st.integers(4, 99))))]
+    header = replace(header, extensions=tuple(draw(st.sampled_from([[], known])) + unknown))
+    return Parts(header, draw(st.binary(max_size=60)))
 
 
 @given(parts())
@@ -53,13 +56,13 @@ def test_no_flipped_bit_and_no_cut_goes_unseen(whole: Parts, data: st.DataObject
 
 
 def example() -> Parts:
-    return Parts(Header(Kind.MODEL, RGB8, 32, 32, bytes(8), b"\xa1\xb2\xc3\xd4", (7, 1, 0, 19)), b"", b"payload")
+    return Parts(Header(Kind.MODEL, RGB8, 32, 32, bytes(8), b"\xa1\xb2\xc3\xd4", (7, 1, 0, 19)), b"payload")
 
 
 def test_header_and_trailer_of_a_small_image_take_28_bytes_at_most() -> None:
     assert len(join_parts(example())) - len(b"payload") == 27
     largest = replace(example().header, width=127, height=127, plan=(7, 1, 0, 255))
-    assert len(join_parts(Parts(largest, b"", b""))) == 28
+    assert len(join_parts(Parts(largest, b""))) == 28
 
 
 def test_every_byte_is_where_the_format_page_says() -> None:

@@ -189,7 +189,7 @@ def test_planes_that_are_none_are_damaged(block: int) -> None:
     assert whole.payload.startswith(b"\0")
     stack = whole.payload[1:] if block != 6 else b""
     with pytest.raises(DamagedFileError):
-        read_file(join_parts(Parts(whole.header, b"", hostile_blocks()[block] + stack)), CODECS)
+        read_file(join_parts(Parts(whole.header, hostile_blocks()[block] + stack)), CODECS)
 
 
 def test_auto_is_the_smallest_of_all() -> None:
@@ -283,6 +283,6 @@ class Forgiving(OneCodec):
 
 def test_sizes_beyond_the_limit_are_refused_before_anything_is_decoded() -> None:
     parts = split_parts(small_files()[0])
-    huge = Parts(replace(parts.header, width=1 << 20, height=1 << 20), b"", parts.payload)
+    huge = Parts(replace(parts.header, width=1 << 20, height=1 << 20), parts.payload)
     with pytest.raises(UnsupportedImageError, match="more than the limit of"):
         read_file(join_parts(huge), CODECS)

@@ -116,4 +116,4 @@ def test_images_that_their_model_cannot_have_made_are_damaged(kind: Kind) -> Non
     header = whole.header
     other = Header(kind, RGB8, header.width, header.height, header.content_checksum, header.model_id, header.plan)
     with pytest.raises(DamagedFileError, match="its model does not make such images"):
-        read_file(join_parts(Parts(other, b"", whole.payload)), models("bernoulli"))
+        read_file(join_parts(Parts(other, whole.payload)), models("bernoulli"))

@@ -35,7 +35,9 @@ def make_groups(sizes: list[tuple[int, int]], most: int | None = 2, pixels: int 
 
 def write(groups: Groups, shard: Shard | None = None, *, method: str = "auto", model: str = "photo") -> bytes:
     out = io.BytesIO()
-    for _ in write_archive(out, groups, method=method, models=Models(FakeCodec(model)), shard=shard):
+    for _ in write_archive(
+        out, groups, method=method, models=Models(FakeCodec(model)), extensions=() if shard is None else (shard.pack(),)
+    ):
         pass
     return out.getvalue()
 

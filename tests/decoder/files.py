@@ -162,8 +162,8 @@ def decode_archive(data: bytes, model: Model, shard: tuple[int, int, bytes] | No
         names.append(name or next_name(names[-1]))
     kinds = index.take(count)
     widths, heights = ([index.varint() for _ in range(count)] for _ in range(2))
-    assert shard is None or (index.varint(), index.varint(), index.take(8)) == shard
-    assert index.rest() == b""
+    block = Bytes(read_extensions(index).get(3, b""))
+    assert shard is None or (block.varint(), block.varint(), block.rest()) == shard
     sizes = list(zip(heights, widths, strict=True))
     found: dict[str, Decoded] = {}
     first, at = 0, 36
@@ -187,9 +187,6 @@ def next_name(name: str) -> str:
 
 def decode_segment(fields: Bytes, kinds: bytes, sizes: list[tuple[int, int]], model: Model) -> Iterator[Decoded]:
     checksum = fields.take(8)
-    metadata = Bytes(b"")
-    if any(kind >> 7 for kind in kinds):
-        metadata = Bytes(zlib.decompress(fields.take(fields.varint())))
     coded: Iterator[Pixels] = iter(())
     if any(kind & 7 == 1 for kind in kinds):
         plan = [fields.varint() for _ in range(fields.varint())]
@@ -207,12 +204,23 @@ def decode_segment(fields: Bytes, kinds: bytes, sizes: list[tuple[int, int]], mo
         else:
             shape = (height, width, 3) if kind >> 3 & 15 == 5 else (height, width)
             images.append(np.frombuffer(fields.take(fields.varint()), np.uint8).reshape(shape))
-    assert fields.rest() == b""
+    metadata = Bytes(zlib.decompress(read_extensions(fields).get(1, zlib.compress(b""))))
     contents = [content_checksum(pixels, kind >> 3 & 15) for pixels, kind in zip(images, kinds, strict=True)]
     assert xxh3(b"".join(contents)) == checksum
     for pixels, kind in zip(images, kinds, strict=True):
         yield pixels, list(read_chunks(Bytes(metadata.take(metadata.varint())))) if kind >> 7 else []
     assert metadata.rest() == b""
+
+
+def read_extensions(fields: Bytes) -> dict[int, bytes]:
+    """*Extension blocks* by type, to the end."""
+    found: dict[int, bytes] = {}
+    while fields.at < len(fields.data):
+        head = fields.varint()
+        found[head >> 2] = fields.take(fields.varint())
+        assert head >> 2 in (1, 3) or not head & 2
+        assert bool(head & 1) == (fields.at < len(fields.data))
+    return found
 
 
 def read_chunks(fields: Bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -53,7 +53,7 @@ def test_metadata_has_a_part() -> None:
     assert sum(row["bits"].values()) == row["file_bits"]
     assert row["bits"]["metadata"] > 0
     assert row["bits"]["checksums"] == plain["bits"]["checksums"] + 32
-    assert row["bits"]["header"] == plain["bits"]["header"] + 8
+    assert row["bits"]["header"] == plain["bits"]["header"] + 16  # head and length of the metadata block
 
 
 @pytest.mark.parametrize("which", RECIPES)

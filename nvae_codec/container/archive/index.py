@@ -10,14 +10,32 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import xxhash
 
 from nvae_codec.container.archive.names import Names, next_name
-from nvae_codec.container.fields import LARGEST, ByteReader, pack_varint
+from nvae_codec.container.extensions import (
+    SHARD,
+    Extension,
+    Extensions,
+    extension,
+    find_extension,
+    pack_extensions,
+    read_extensions,
+)
+from nvae_codec.container.fields import (
+    LARGEST,
+    ByteReader,
+    Field,
+    Fixed,
+    Varint,
+    pack_fields,
+    pack_varint,
+    read_fields,
+)
 from nvae_codec.container.header import ARCHIVE, LARGEST_SIDE, MAGIC, VERSION, Kind, pack_kind, read_kind
 from nvae_codec.container.inflate import inflate
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
@@ -57,6 +75,9 @@ class Segment:
     entries: tuple[Entry, ...]
 
 
+SHARD_FIELDS: Mapping[str, Field] = {"number": Varint(1), "count": Varint(1), "whole": Fixed(8)}
+
+
 @dataclass(frozen=True)
 class Shard:
     """Which part of a whole archive this one is: ``number`` from 1 to ``count``.
@@ -71,6 +92,19 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
+    def pack(self) -> Extension:
+        """The extension block that says so."""
+        return extension(SHARD, pack_fields(SHARD_FIELDS, self))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Shard:
+        """What the bytes of a block say; raises DamagedFileError."""
+        reader = ByteReader(data)
+        shard = cls(**read_fields(SHARD_FIELDS, reader))
+        if reader.left or shard.number > shard.count:
+            raise DamagedFileError("damaged: it is an impossible shard")
+        return shard
+
 
 @dataclass(frozen=True)
 class Index:
@@ -78,7 +112,13 @@ class Index:
 
     identity: bytes
     segments: tuple[Segment, ...]
-    shard: Shard | None = None
+    extensions: Extensions = ()
+
+    @property
+    def shard(self) -> Shard | None:
+        """Which part of a whole archive this one is, if it is one. Raises DamagedFileError."""
+        block = find_extension(self.extensions, SHARD)
+        return None if block is None else Shard.unpack(block)
 
 
 def segment_checksum(data: bytes) -> bytes:
@@ -112,8 +152,7 @@ def pack_index(index: Index) -> bytes:
     plain += bytes(pack_kind(entry.kind, entry.colour, entry.metadata) for entry in entries)
     for sides in ([entry.width for entry in entries], [entry.height for entry in entries]):
         plain += b"".join(map(pack_varint, sides))
-    if index.shard is not None:
-        plain += pack_varint(index.shard.number) + pack_varint(index.shard.count) + index.shard.whole
+    plain += pack_extensions(index.extensions)
     stream = zlib.compress(bytes(plain), 9)
     length = len(stream).to_bytes(8, "little")
     return stream + length + segment_checksum(archive_header(index.identity) + stream + length)
@@ -146,12 +185,14 @@ def read_index(file: BinaryIO) -> Index:
     stream = file.read(length)
     if segment_checksum(header + stream + trailer[:8]) != trailer[8:]:
         raise DamagedFileError("damaged or truncated: the checksum of its index is wrong")
-    segments, shard = _unpack_plain(inflate(stream, LARGEST_INDEX, "index"), start)
-    return Index(header[len(ARCHIVE_MAGIC) :], segments, shard)
+    segments, extensions = _unpack_plain(inflate(stream, LARGEST_INDEX, "index"), start)
+    index = Index(header[len(ARCHIVE_MAGIC) :], segments, extensions)
+    _ = index.shard  # refused here, before anything is read
+    return index
 
 
-def _unpack_plain(plain: bytes, end: int) -> tuple[tuple[Segment, ...], Shard | None]:
-    """The segments, which lie one behind another from the header to ``end``, and what they are a part of."""
+def _unpack_plain(plain: bytes, end: int) -> tuple[tuple[Segment, ...], Extensions]:
+    """The segments, which fill the file from the header to ``end``, and the extension blocks."""
     reader = ByteReader(plain, 0, len(plain))
     rows = [
         (reader.varint(1, LARGEST), reader.varint(1, reader.left), reader.take(8))
@@ -161,10 +202,12 @@ def _unpack_plain(plain: bytes, end: int) -> tuple[tuple[Segment, ...], Shard | 
     names = _read_names(reader, count)
     bytes_of_kinds = reader.take(count)
     known = {byte: read_kind(byte) for byte in set(bytes_of_kinds)}
+    if any(kind is Kind.PNG and metadata for kind, _, metadata in known.values()):
+        raise DamagedFileError("damaged: a PNG file keeps its metadata itself")
     kinds = [known[byte] for byte in bytes_of_kinds]
     widths = [reader.varint(1, LARGEST_SIDE) for _ in range(count)]
     heights = [reader.varint(1, LARGEST_SIDE) for _ in range(count)]
-    shard = _read_shard(reader) if reader.left else None
+    extensions = read_extensions(reader) if reader.left else ()
     if reader.left:
         raise DamagedFileError("damaged: its index is too long")
     entries = [
@@ -177,12 +220,7 @@ def _unpack_plain(plain: bytes, end: int) -> tuple[tuple[Segment, ...], Shard | 
         start, first = start + length, first + images
     if start != end:
         raise DamagedFileError("damaged: its segments do not fill it")
-    return tuple(segments), shard
-
-
-def _read_shard(reader: ByteReader) -> Shard:
-    number = reader.varint(1, LARGEST)
-    return Shard(number, reader.varint(number, LARGEST), reader.take(8))
+    return tuple(segments), extensions
 
 
 def _read_names(reader: ByteReader, count: int) -> Sequence[str]:

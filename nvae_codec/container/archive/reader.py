@@ -37,6 +37,7 @@ class Archive:
             self.file_bytes = file.seek(0, io.SEEK_END)
         self.identity: bytes = index.identity
         self.segments: tuple[Segment, ...] = index.segments
+        self.extensions = index.extensions
         self.shard = index.shard
         self.entries: list[Entry] = [entry for segment in index.segments for entry in segment.entries]
         self.names: list[str] = [entry.name for entry in self.entries]

@@ -1,8 +1,8 @@
 """A segment of an archive: images that decode together. Those that the model takes share one stack.
 
-    content checksum, 8 ┬ [metadata] ┬ [plan ┬ stack] ┬ of each image what the model does not code ...
+    content checksum, 8 ┬ [plan ┬ stack] ┬ of each image what the model does not code ... ┬ [extension blocks]
 
-Each part in brackets is there if an image of the index needs it; each but the checksum stands behind its length.
+Plan and stack are there if the model codes an image; all parts but the checksum follow their length.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from nvae_codec.container.archive.index import Entry
 from nvae_codec.container.checksums import content_checksum
-from nvae_codec.container.fields import LARGEST, ByteReader, pack_varint
+from nvae_codec.container.extensions import (
+    METADATA,
+    Extensions,
+    extension,
+    find_extension,
+    pack_extensions,
+    read_extensions,
+)
+from nvae_codec.container.fields import ByteReader, Varints, pack_sized, pack_varint, pack_varints
 from nvae_codec.container.header import MODEL_KINDS, Header, Kind, Parts, model_kind, split_parts
 from nvae_codec.container.image import CodecFinder, check_input, check_samples, read_classical_payload
 from nvae_codec.container.metadata import pack_shared_metadata, unpack_shared_metadata
@@ -24,7 +32,7 @@ from nvae_codec.container.methods import ChosenCodec, write_file, write_without_
 from nvae_codec.container.planes import add_planes, pack_planes, take_planes
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.limits import check_pixel_count
-from nvae_codec.images.raster import RasterImage
+from nvae_codec.images.raster import Chunk, RasterImage
 
 Named = tuple[str, RasterImage]
 
@@ -65,12 +73,12 @@ def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> Pa
     chosen = [(name, image, classical.get(at)) for at, (name, image) in enumerate(named) if at not in problems]
     entries = tuple(_describe(name, image, parts, codecs) for name, image, parts in chosen)
     out = bytearray(_join_checksums([p.header.content_checksum if p else content_checksum(x) for _, x, p in chosen]))
-    with_metadata = [image.chunks for (_, image, _), entry in zip(chosen, entries, strict=True) if entry.metadata]
-    if with_metadata:
-        out += _behind_length(pack_shared_metadata(with_metadata))
     out += shared
     parts_of = (at for at in range(len(named)) if at not in problems)
-    out += b"".join(_behind_length(classical[at].payload) if at in classical else beside[at] for at in parts_of)
+    out += b"".join(pack_sized(classical[at].payload) if at in classical else beside[at] for at in parts_of)
+    with_metadata = [image.chunks for (_, image, _), entry in zip(chosen, entries, strict=True) if entry.metadata]
+    if with_metadata:
+        out += pack_extensions([extension(METADATA, pack_shared_metadata(with_metadata))])
     return PackedSegment(bytes(out), entries, tuple((named[at][0], reason) for at, reason in problems.items()))
 
 
@@ -98,17 +106,13 @@ def _pack_stack(
             plan, stack = codec.encode_segment(left) if left else ([], b"")
     if not plan:
         return b"", cheaper
-    return pack_varint(len(plan)) + b"".join(map(pack_varint, plan)) + _behind_length(stack), cheaper
+    return pack_varint(len(plan)) + pack_varints(plan) + pack_sized(stack), cheaper
 
 
 def _describe(name: str, image: RasterImage, parts: Parts | None, codecs: ChosenCodec) -> Entry:
     kind = parts.header.kind if parts else model_kind(codecs.input().take(image)[0])
     metadata = bool(image.chunks) and kind is not Kind.PNG
     return Entry(name, kind, image.colour, image.width, image.height, metadata)
-
-
-def _behind_length(data: bytes) -> bytes:
-    return pack_varint(len(data)) + data
 
 
 def _join_checksums(checksums: Sequence[bytes]) -> bytes:
@@ -131,15 +135,21 @@ def unpack_wanted(
     """
     pixel_count = sum(entry.width * entry.height for entry in entries)
     check_pixel_count(pixel_count, f"a segment of {pixel_count:,} pixels")
-    reader = ByteReader(data, 0, len(data))
+    reader = ByteReader(data)
     checksum = reader.take(8)
-    count = sum(entry.metadata for entry in entries)
-    chunks = iter(unpack_shared_metadata(_take_sized(reader), count) if count else ())
-    pixels = _decode_modelled(reader, entries, identity, codecs, wanted)
+    modelled = any(entry.kind in MODEL_KINDS for entry in entries)
+    plan, stack = (Varints().read(reader), reader.sized()) if modelled else ((), b"")
+    blocks_of = [
+        take_planes(reader, entry.colour) if entry.kind in MODEL_KINDS else [reader.sized()] for entry in entries
+    ]
+    extensions = read_extensions(reader) if reader.left else ()
+    if reader.left:
+        raise DamagedFileError("damaged: it is too long")
+    chunks = iter(_shared_metadata(extensions, sum(entry.metadata for entry in entries)))
+    pixels = _decode_modelled(plan, stack, entries, identity, codecs, wanted) if modelled else {}
     whole = len(pixels) == sum(entry.kind in MODEL_KINDS for entry in entries)
     images: dict[int, RasterImage] = {}
-    for place, entry in enumerate(entries):
-        blocks = take_planes(reader, entry.colour) if entry.kind in MODEL_KINDS else [_take_sized(reader)]
+    for place, (entry, blocks) in enumerate(zip(entries, blocks_of, strict=True)):
         its_chunks = next(chunks) if entry.metadata else ()
         if not whole and not (place in pixels and _is_by_model_alone(entry)):
             continue
@@ -148,24 +158,32 @@ def unpack_wanted(
             image = RasterImage(entry.width, entry.height, entry.colour, samples, its_chunks, low=low)
         else:
             header = Header(entry.kind, entry.colour, entry.width, entry.height, b"")
-            image = replace(read_classical_payload(Parts(header, b"", blocks[0])), chunks=its_chunks)
+            image = replace(read_classical_payload(Parts(header, blocks[0])), chunks=its_chunks)
         check_samples(image)
         images[place] = image
-    if reader.left:
-        raise DamagedFileError("damaged: it is too long")
     if whole and _join_checksums([content_checksum(image) for image in images.values()]) != checksum:
         raise DamagedFileError("damaged: the checksum of its pixels is wrong")
     return images
 
 
+def _shared_metadata(extensions: Extensions, count: int) -> list[tuple[Chunk, ...]]:
+    """The chunks of the ``count`` images of a segment that have metadata."""
+    block = find_extension(extensions, METADATA)
+    if (block is not None) != bool(count):
+        raise DamagedFileError("damaged: index and segment disagree about metadata")
+    return [] if block is None else unpack_shared_metadata(block, count)
+
+
 def _decode_modelled(
-    reader: ByteReader, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder, wanted: Collection[int]
+    plan: Sequence[int],
+    stack: bytes,
+    entries: Sequence[Entry],
+    identity: bytes,
+    codecs: CodecFinder,
+    wanted: Collection[int],
 ) -> dict[int, NDArray[np.uint8]]:
     """The pixels of images that the model codes: of all, unless it codes those that are ``wanted`` alone."""
     modelled = [place for place, entry in enumerate(entries) if entry.kind in MODEL_KINDS]
-    if not modelled:
-        return {}
-    plan = [reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left))]
     codec = codecs.made_by(identity)
     for place in modelled:
         check_input(codec.input, entries[place].kind, entries[place].colour)
@@ -173,7 +191,7 @@ def _decode_modelled(
     gray = [entries[place].colour.is_gray for place in modelled]
     all_of_them = not all(_is_by_model_alone(entries[place]) for place in wanted)
     goal = [at for at, place in enumerate(modelled) if all_of_them or place in wanted]
-    levels = codec.decode_wanted(sizes, plan, _take_sized(reader), goal, gray)
+    levels = codec.decode_wanted(sizes, plan, stack, goal, gray)
     kinds = [MODEL_KINDS[entries[place].kind] for place in modelled]
     return {modelled[at]: codec.input.show(part, kinds[at]) for at, part in levels.items()}
 
@@ -181,7 +199,3 @@ def _decode_modelled(
 def _is_by_model_alone(entry: Entry) -> bool:
     """Whether the checksums of batches are of all that the image's pixels follow from."""
     return entry.kind in MODEL_KINDS and not entry.colour.has_alpha and entry.colour.bits <= 8
-
-
-def _take_sized(reader: ByteReader) -> bytes:
-    return reader.take(reader.varint(0, reader.left))

@@ -31,6 +31,7 @@ from nvae_codec.container.archive.index import (
 )
 from nvae_codec.container.archive.names import Names
 from nvae_codec.container.archive.writer import Some
+from nvae_codec.container.extensions import SHARD, Extensions, merge_extensions
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 
 COPIED = 1 << 20
@@ -75,6 +76,13 @@ def merge_shards(paths: Sequence[Path], out: BinaryIO, advance: Callable[[int], 
     for entry in entries:
         if problem := names.add(entry.name):
             raise NvaeCodecError(f"the name {entry.name!r} {problem}")
+    extensions: Extensions = ()
+    for path, index in shards:
+        own = tuple(block for block in index.extensions if block.type != SHARD.number)
+        try:
+            extensions = merge_extensions(extensions, own, alike=index is not shards[0][1])
+        except NvaeCodecError as error:
+            raise NvaeCodecError(f"{path} does not go together with the other shards: {error}") from None
     out.write(archive_header(identity))
     segments: list[Segment] = []
     end = HEADER_BYTES
@@ -84,7 +92,7 @@ def merge_shards(paths: Sequence[Path], out: BinaryIO, advance: Callable[[int], 
                 _copy(file, segment, out, path, advance)
                 segments.append(Segment(end, segment.length, segment.checksum, segment.entries))
                 end += segment.length
-    out.write(pack_index(Index(identity, tuple(segments))))
+    out.write(pack_index(Index(identity, tuple(segments), extensions)))
     return len(entries)
 
 

@@ -11,13 +11,13 @@ from nvae_codec.container.archive.index import (
     HEADER_BYTES,
     Index,
     Segment,
-    Shard,
     archive_header,
     pack_index,
     segment_checksum,
 )
 from nvae_codec.container.archive.reader import Archive
 from nvae_codec.container.archive.segment import Named, PackedSegment, pack_segment
+from nvae_codec.container.extensions import Extensions, merge_extensions
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.parallel.processes import HERE, Workers, map_in_order
 from nvae_codec.zoo.library import Models
@@ -74,12 +74,12 @@ def write_archive(
     models: Models,
     workers: Workers = HERE,
     base: Archive | None = None,
-    shard: Shard | None = None,
+    extensions: Extensions = (),
 ) -> Iterator[PackedSegment]:
-    """Write an archive of these segments, behind those of ``base`` where there is one; gives each once it is written.
+    """Write an archive of these segments, after those of ``base`` where there is one; gives each once it is written.
 
-    The index follows with the last of them; it says of which whole the archive is a ``shard``, if it is one. The bytes
-    are the same for any workers. Raises as ``pack_segment`` and ``map_in_order`` do, and NvaeCodecError where a worker
+    The index follows the last of them, with the ``extensions`` of the archive and those of ``base``. The bytes are the
+    same for any workers. Raises as ``pack_segment`` and ``map_in_order`` do, and NvaeCodecError where a worker
     has another model.
     """
     identity = models.identity() if base is None else base.identity
@@ -99,7 +99,8 @@ def write_archive(
             segments.append(Segment(end, len(packed.data), segment_checksum(packed.data), packed.entries))
             end += len(packed.data)
         yield packed
-    out.write(pack_index(Index(identity, tuple(segments), shard)))
+    kept = () if base is None else base.extensions
+    out.write(pack_index(Index(identity, tuple(segments), merge_extensions(kept, extensions))))
 
 
 def _pack(method: str, identity: bytes, models: Models, group: Sequence[Named]) -> PackedSegment:
