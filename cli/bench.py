@@ -8,36 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nvae_codec.runtime import Runtime
+
 from .files import check_folder, write_whole
-from .options import ModelName, how_to_evaluate
-from .report import print_error
+from .options import EXISTING, OUTPUT_FILE, ModelName, reporting_options, runtime_options
+from .report import Problem, Reporter, print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-FILE = click.Path(dir_okay=False, path_type=Path)
-
 
 @click.command("bench")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=EXISTING)
 @click.option("--model", type=ModelName(), default="photo", show_default=True, help="Model to compress with.")
 @click.option(
     "--codec", "only", multiple=True, metavar="NAME", help="Only this one, as the table calls it; repeatable."
 )
-@click.option("--json", "json_file", type=FILE, metavar="OUT", help="Write all numbers there.")
-@how_to_evaluate
-@click.option("-q", "--quiet", is_flag=True, help="No table; errors alone.")
+@click.option("--json", "json_file", type=OUTPUT_FILE, metavar="OUT", help="Write all numbers there.")
+@runtime_options
+@reporting_options
 def bench_command(
     inputs: tuple[Path, ...],
     model: str,
     only: tuple[str, ...],
     json_file: Path | None,
-    device: str,
-    threads: int | None,
-    batch_tiles: int | None,
-    quiet: bool,
+    runtime: Runtime,
+    report: Reporter,
 ) -> int:
-    """Compare with PNG, WebP, JPEG 2000 and JPEG XL: bits/dim, megapixels a second, peak memory.
+    """Compare with PNG, WebP, JPEG 2000 and JPEG XL: bits/dim, megapixels per second, peak memory.
 
     INPUT is an image file, a folder of them, or an .npz file with images. JPEG XL needs nvae-codec[bench].
     """
@@ -56,24 +54,22 @@ def bench_command(
         check_folder(json_file)
 
     def tell(name: str) -> None:
-        if not quiet and sys.stderr.isatty():
-            click.echo(f"{name} ...", err=True)
+        if report.verbose or (not report.quiet and sys.stderr.isatty()):
+            print_line(f"{name} ...")
 
-    options = {"model": model, "device": device, "threads": threads, "batch_tiles": batch_tiles}
-    result = bench(inputs, options, only or names, tell)
+    result = bench(inputs, {"model": model, **vars(runtime)}, only or names, tell)
     if json_file is not None:
         write_whole(json_file, (json.dumps(result, indent=1) + "\n").encode())
-    if not quiet:
+    if not report.quiet:
         show_table(result, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
     for row in result["codecs"]:
         if row["library"] is None and row["name"] in only:
-            print_error("not installed", row["name"])
-            return 1
-    return 0
+            report.fail(Problem(row["name"], "not installed", ""))
+    return report.exit_code
 
 
 def show_table(result: dict[str, Any], console: Console) -> None:
-    """A line a codec, the smallest files in bold."""
+    """A line per codec, the smallest files in bold."""
     from rich.table import Table
 
     machine = result["machine"]

@@ -1,22 +1,28 @@
-"""nvae-codec compress: images into .nvae files."""
+"""nvae-codec compress: images to .nvae files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
+from nvae_codec.runtime import Runtime
+
+from .describe import describe_file, show_model
 from .files import Job, check_target, plan_jobs, read_source, write_target
 from .options import (
     ANY_PATH,
     ModelName,
-    how_many_pixels,
-    how_much_metadata,
-    how_to_evaluate,
-    how_to_report,
-    how_to_write,
+    force_option,
+    metadata_option,
+    method_option,
+    pixel_limit_option,
+    remove_option,
+    reporting_options,
+    runtime_options,
 )
-from .report import run_jobs
+from .report import Outcome, Reporter, run_jobs
 
 SUFFIX = ".nvae"
 
@@ -28,41 +34,33 @@ SUFFIX = ".nvae"
     "output",
     type=ANY_PATH,
     metavar="OUT",
-    help="File or folder to write to, - for stdout.  [default: beside INPUT]",
+    help="File or folder to write to, - for stdout.  [default: next to INPUT]",
 )
 @click.option("--model", type=ModelName(), help="Model to compress with.  [default: photo]")
-@click.option(
-    "--method",
-    type=click.Choice(["auto", "model", "webp", "stored"]),
-    default="auto",
-    show_default=True,
-    help="auto: the smallest. model: RGB and gray. webp: at most 8 bits a sample. stored: a PNG's own bytes.",
-)
-@how_much_metadata
-@how_to_evaluate
-@how_many_pixels
+@method_option
+@metadata_option
+@runtime_options
+@pixel_limit_option
 @click.option("--verify", is_flag=True, help="Decode each result and compare before it is written.")
-@how_to_write
-@how_to_report
+@remove_option
+@force_option
+@reporting_options
 def compress_command(
     inputs: tuple[str, ...],
     output: str | None,
     model: str | None,
     method: str,
     metadata: str,
-    device: str,
-    threads: int | None,
-    batch_tiles: int | None,
+    runtime: Runtime,
     verify: bool,
     remove: bool,
     force: bool,
-    quiet: bool,
-    verbose: bool,
+    report: Reporter,
 ) -> int:
     """Compress images without loss: photo.png to photo.nvae.
 
     INPUT is a PNG (any kind), or a PPM, BMP, TIFF, WebP or JPEG file, whose decoded pixels count; a folder of them;
-    or - for stdin. Several inputs, or a folder, need a folder as OUT. Sources are kept.
+    or - for stdin. Each file is written next to its source, or to OUT, which a folder as INPUT needs. Sources are kept.
     """
     from nvae_codec.container.header import MAGIC
     from nvae_codec.container.image import read_file
@@ -74,11 +72,13 @@ def compress_command(
     from nvae_codec.zoo.library import Models
 
     jobs = plan_jobs(inputs, output, lambda name: name_compressed(name, SUFFIXES), SUFFIXES)
-    if remove and any(job.target is None and not job.problem for job in jobs):
+    to_stdout = any(job.target is None and not job.problem for job in jobs)
+    if remove and to_stdout:
         raise click.UsageError("--rm needs a file to write to, not stdout")
-    models = Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
+    models = Models(model, **vars(runtime))
+    given = click.get_current_context().get_parameter_source("method") is not ParameterSource.DEFAULT
 
-    def compress(job: Job) -> str:
+    def compress(job: Job) -> Outcome:
         check_target(job, force=force)
         data = read_source(job)
         if data.startswith(MAGIC):
@@ -90,10 +90,14 @@ def compress_command(
         write_target(job, result, force=force)
         if remove and job.source is not None:
             job.source.unlink()
-        bits = 8 * len(result) / image.dims
-        return f"{job.name}: {len(data):,} -> {len(result):,} bytes, {bits:.3f} bits/dim"
+        made = describe_file(job.name, result)
+        if model is not None and not given and made["model"] is None:
+            report.warn(f"kept as {made['method']}, not with the model, which --method model asks for", job.name)
+        how = f"{made['method']} {show_model(made['model'])}".rstrip()
+        text = f"{len(data):,} -> {len(result):,} bytes, {made['bits_per_dim']:.3f} bits/dim, {how}"
+        return Outcome(text, 1, image.width * image.height, len(data), len(result))
 
-    return run_jobs(jobs, compress, quiet=quiet, verbose=verbose)
+    return run_jobs(jobs, compress, report, to_stdout=to_stdout)
 
 
 def name_compressed(name: str, suffixes: frozenset[str]) -> str:

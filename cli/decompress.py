@@ -6,10 +6,20 @@ from pathlib import Path
 
 import click
 
+from nvae_codec.runtime import Runtime
+
 from .files import Job, check_target, plan_jobs, read_source, write_target
-from .options import ANY_PATH, ModelName, how_many_pixels, how_to_evaluate, how_to_report, how_to_write
-from .report import run_jobs
-from .unpack import unpack_to_folder
+from .options import (
+    ANY_PATH,
+    force_option,
+    foreign_model_option,
+    pixel_limit_option,
+    remove_option,
+    reporting_options,
+    runtime_options,
+)
+from .report import Outcome, Reporter, run_jobs
+from .unpack import Unpacking, unpack_to_folder
 
 
 @click.command("decompress")
@@ -19,29 +29,27 @@ from .unpack import unpack_to_folder
     "output",
     type=ANY_PATH,
     metavar="OUT",
-    help="File or folder to write to, - for stdout.  [default: beside FILE]",
+    help="File or folder to write to, - for stdout.  [default: next to FILE]",
 )
-@click.option("--model", type=ModelName(), help="A model that is not installed, if FILE was made by it.")
-@how_to_evaluate
-@how_many_pixels
-@how_to_write
-@how_to_report
+@foreign_model_option
+@runtime_options
+@pixel_limit_option
+@remove_option
+@force_option
+@reporting_options
 def decompress_command(
     inputs: tuple[str, ...],
     output: str | None,
     model: str | None,
-    device: str,
-    threads: int | None,
-    batch_tiles: int | None,
+    runtime: Runtime,
     remove: bool,
     force: bool,
-    quiet: bool,
-    verbose: bool,
+    report: Reporter,
 ) -> int:
     """Restore images as PNGs: photo.nvae to photo.png.
 
-    FILE is an .nvae file, a folder of them, or - for stdin. Several files, or a folder, need a folder as OUT. Every
-    image is checked against its checksum before it is written. Sources are kept. An archive becomes a folder.
+    FILE is an .nvae file, a folder of them, or - for stdin. Each image is written next to its file, or to OUT, which a
+    folder as FILE needs, after it was checked against its checksum. Sources are kept. An archive becomes a folder.
     """
     from nvae_codec.container.archive.reader import Archive, is_archive_file
     from nvae_codec.container.image import read_file
@@ -52,11 +60,12 @@ def decompress_command(
     from nvae_codec.zoo.library import Models
 
     jobs = plan_jobs(inputs, output, name_restored, (".nvae",))
-    if remove and any(job.target is None and not job.problem for job in jobs):
+    to_stdout = any(job.target is None and not job.problem for job in jobs)
+    if remove and to_stdout:
         raise click.UsageError("--rm needs a file to write to, not stdout")
-    models = Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
+    models = Models(model, **vars(runtime))
 
-    def decompress(job: Job) -> str:
+    def decompress(job: Job) -> Outcome:
         if job.source is not None and is_archive_file(job.source):
             return unpack(job, job.source)
         check_target(job, force=force)
@@ -68,22 +77,23 @@ def decompress_command(
         write_target(job, result, force=force)
         if remove and job.source is not None:
             job.source.unlink()
-        return f"{job.name}: {len(data):,} -> {len(result):,} bytes"
+        text = f"{len(data):,} -> {len(result):,} bytes, {image.width}x{image.height} {image.colour.mode}"
+        return Outcome(text, 1, image.width * image.height, len(data), len(result))
 
-    def unpack(job: Job, source: Path) -> str:
+    def unpack(job: Job, source: Path) -> Outcome:
         if job.target is None:
             raise NvaeCodecError("an archive of images does not go to stdout: nvae-codec unpack restores them")
         archive = Archive(source, models)
         named = output is not None and not job.in_folder
         folder = job.target if named else job.target.with_suffix("")
-        every = set(archive.names)
-        if not unpack_to_folder(archive, models, folder, every, workers=1, force=force, quiet=quiet):
+        unpacking = Unpacking(archive, models, set(archive.names), report, force=force)
+        if not unpack_to_folder(unpacking, folder):
             raise NvaeCodecError("not everything in it could be restored")
         if remove:
             source.unlink()
-        return f"{job.name}: {len(archive)} images"
+        return Outcome(f"{len(archive)} images", images=0)  # its segments were counted
 
-    return run_jobs(jobs, decompress, quiet=quiet, verbose=verbose)
+    return run_jobs(jobs, decompress, report, to_stdout=to_stdout)
 
 
 def name_restored(name: str) -> str:

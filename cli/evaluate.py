@@ -1,163 +1,211 @@
-"""nvae-codec evaluate: what files take, against what the model says that they should, cause by cause."""
+"""nvae-codec evaluate: file sizes against the model's bounds, and the overhead broken down by cause."""
 
 from __future__ import annotations
 
 import functools
+import json
 import sys
-import traceback
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from nvae_codec.errors import NvaeCodecError
+from nvae_codec.runtime import Runtime
 
+from .evaluate_tables import show_tables
 from .files import check_folder, write_whole
-from .options import ModelName, how_large_segments, how_on_many_machines, how_to_evaluate, how_to_report
-from .pack import Reader, choose_workers, list_inputs
-from .report import explain, print_line
+from .inputs import Reader, list_inputs
+from .options import (
+    EXISTING,
+    OUTPUT_FILE,
+    Machines,
+    ModelName,
+    machines_options,
+    reporting_options,
+    runtime_options,
+    segment_option,
+    together,
+)
+from .report import Outcome, Problem, Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     import numpy as np
     from numpy.typing import NDArray
-    from rich.console import Console
 
     from nvae_codec.container.archive.segment import Named
     from nvae_codec.evaluation.images import Evaluator, Row
+    from nvae_codec.evaluation.report.html import Shown
     from nvae_codec.images.raster import RasterImage
     from nvae_codec.network.nvae import Nvae
     from nvae_codec.zoo.library import Models
 
-    Heat = NDArray[np.float32]
+    Measured = tuple[RasterImage, Row, NDArray[np.float32]]
+    """An image, its row of the report, and its bits per pixel (H, W)."""
 
-FILE = click.Path(dir_okay=False, path_type=Path)
-LARGEST_TABLE = 60
-"""Images that the terminal lists; beyond, the total alone."""
+
+@dataclass(frozen=True)
+class Bounds:
+    """How the bounds are taken: by draws of z from a seed, and for the float one with a run's weights."""
+
+    run: Path | None
+    samples: int
+    seed: int
+
+    def describe(self) -> str:
+        """What tells the shards of one evaluation from those of another."""
+        return f"evaluate {self.run and self.run.resolve().name} {self.samples} {self.seed}"
+
+    def evaluator(self, models: Models) -> Evaluator:
+        """What measures images with the model chosen."""
+        from typing import cast
+
+        from nvae_codec.coding.codec import ModelCodec
+        from nvae_codec.evaluation.images import Evaluator
+
+        network = None if self.run is None else load_network(self.run)
+        return Evaluator(cast(ModelCodec, models.chosen()), network, self.samples, self.seed)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written besides the tables: JSON, an HTML page, and baselines in both."""
+
+    json: Path | None
+    html: Path | None
+    baselines: bool | None
+
+    @property
+    def with_baselines(self) -> bool:
+        """Whether other formats' files are made."""
+        return self.html is not None if self.baselines is None else self.baselines
+
+    def write(self, result: Row, shown: list[Shown], report: Reporter) -> None:
+        """Write what was asked for; the tables go to stdout unless -q is given or there is no image."""
+        from rich.console import Console
+
+        from nvae_codec.evaluation.report.html import write_report
+        from nvae_codec.evaluation.report.thumbnails import thumbnail_side
+
+        if self.json is not None:
+            write_whole(self.json, (json.dumps(result, indent=1) + "\n").encode())
+        if self.html is not None and shown:
+            write_whole(self.html, write_report(result, shown, thumbnail_side(len(shown))).encode())
+        if not report.quiet and result["images"]:
+            show_tables(result, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
 
 
 @click.command("evaluate")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=EXISTING)
 @click.option("--model", type=ModelName(), default="photo", show_default=True, help="Model to evaluate.")
-@click.option(
-    "--run",
-    type=click.Path(exists=True, path_type=Path),
-    metavar="RUN",
-    help="Training run with the model's float weights, for the float ELBO.",
+@together(
+    "bounds",
+    Bounds,
+    click.option(
+        "--run",
+        type=EXISTING,
+        metavar="RUN",
+        help="Training run with the model's float weights, for the float ELBO.",
+    ),
+    click.option(
+        "--samples", type=click.IntRange(1), default=4, show_default=True, metavar="K", help="Draws of z per bound."
+    ),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws."),
 )
-@click.option(
-    "--samples", type=click.IntRange(1), default=4, show_default=True, metavar="K", help="Draws of z a bound."
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
 @click.option("--archive", is_flag=True, help="All images as one archive; its bits are shared among them.")
-@how_large_segments
-@click.option("--json", "json_file", type=FILE, metavar="OUT", help="Write all numbers there.")
-@click.option("--html", "html_file", type=FILE, metavar="OUT", help="Write a report with charts and images there.")
-@click.option(
-    "--peers/--no-peers",
-    default=None,
-    help="Also make PNG, WebP and, with nvae-codec[bench], JPEG XL files.  [default: for --html]",
+@segment_option
+@together(
+    "outputs",
+    Outputs,
+    click.option("--json", type=OUTPUT_FILE, metavar="OUT", help="Write all numbers there."),
+    click.option("--html", type=OUTPUT_FILE, metavar="OUT", help="Write a report with charts and images there."),
+    click.option(
+        "--baselines/--no-baselines",
+        default=None,
+        help="Also make PNG, WebP and, with nvae-codec[bench], JPEG XL files.  [default: for --html]",
+    ),
 )
-@how_to_evaluate
-@how_on_many_machines
-@how_to_report
+@runtime_options
+@machines_options
+@reporting_options
 def evaluate_command(
     inputs: tuple[Path, ...],
     model: str,
-    run: Path | None,
-    samples: int,
-    seed: int,
+    bounds: Bounds,
     archive: bool,
     segment: int | None,
-    json_file: Path | None,
-    html_file: Path | None,
-    peers: bool | None,
-    device: str,
-    threads: int | None,
-    batch_tiles: int | None,
-    workers: int,
-    ray: str | None,
-    shard: tuple[int, int] | None,
-    quiet: bool,
-    verbose: bool,
+    outputs: Outputs,
+    runtime: Runtime,
+    machines: Machines,
+    report: Reporter,
 ) -> int:
-    """Compare the files of images with the model's bounds, in bits/dim, and split what lies between by cause.
+    """Compare the files of images with the model's bounds, in bits/dim, and break down the difference by cause.
 
     INPUT is an image file, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or (N,H,W). A model of
-    RGB sees gray images as RGB. The numbers are the same whatever works on them, but for the seconds.
+    RGB sees gray images as RGB. The numbers are the same wherever the work is done, except for the seconds.
     """
-    import json
-    from typing import cast
-
-    from rich.console import Console
-
-    from nvae_codec.coding.codec import ModelCodec
     from nvae_codec.container.archive.shards import take_shard
-    from nvae_codec.evaluation.images import Evaluator
     from nvae_codec.evaluation.inputs import Input, find_inputs
-    from nvae_codec.evaluation.peers import peer_bits
-    from nvae_codec.evaluation.report.html import Shown, write_report
-    from nvae_codec.evaluation.report.thumbnails import thumbnail_side
     from nvae_codec.parallel.processes import map_in_order
     from nvae_codec.zoo.library import Models
 
-    if archive and (workers > 1 or ray is not None or shard is not None):
+    if archive and (machines.workers > 1 or machines.ray is not None or machines.shard is not None):
         raise click.UsageError("--archive measures one file here, so no --workers, --ray or --shard")
-    if shard is not None and json_file is None:
+    if machines.shard is not None and outputs.json is None:
         raise click.UsageError("--shard needs --json OUT, for nvae-codec merge")
-    for file in filter(None, (json_file, html_file)):
+    for file in filter(None, (outputs.json, outputs.html)):
         check_folder(file)
-    at_work, device, threads = choose_workers(workers, ray, threads, device)
-    models = Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
+    workers, runtime = machines.choose(runtime)
+    models = Models(model, **vars(runtime))
     # this machine may lack the cluster's GPUs
-    codec = cast(ModelCodec, (models if ray is None else Models(model, device="cpu")).chosen())
-    evaluator = Evaluator(codec, None if run is None else load_network(run), samples, seed)
+    evaluator = bounds.evaluator(models if machines.ray is None else Models(model, device="cpu"))
     found = list_inputs(inputs, []) if archive else [(item.name, item, "") for item in find_inputs(inputs)]
-    reader = Reader(found, Input.read_gray if codec.model.channels == 1 else Input.read_colours)
-    rows: list[dict[str, Any]] = []
-    shown: list[Shown] = []
+    gray = evaluator.codec.input.channels == 1
+    reader = Reader(found, report, Input.read_gray if gray else Input.read_colours)
     part = described = None
-    with_peers = bool(peers or (peers is None and html_file is not None))
-    total = len(found)
-    measured: Iterable[tuple[RasterImage, Row, Heat]]
+    measured: Iterable[Measured]
     if archive:
+        total = len(found)
         measured, described = _measure_archive(evaluator, list(reader.read_all()), segment)
     else:
         alone = [[named] for named in reader.measure()]
-        if shard is not None:
-            alone, part = take_shard(
-                alone, *shard, f"evaluate {run and run.resolve().name} {samples} {seed} {with_peers}"
-            )
+        if machines.shard is not None:
+            alone, part = take_shard(alone, *machines.shard, f"{bounds.describe()} {outputs.with_baselines}")
         total = len(alone)
-        work = partial(measure_image, run, samples, seed)
-        measured = _keep_sound(map_in_order(work, reader.read(chain(*alone)), models, at_work), reader, verbose=verbose)
-    side = thumbnail_side(total)
-    for image, row, heat in measured:
-        pixels = image.require_pixels("the model")
-        if with_peers:
-            row["peers"] = peer_bits(pixels)
-        if html_file is not None:
-            shown.append(Shown.of(pixels, heat, side))
-        rows.append(row)
-        if verbose or (not quiet and sys.stderr.isatty()):
-            rate = f"{row['bpd_file']:.4f} bits/dim, {row['file_over_integer']:.5f} of the integer-model ELBO"
-            click.echo(f"{len(rows)}/{total} {row['name']}: {rate}", err=True)
+        work = map_in_order(partial(measure_image, bounds), reader.read(chain(*alone)), models, workers)
+        measured = _keep_measured(work, report)
+    rows, shown = _collect(measured, outputs, total, report)
     if not rows and part is None:
         return 1
-    result = evaluator.describe(rows, None if run is None else run.resolve().name, described, part)
-    if json_file is not None:
-        write_whole(json_file, (json.dumps(result, indent=1) + "\n").encode())
-    if not rows:
-        return int(reader.failed)
-    if html_file is not None:
-        write_whole(html_file, write_report(result, shown, side).encode())
-    if not quiet:
-        show_tables(result, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
-    return int(reader.failed)
+    run = None if bounds.run is None else bounds.run.resolve().name
+    outputs.write(evaluator.describe(rows, run, described, part), shown, report)
+    return report.finish()
+
+
+def _collect(
+    measured: Iterable[Measured], outputs: Outputs, total: int, report: Reporter
+) -> tuple[list[Row], list[Shown]]:
+    """The rows of the report, and the images that its page shows."""
+    from nvae_codec.evaluation.peers import peer_bits
+    from nvae_codec.evaluation.report.html import Shown
+    from nvae_codec.evaluation.report.thumbnails import thumbnail_side
+
+    rows, shown = [], []
+    with report.progress(f"{total} images", total) as bar:
+        for image, row, heat in measured:
+            pixels = image.require_pixels("the model")
+            if outputs.with_baselines:
+                row["peers"] = peer_bits(pixels)
+            if outputs.html is not None:
+                shown.append(Shown.of(pixels, heat, thumbnail_side(total)))
+            rows.append(row)
+            rate = f"{row['bpd_file']:.4f} bits/dim, {row['file_over_integer']:.5f} of the integer-model ELBO"
+            report.count(row["name"], Outcome(rate, 1, image.width * image.height, bytes_out=row["file_bits"] // 8))
+            bar.advance(1)
+    return rows, shown
 
 
 @functools.cache
@@ -168,106 +216,28 @@ def load_network(run: Path) -> Nvae:
     return load_average(run)[1]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Why an image cannot be measured, and where that was found."""
-
-    name: str
-    reason: str
-    traceback: str
-
-
-def measure_image(
-    run: Path | None, samples: int, seed: int, models: Models, named: Named
-) -> tuple[RasterImage, Row, Heat] | Problem:
-    """A image as a file of its own."""
-    from typing import cast
-
-    from nvae_codec.coding.codec import ModelCodec
-    from nvae_codec.evaluation.images import Evaluator
-
+def measure_image(bounds: Bounds, models: Models, named: Named) -> Measured | Problem:
+    """An image as a file of its own."""
     name, image = named
-    network = None if run is None else load_network(run)
-    evaluator = Evaluator(cast(ModelCodec, models.chosen()), network, samples, seed)
     try:
-        return image, *evaluator.measure(name, image)
+        return image, *bounds.evaluator(models).measure(name, image)
     except Exception as error:
-        return Problem(name, explain(error), traceback.format_exc())
+        return Problem.of(name, error)
 
 
-def _keep_sound(
-    done: Iterable[tuple[RasterImage, Row, Heat] | Problem], reader: Reader, *, verbose: bool
-) -> Iterator[tuple[RasterImage, Row, Heat]]:
-    """What was measured; what could not be is named."""
+def _keep_measured(done: Iterable[Measured | Problem], report: Reporter) -> Iterator[Measured]:
+    """What was measured; what could not be is reported."""
     for each in done:
-        if not isinstance(each, Problem):
+        if isinstance(each, Problem):
+            report.fail(each)
+        else:
             yield each
-            continue
-        reader.fail(each.name, NvaeCodecError(each.reason))
-        if verbose:
-            print_line(each.traceback)
 
 
-def _measure_archive(
-    evaluator: Evaluator, named: list[Named], segment: int | None
-) -> tuple[list[tuple[RasterImage, Row, Heat]], Row]:
+def _measure_archive(evaluator: Evaluator, named: list[Named], segment: int | None) -> tuple[list[Measured], Row]:
     """All images as one archive, and what it is."""
     from nvae_codec.container.archive.writer import group_images, segment_limits
     from nvae_codec.evaluation.archives import measure_archive
 
     found, described = measure_archive(evaluator, list(group_images(named, *segment_limits(segment))))
     return [(image, row, heat) for (_, image), (row, heat) in zip(named, found, strict=True)], described
-
-
-def show_tables(result: dict[str, Any], console: Console) -> None:
-    """The tables of the terminal: rates by image, the total by cause, groups and phases."""
-    from rich.table import Table
-
-    total, rows = result["total"], result["images"]
-    rates = Table(title=f"bits/dim with {result['model']['name']} ({result['model']['identity'][:8]})")
-    for name in (
-        "image",
-        "float ELBO",
-        "integer-model ELBO",
-        f"IW {result['samples']}",
-        "file",
-        "file / exact",
-        "s",
-        "s back",
-    ):
-        rates.add_column(name, justify="left" if name == "image" else "right")
-    for row in rows if len(rows) <= LARGEST_TABLE else []:
-        rates.add_row(row["name"], *_rate_cells(row))
-    rates.add_section()
-    rates.add_row(f"{total['images']} together", *_rate_cells(total))
-    console.print(rates)
-
-    causes = Table(title=f"the {total['file_bits']:,} bits of the files")
-    for name in ("cause", "bits", "bits/dim", "of the files"):
-        causes.add_column(name, justify="left" if name == "cause" else "right")
-    for cause, bits in total["bits"].items():
-        share = f"{bits / total['file_bits']:.4%}"
-        causes.add_row(cause.replace("_", " "), f"{bits:,.1f}", f"{bits / total['dims']:.6f}", share)
-    causes.add_section()
-    causes.add_row("files", f"{total['file_bits']:,}", f"{total['bpd_file']:.6f}", "100 %")
-    console.print(causes)
-
-    parts = Table(title="the integer-model ELBO by part, and what the files have of it")
-    for name in ("part", "exact bits/dim", "file bits/dim", "channels", "kept", "active"):
-        parts.add_column(name, justify="left" if name == "part" else "right")
-    for index, group in enumerate(total["groups"]):
-        counts = [str(group["channels"]), str(group["kept"]), f"{group['active']:.1f}"]
-        parts.add_row(f"latents {index}, 1/{group['stride']}", *_part_cells(group, total["dims"]), *counts)
-    for index, phase in enumerate(total["phases"]):
-        parts.add_row(f"pixels, phase {index}", *_part_cells(phase, total["dims"]))
-    console.print(parts)
-
-
-def _rate_cells(row: dict[str, Any]) -> list[str]:
-    real = "" if row["bpd_float_elbo"] is None else f"{row['bpd_float_elbo']:.5f}"
-    rates = [f"{row[key]:.5f}" for key in ("bpd_integer_elbo", "bpd_importance", "bpd_file", "file_over_integer")]
-    return [real, *rates, f"{row['encode_seconds']:.2f}", f"{row['decode_seconds']:.2f}"]
-
-
-def _part_cells(part: dict[str, float], dims: int) -> list[str]:
-    return [f"{part['exact'] / dims:.5f}", f"{part['file'] / dims:.5f}"]

@@ -49,16 +49,20 @@ def plan_jobs(
 ) -> list[Job]:
     """Where each input goes.
 
-    A single file goes beside its source or to ``output``, which may be a folder or ``-``; stdin goes to stdout or to
-    the file ``output``; several inputs and folders, of which the files with these ``suffixes`` are taken, go into the
-    folder ``output``, folders mirrored. Raises click.UsageError where that cannot be.
+    Without ``output``, the result of a file goes next to it and that of stdin to stdout. ``output`` is a file, a folder
+    or ``-`` for a single file; for several inputs and for folders, of which the files with these ``suffixes`` are
+    taken, it is a folder, in which folders are mirrored. Raises click.UsageError where that cannot be.
     """
-    many = len(inputs) > 1 or Path(inputs[0]).is_dir()
+    folders = any(Path(name).is_dir() for name in inputs)
+    many = len(inputs) > 1 or folders
     if "-" in inputs and many:
-        raise click.UsageError("- (stdin) cannot stand beside other inputs")
+        raise click.UsageError("- (stdin) does not go together with other inputs")
+    if many and output is None and not folders:
+        sources = [Path(name) for name in inputs]
+        return _mark_collisions([Job(source, source.with_name(rename(source.name))) for source in sources])
     if many:
         if output is None or output == "-":
-            raise click.UsageError("several inputs, or a folder, need a folder to go to: -o FOLDER")
+            raise click.UsageError("a folder needs a folder to go to: -o FOLDER")
         if Path(output).exists() and not Path(output).is_dir():
             raise click.UsageError(f"several inputs, or a folder, need a folder to go to; {output} is a file")
         return _mark_collisions(
@@ -77,8 +81,12 @@ def plan_jobs(
     return [Job(source, Path(output) / rename(source.name) if to_folder else Path(output), in_folder=to_folder)]
 
 
-def find_files(name: str, suffixes: Collection[str]) -> list[Job]:
-    """The jobs of a command that writes nothing: a file, stdin, or all files of a folder with these suffixes."""
+def find_jobs(names: Sequence[str], suffixes: Collection[str]) -> list[Job]:
+    """The jobs of a command that writes nothing: files, stdin, and all files of folders with these suffixes."""
+    return [job for name in names for job in _find_jobs(name, suffixes)]
+
+
+def _find_jobs(name: str, suffixes: Collection[str]) -> list[Job]:
     path = Path(name)
     if name == "-":
         return [Job(None, None)]

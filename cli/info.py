@@ -1,4 +1,4 @@
-"""nvae-codec info: what is in a file."""
+"""nvae-codec info: what is in files."""
 
 from __future__ import annotations
 
@@ -7,89 +7,69 @@ from typing import Any
 
 import click
 
-from .files import Job, find_files, read_source
-from .options import ANY_PATH
-from .report import run_jobs
+from .describe import Fields, describe_file, format_table, show_model, summarize_archive
+from .files import Job, find_jobs, read_source
+from .options import ANY_PATH, reporting_options
+from .report import Outcome, Reporter, run_jobs
+
+HEADS = ("images", "size", "colour", "method", "model", "bytes", "bytes/image", "bits/dim", "file")
 
 
 @click.command("info")
-@click.argument("file", metavar="FILE", type=ANY_PATH)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def info_command(file: str, as_json: bool) -> int:
-    """Say what is in an .nvae file, without decoding it.
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ANY_PATH)
+@click.option("--json", "as_json", is_flag=True, help="A JSON object, or a list of them for several files.")
+@reporting_options
+def info_command(files: tuple[str, ...], as_json: bool, report: Reporter) -> int:
+    """Say what is in .nvae files, without decoding them.
 
-    FILE may be - for stdin. The file's own checksum is verified; `nvae-codec test` verifies the pixels too.
+    FILE is a file, a folder of them, or - for stdin. The file's own checksum is verified; `nvae-codec test` verifies
+    the pixels too.
     """
+    found: list[Fields] = []
+    jobs = find_jobs(files, (".nvae",))
 
-    def show(job: Job) -> str:
-        described = describe(job)
-        if as_json:
-            click.echo(json.dumps(described, indent=2))
-        else:
-            for name, value in described.items():
-                click.echo(f"{name.replace('_', ' '):<18}{_in_words(value)}")
-        return ""
+    def describe(job: Job) -> Outcome:
+        found.append(describe_job(job))
+        if len(jobs) == 1:  # here, so that a stdout that takes nothing is an error of this file
+            click.echo(json.dumps(found[0], indent=2) if as_json else format_fields(found[0]))
+        return Outcome("described", images=0)
 
-    return run_jobs(find_files(file, (".nvae",)), show, quiet=True, verbose=False)
+    code = run_jobs(jobs, describe, report)
+    if len(jobs) > 1:
+        click.echo(json.dumps(found, indent=2) if as_json else format_table(HEADS, [row_of(each) for each in found]))
+    return code
 
 
-def describe(job: Job) -> dict[str, Any]:
-    """The fields of ``info --json``; of an archive how many images and segments there are, not which."""
+def describe_job(job: Job) -> Fields:
+    """The fields of ``info --json`` for a file or an archive."""
     from nvae_codec import open_archive
     from nvae_codec.container.archive.reader import is_archive_file
 
-    from .list import describe_archive
-
-    if job.source is None or not is_archive_file(job.source):
-        return describe_file(job.name, read_source(job))
-    described = describe_archive(open_archive(job.source))
-    return described | {"images": len(described["images"]), "segments": len(described["segments"])}
+    if job.source is not None and is_archive_file(job.source):
+        return summarize_archive(open_archive(job.source))
+    return describe_file(job.name, read_source(job))
 
 
-def describe_file(name: str, data: bytes) -> dict[str, Any]:
-    """The fields of ``info --json``; raises DamagedFileError."""
-    from nvae_codec.container.header import METHOD_NAMES, MODEL_KINDS, VERSION, split_parts
-
-    parts = split_parts(data)
-    header = parts.header
-    dims = header.width * header.height * header.colour.channels
-    model = None
-    if header.kind in MODEL_KINDS:
-        model = {"name": name_model(header.model_id), "id": header.model_id.hex()}
-    return {
-        "file": name,
-        "format_version": VERSION,
-        "width": header.width,
-        "height": header.height,
-        "mode": header.colour.mode,
-        "bits": header.colour.bits,
-        "method": METHOD_NAMES[header.kind],
-        "model": model,
-        "plan": list(header.plan),
-        "file_bytes": len(data),
-        "payload_bytes": len(parts.payload),
-        "metadata_bytes": len(parts.metadata),
-        "bits_per_dim": round(8 * len(data) / dims, 6),
-        "checksum": header.content_checksum[::-1].hex(),
-    }
+def format_fields(described: Fields) -> str:
+    """A line per field."""
+    return "\n".join(f"{name.replace('_', ' '):<18}{_format(value)}" for name, value in described.items())
 
 
-def name_model(model_id: bytes) -> str | None:
-    """The name of the model of that identity, if it is here."""
-    from nvae_codec.errors import UnknownModelError
-    from nvae_codec.zoo.library import find_by_identity
+def row_of(described: Fields) -> list[Any]:
+    """A row of the table of several files."""
+    single = "width" in described
+    size = f"{described['width']}x{described['height']}" if single else ""
+    colour = f"{described['bits']}-bit {described['mode']}" if single else ""
+    method = described["method"] if single else "archive"
+    numbers = [described["file_bytes"], described["bytes_per_image"] or 0, f"{described['bits_per_dim'] or 0:.3f}"]
+    return [described["images"], size, colour, method, show_model(described["model"]), *numbers, described["file"]]
 
-    try:
-        return find_by_identity(model_id).name
-    except UnknownModelError:
-        return None
 
-
-def _in_words(value: Any) -> str:
-    if isinstance(value, dict) and "id" not in value:
-        return ", ".join(f"{count} {name}" for name, count in value.items() if count) or "none"
+def _format(value: Any) -> str:
+    if isinstance(value, dict) and "id" in value:
+        return show_model(value)
     if isinstance(value, dict):
-        return f"{value['name'] or 'not here'} ({value['id']})"
+        return ", ".join(f"{count} {name}" for name, count in value.items() if count) or "none"
     if isinstance(value, list):
         return " ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)

@@ -1,68 +1,52 @@
-"""nvae-codec list: the images of an archive."""
+"""nvae-codec list: the images of archives."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from .files import naming
-from .info import name_model
+from .describe import Fields, describe_archive, format_table
+from .options import EXISTING_FILE, reporting_options
+from .report import Problem, Reporter
 
-if TYPE_CHECKING:
-    from nvae_codec.container.archive.reader import Archive
+HEADS = ("size", "colour", "method", "segment", "bytes", "bits/dim", "name")
 
 
 @click.command("list")
-@click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def list_command(file: Path, as_json: bool) -> None:
-    """List the images of an archive, without decoding them: name, size, colour, method, segment."""
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=EXISTING_FILE)
+@click.option("--json", "as_json", is_flag=True, help="A JSON object, or a list of them for several files.")
+@reporting_options
+def list_command(files: tuple[Path, ...], as_json: bool, report: Reporter) -> int:
+    """List the images of archives, without decoding them.
+
+    Images of a segment are coded together: the bytes of each are the segment's, shared in proportion to its samples.
+    """
     from nvae_codec import open_archive
 
-    with naming(file):
-        archive = open_archive(file)
-    described = describe_archive(archive)
+    found: list[Fields] = []
+    for file in files:
+        try:
+            found.append(describe_archive(open_archive(file)))
+        except Exception as error:
+            report.fail(Problem.of(str(file), error))
     if as_json:
-        click.echo(json.dumps(described, indent=1))
-        return
-    for row in described["images"]:
+        if found:
+            click.echo(json.dumps(found[0] if len(files) == 1 else found, indent=1))
+        return report.exit_code
+    for at, archive in enumerate(found):
+        if len(files) > 1:
+            click.echo(f"{chr(10) if at else ''}{archive['file']}: {len(archive['images'])} images")
+        click.echo(format_images(archive))
+    return report.exit_code
+
+
+def format_images(archive: Fields) -> str:
+    """A row per image, with heads."""
+    rows = []
+    for row in archive["images"]:
         size, colour = f"{row['width']}x{row['height']}", f"{row['bits']}-bit {row['mode']}"
-        click.echo(f"{size:>11}  {colour:<17}  {row['method']:<6}  {row['segment']:>4}  {row['name']}")
-
-
-def describe_archive(archive: Archive) -> dict[str, Any]:
-    """The fields of ``list --json``; ``info --json`` has all but the images."""
-    from nvae_codec.container.header import METHOD_NAMES, VERSION
-
-    rows = [
-        {
-            "name": entry.name,
-            "width": entry.width,
-            "height": entry.height,
-            "mode": entry.colour.mode,
-            "bits": entry.colour.bits,
-            "method": METHOD_NAMES[entry.kind],
-            "segment": number,
-        }
-        for number, segment in enumerate(archive.segments, 1)
-        for entry in segment.entries
-    ]
-    dims = sum(entry.dims for entry in archive.entries)
-    return {
-        "file": str(archive.path),
-        "format_version": VERSION,
-        "model": {
-            "name": name_model(archive.identity),
-            "id": archive.identity[:4].hex(),
-            "identity": archive.identity.hex(),
-        },
-        "shard": None if archive.shard is None else str(archive.shard),
-        "segments": [{"images": len(s.entries), "bytes": s.length} for s in archive.segments],
-        "methods": {method: sum(row["method"] == method for row in rows) for method in ("model", "webp", "stored")},
-        "file_bytes": archive.file_bytes,
-        "bits_per_dim": round(8 * archive.file_bytes / dims, 6) if dims else None,
-        "images": rows,
-    }
+        rate = f"{row['bits_per_dim']:.3f}"
+        rows.append([size, colour, row["method"], row["segment"], row["bytes"], rate, row["name"]])
+    return format_table(HEADS, rows, left=("colour", "method", "name"))

@@ -18,22 +18,22 @@ from .report import explain, print_error
 
 # name: (module and attribute, one line of help), so that --help imports nothing
 COMMANDS = {
-    "compress": ("compress:compress_command", "Compress images into .nvae files."),
+    "compress": ("compress:compress_command", "Compress images to .nvae files."),
     "decompress": ("decompress:decompress_command", "Restore the images in .nvae files as PNGs."),
     "test": ("test:test_command", "Decode .nvae files and check them, writing nothing."),
-    "info": ("info:info_command", "Say what is in an .nvae file."),
+    "info": ("info:info_command", "Say what is in .nvae files."),
     "pack": ("pack:pack_command", "Keep many images in one archive."),
-    "merge": ("merge:merge_command", "Make one archive of its shards."),
+    "merge": ("merge:merge_command", "Merge the shards of an archive."),
     "unpack": ("unpack:unpack_command", "Restore the images of an archive."),
-    "list": ("list:list_command", "List the images of an archive."),
-    "models": ("models:models_command", "List the models that are here."),
+    "list": ("list:list_command", "List the images of archives."),
+    "models": ("models:models_command", "List the installed models and recipes."),
     "train": ("train:train_command", "Train a model from a recipe and a folder of images."),
-    "freeze": ("freeze:freeze_command", "Make a trained network exact, ready to code with."),
+    "freeze": ("freeze:freeze_command", "Export a trained network to the integer model that files are made with."),
     "sample": ("sample:sample_command", "Draw images from a trained network's prior."),
     "reconstruct": ("reconstruct:reconstruct_command", "Show what a trained network's latents keep of images."),
-    "evaluate": ("evaluate:evaluate_command", "Compare files with the model's bounds, cause by cause."),
+    "evaluate": ("evaluate:evaluate_command", "Compare files with the model's bounds, and break down the overhead."),
     "bench": ("bench:bench_command", "Compare size, speed and memory with other formats."),
-    "import-nvlabs": ("import_nvlabs:import_nvlabs_command", "Make a run of a checkpoint of the official NVAE code."),
+    "import-nvlabs": ("import_nvlabs:import_nvlabs_command", "Import a checkpoint of the official NVAE code as a run."),
 }
 
 COLLECT_AFTER = 100_000
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:
         print_error(explain(error), str(getattr(error, "filename", None) or ""))
-        if "-v" in given or "--verbose" in given:
+        if "--debug" in given:
             raise
         return 1
     return code if isinstance(code, int) else 0
@@ -91,7 +91,7 @@ def run() -> int:
 
     Importing torch makes 150,000 objects that stay. Python would look through them for garbage again and again, and
     free them one by one at the end: a fifth of the time that a small image takes. So the process ends with this exit
-    code, whatever else would be raised behind it.
+    code, whatever else would be raised after it.
     """
     gc.set_threshold(COLLECT_AFTER)
     codes: list[int] = []

@@ -1,4 +1,4 @@
-"""nvae-codec merge: the shards that pack or evaluate --shard made into one archive or report."""
+"""nvae-codec merge: one archive or report of the shards that pack or evaluate --shard made."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ import click
 from nvae_codec.errors import NvaeCodecError
 
 from .files import open_beside
-from .options import how_to_report, where_it_goes
-from .report import print_line, show_progress
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+from .options import EXISTING_FILE, force_option, output_option, reporting_options
+from .report import Outcome, Reporter
 
 
 @click.command("merge")
-@click.argument("shards", nargs=-1, required=True, metavar="SHARD...", type=FILE)
-@where_it_goes("archive or report")
-@click.option("-f", "--force", is_flag=True, help="Overwrite FILE.")
-@how_to_report
-def merge_command(shards: tuple[Path, ...], output: Path, force: bool, quiet: bool, verbose: bool) -> int:
-    """Make one archive of the shards of pack --shard, in any order: the bytes that pack alone would have made.
+@click.argument("shards", nargs=-1, required=True, metavar="SHARD...", type=EXISTING_FILE)
+@output_option("archive or report")
+@force_option
+@reporting_options
+def merge_command(shards: tuple[Path, ...], output: Path, force: bool, report: Reporter) -> int:
+    """Merge the shards of pack --shard, in any order, to the archive that pack alone would have made.
 
-    All of them must be there, each once. Nothing is decoded. Of the .json reports of evaluate --shard it makes one,
-    with the numbers that evaluate alone would have given.
+    All shards must be given, each once. Nothing is decoded. The .json reports of evaluate --shard are merged to one
+    report, with the numbers that evaluate alone would have given.
     """
     if output.is_dir() or (output.exists() and not force):
         reason = "it is a folder" if output.is_dir() else "it exists already (-f overwrites it)"
@@ -32,20 +30,18 @@ def merge_command(shards: tuple[Path, ...], output: Path, force: bool, quiet: bo
     if all(shard.suffix == ".json" for shard in shards):
         images, size = write_report(shards, output)
     else:
-        images, size = write_archive(shards, output, quiet=quiet)
-    if verbose:
-        print_line(f"{output}: {images} images, {size:,} bytes")
-    return 0
+        images, size = write_archive(shards, output, report)
+    report.count(str(output), Outcome(f"{images} images, {size:,} bytes", images, bytes_out=size))
+    return report.finish()
 
 
-def write_archive(shards: tuple[Path, ...], output: Path, *, quiet: bool) -> tuple[int, int]:
+def write_archive(shards: tuple[Path, ...], output: Path, report: Reporter) -> tuple[int, int]:
     """How many images the archive has, and bytes."""
     from nvae_codec.container.archive.shards import merge_shards
 
     size = sum(shard.stat().st_size for shard in shards)
-    bar = show_progress(f"{len(shards)} shards", size, quiet=quiet)
-    with bar as advance, open_beside(output) as out:
-        images = merge_shards(shards, out, advance)
+    with report.progress(f"{len(shards)} shards", size) as bar, open_beside(output) as out:
+        images = merge_shards(shards, out, bar.advance)
         return images, out.tell()
 
 

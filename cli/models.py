@@ -1,56 +1,52 @@
-"""nvae-codec models: the models that are here."""
+"""nvae-codec models: the models and recipes that are here."""
 
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from nvae_codec.zoo.library import ModelInfo
+from .describe import describe_model, format_table
+from .options import reporting_options
+from .report import Reporter
 
 
 @click.command("models")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
-def models_command(as_json: bool) -> None:
-    """List the models that are here: name, identity, bytes and what the card says first.
+@click.option("--recipes", is_flag=True, help="The recipes that nvae-codec train takes by name.")
+@reporting_options
+def models_command(as_json: bool, recipes: bool, report: Reporter) -> None:
+    """List the models that are here: name, identity, bytes and the first sentence of the card.
 
-    They came with the package or lie in a folder that NVAE_CODEC_MODELS names. Older ones still decode their files.
+    They come with the package or lie in a folder that NVAE_CODEC_MODELS names.
     """
-    from nvae_codec.zoo.library import DEFAULT_MODEL, installed_models, more_models, older_models
+    from nvae_codec.zoo.library import DEFAULT_MODEL, installed_models, more_models
 
-    current = [*installed_models(), *more_models()]
-    default = next((info for info in current if info.name == DEFAULT_MODEL), None)
-    listed = [describe_model(info, default=info is default, older=False) for info in current]
-    listed += [describe_model(info, default=False, older=True) for info in older_models()]
-    if as_json:
-        click.echo(json.dumps(listed, indent=2))
+    if recipes:
+        _list_recipes(as_json)
         return
-    for model in listed:
-        click.echo(f"{model['name']:<12} {model['id']}  {model['bytes']:>11,} bytes  {model['card']}")
+    infos = [*installed_models(), *more_models()]
+    default = next((info for info in infos if info.name == DEFAULT_MODEL), None)
+    rows = [describe_model(info, default=info is default) for info in infos]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = [[row["name"], row["id"], row["bytes"], row["card"]] for row in rows]
+    click.echo(format_table(("name", "identity", "bytes", "card"), table, left=("name", "identity", "card")))
 
 
-def describe_model(info: ModelInfo, *, default: bool, older: bool) -> dict[str, Any]:
-    """A row of ``models --json``."""
-    return {
-        "name": info.name,
-        "id": info.id,
-        "identity": info.identity.hex(),
-        "default": default,
-        "older": older,
-        "bytes": info.path.stat().st_size,
-        "path": str(info.path),
-        "card": "an older model of that name" if older else summarize(info.path.parent),
-    }
+def _list_recipes(as_json: bool) -> None:
+    """The names of recipes with the comment that each file begins with."""
+    from nvae_codec.zoo.library import MODELS_FOLDER
 
-
-def summarize(folder: Path) -> str:
-    """The first sentence of a model's card (README.md at Hugging Face), up to a colon, or its title without any."""
-    card = next((folder / name for name in ("card.md", "README.md") if (folder / name).is_file()), None)
-    text = card.read_text(encoding="utf-8") if card is not None else ""
-    paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip()]
-    sentences = [paragraph for paragraph in paragraphs if not paragraph.startswith("#")]
-    return re.split(r"[:.](?: |$)", (sentences or paragraphs or [""])[0].lstrip("# "))[0]
+    rows = []
+    for path in sorted([*MODELS_FOLDER.glob("*/recipe.toml"), *MODELS_FOLDER.glob("recipes/*.toml")]):
+        name = path.parent.name if path.name == "recipe.toml" else path.stem
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        rows.append({"name": name, "path": str(path), "about": first.lstrip("# ") if first.startswith("#") else ""})
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        click.echo(
+            format_table(("recipe", "about"), [[row["name"], row["about"]] for row in rows], ("recipe", "about"))
+        )

@@ -1,40 +1,53 @@
-"""The options that several commands share."""
+"""The options that several commands share: decorators, most of which pass their values as one argument."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from nvae_codec.runtime import DEVICES
+from nvae_codec.runtime import DEVICES, Runtime
+
+from .report import Reporter
+
+if TYPE_CHECKING:
+    from nvae_codec.parallel.processes import Workers
 
 Command = Callable[..., Any]
 
 ANY_PATH = click.Path(allow_dash=True)
 """A file, a folder or -; the jobs that come of it say what is wrong with it. Shells complete it as a path."""
+EXISTING = click.Path(exists=True, path_type=Path)
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-def refuse_stdout(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
-    """The callback of options that take a path where - would be a file of that name."""
-    if path == Path("-"):
-        raise click.BadParameter("it cannot go to stdout")
-    return path
+def together(argument: str, make: Callable[..., object], *options: Command) -> Callable[[Command], Command]:
+    """Options whose values a command gets as one argument: ``make`` of them by name."""
 
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def call(*args: Any, **values: Any) -> Any:
+            own = {name: values.pop(name) for name in names}
+            return command(*args, **values, **{argument: make(**own)})
 
-def where_it_goes(what: str) -> Callable[[Command], Command]:
-    """-o FILE, of a command that makes one file, ``what``, and nothing without it."""
-    path = click.Path(path_type=Path)
-    return click.option(
-        "-o", "output", required=True, metavar="FILE", type=path, callback=refuse_stdout, help=f"The {what}."
-    )
+        before = len(getattr(call, "__click_params__", ()))
+        for option in reversed(options):
+            call = option(call)
+        names = [parameter.name for parameter in call.__click_params__[before:]]  # type: ignore[attr-defined]
+        return call
+
+    return decorate
 
 
 class ModelName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A model by name, path or hf://ORG/NAME. Shells complete it to the names that are here, or as a path."""
+    """A model by name, path or hf://ORG/NAME. Shells complete it to the installed names, or as a path."""
 
     name = "name|path"
 
@@ -44,18 +57,6 @@ class ModelName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
         names = [info.name for info in (*installed_models(), *more_models()) if info.name.startswith(incomplete)]
         return [CompletionItem(incomplete, type="file"), *(CompletionItem(name) for name in names)]
-
-
-def how_to_evaluate(command: Command) -> Command:
-    """--device, --threads, --batch-tiles: they change speed and memory, never a file."""
-    more_tiles = "Tiles that the network sees together; fewer take less memory."
-    where = "Where the network runs; no file depends on it."
-    devices = click.Choice(DEVICES)
-    command = click.option("--batch-tiles", type=click.IntRange(1), metavar="N", help=more_tiles)(command)
-    command = click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's]")(
-        command
-    )
-    return click.option("--device", type=devices, default="auto", show_default=True, help=where)(command)
 
 
 class FiniteRange(click.FloatRange):
@@ -83,12 +84,6 @@ class SegmentSize(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return int(str(value))
 
 
-def how_large_segments(command: Command) -> Command:
-    """--segment."""
-    more = "Images that decode together: more take fewer bits, one is read sooner of fewer.  [default: 256 or 4 MP]"
-    return click.option("--segment", type=SegmentSize(), metavar="N|all", help=more)(command)
-
-
 class ShardNumber(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """Which part of how many: I/N."""
 
@@ -102,53 +97,138 @@ class ShardNumber(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return int(number), int(count)
 
 
-def how_many_workers(command: Command) -> Command:
-    """--workers."""
-    more = "Processes that work at once, on one CPU thread each unless --threads says else."
-    return click.option("--workers", type=click.IntRange(1), default=1, show_default=True, metavar="N", help=more)(
-        command
+def refuse_stdout(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+    """The callback of options that take a path where - would be a file of that name."""
+    if path == Path("-"):
+        raise click.BadParameter("it cannot go to stdout")
+    return path
+
+
+def _limit_pixels(context: click.Context, _option: click.Parameter, most: int | None) -> None:
+    if most is not None:
+        from nvae_codec.images.limits import limit_pixels
+
+        before = limit_pixels(most or None)
+        context.call_on_close(lambda: limit_pixels(before))
+
+
+def output_option(what: str) -> Callable[[Command], Command]:
+    """-o FILE, of a command that makes one file, ``what``, and nothing without it."""
+    path = click.Path(path_type=Path)
+    return click.option(
+        "-o", "output", required=True, metavar="FILE", type=path, callback=refuse_stdout, help=f"The {what}."
     )
 
 
-def how_much_metadata(command: Command) -> Command:
-    """--metadata."""
-    more = "Kept beside the pixels. meaning: what their colours, size and way up follow from."
-    kinds = click.Choice(["all", "meaning", "none"])
-    return click.option("--metadata", type=kinds, default="all", show_default=True, help=more)(command)
+force_option = click.option("-f", "--force", is_flag=True, help="Overwrite; send binary data to a terminal.")
+remove_option = click.option("--rm", "remove", is_flag=True, help="Remove each source once its result is verified.")
+foreign_model_option = click.option("--model", type=ModelName(), help="A model that is not installed, for its files.")
+method_option = click.option(
+    "--method",
+    type=click.Choice(["auto", "model", "webp", "stored"]),
+    default="auto",
+    show_default=True,
+    help="auto: the smallest. model: RGB and gray. webp: at most 8 bits per sample. stored: a PNG's own bytes.",
+)
+metadata_option = click.option(
+    "--metadata",
+    type=click.Choice(["all", "meaning", "none"]),
+    default="all",
+    show_default=True,
+    help="Kept with the pixels. meaning: colour profile, resolution and orientation only.",
+)
+pixel_limit_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Refuse larger images, which take memory; 0: refuse none.  [default: Pillow's limit, 89,478,485]",
+    callback=_limit_pixels,
+    expose_value=False,
+)
+segment_option = click.option(
+    "--segment",
+    type=SegmentSize(),
+    metavar="N|all",
+    help="Images coded together: more take fewer bits, fewer are read sooner.  [default: 256 or 4 MP]",
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that work at once, on one CPU thread each unless --threads says otherwise.",
+)
+runtime_options = together(
+    "runtime",
+    Runtime,
+    click.option(
+        "--device",
+        type=click.Choice(DEVICES),
+        default="auto",
+        show_default=True,
+        help="Where the network runs; no file depends on it.",
+    ),
+    click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's]"),
+    click.option(
+        "--batch-tiles",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Tiles that the network evaluates together; fewer take less memory.",
+    ),
+)
+reporting_options = together(
+    "report",
+    Reporter,
+    click.option("-q", "--quiet", is_flag=True, help="Only errors: no progress bar, no summary."),
+    click.option("-v", "--verbose", is_flag=True, help="A line per file: method, model, bits/dim, seconds."),
+    click.option("--debug", is_flag=True, help="Tracebacks of errors."),
+)
 
 
-def how_on_many_machines(command: Command) -> Command:
-    """--workers, --ray, --shard."""
-    more = "Work as tasks of the Ray cluster there; local: of one with --workers on this machine."
-    command = click.option("--ray", metavar="ADDRESS|local", help=more)(command)
-    part = "Only the I-th of N parts, as a file of its own: see nvae-codec merge."
-    command = click.option("--shard", type=ShardNumber(), metavar="I/N", help=part)(command)
-    return how_many_workers(command)
+@dataclass(frozen=True)
+class Machines:
+    """Where work is done: processes of this machine, a Ray cluster, or the I-th of N machines."""
+
+    workers: int
+    ray: str | None
+    shard: tuple[int, int] | None
+
+    def choose(self, runtime: Runtime) -> tuple[Workers, Runtime]:
+        """Who does the work, and how each evaluates the network; raises click.UsageError where that cannot be."""
+        from nvae_codec.parallel.processes import Processes
+        from nvae_codec.parallel.ray import Ray
+
+        if self.ray is None:
+            return Processes(self.workers), share_threads(runtime, self.workers)
+        if self.ray != "local" and self.workers > 1:
+            raise click.UsageError("--workers is for this machine; the Ray cluster decides how many work")
+        # Ray gives GPUs to those that ask for them
+        device, threads = "cpu" if runtime.device == "auto" else runtime.device, runtime.threads or 1
+        return (
+            Ray(self.ray, self.workers, cpus=threads, gpus=int(device == "cuda")),
+            replace(runtime, device=device, threads=threads),
+        )
 
 
-def how_many_pixels(command: Command) -> Command:
-    """--max-pixels."""
-
-    def limit(context: click.Context, _option: click.Parameter, most: int | None) -> None:
-        if most is not None:
-            from nvae_codec.images.limits import limit_pixels
-
-            before = limit_pixels(most or None)
-            context.call_on_close(lambda: limit_pixels(before))
-
-    more = "Refuse larger images, which take memory; 0: refuse none.  [default: Pillow's limit, 89,478,485]"
-    return click.option(
-        "--max-pixels", type=click.IntRange(0), metavar="N", help=more, callback=limit, expose_value=False
-    )(command)
-
-
-def how_to_write(command: Command) -> Command:
-    """--rm, --force."""
-    command = click.option("-f", "--force", is_flag=True, help="Overwrite; send binary data to a terminal.")(command)
-    return click.option("--rm", "remove", is_flag=True, help="Remove each source once its result is verified.")(command)
+machines_options = together(
+    "machines",
+    Machines,
+    workers_option,
+    click.option(
+        "--ray",
+        metavar="ADDRESS|local",
+        help="Work as tasks of the Ray cluster there; local: of one with --workers on this machine.",
+    ),
+    click.option(
+        "--shard",
+        type=ShardNumber(),
+        metavar="I/N",
+        help="Only the I-th of N parts, as a file of its own: see nvae-codec merge.",
+    ),
+)
 
 
-def how_to_report(command: Command) -> Command:
-    """--quiet, --verbose."""
-    command = click.option("-v", "--verbose", is_flag=True, help="A line a file; details of errors.")(command)
-    return click.option("-q", "--quiet", is_flag=True, help="No progress bar; errors alone.")(command)
+def share_threads(runtime: Runtime, workers: int) -> Runtime:
+    """One thread for each of several workers, unless it says how many."""
+    return runtime if runtime.threads or workers == 1 else replace(runtime, threads=1)

@@ -1,15 +1,20 @@
-"""What a command says: one line an error on stderr, more with -v, and a progress bar where someone watches."""
+"""What a command says on stderr: a line per error, progress on a terminal, details with -v, a summary at the end."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from nvae_codec.errors import NvaeCodecError
 
 from .files import Job
+
+SECONDS_BETWEEN_LINES = 10.0
+"""With -v and no terminal, progress is a line this often."""
 
 
 def print_error(reason: str, name: str = "") -> None:
@@ -18,7 +23,7 @@ def print_error(reason: str, name: str = "") -> None:
 
 
 def print_line(line: str) -> None:
-    """A line on stderr; on a terminal it takes the progress bar's, which is then drawn again below."""
+    """A line on stderr; on a terminal it replaces the progress bar, which is then drawn again below."""
     print(("\r\x1b[K" if sys.stderr.isatty() else "") + line, file=sys.stderr)
 
 
@@ -30,56 +35,212 @@ def explain(error: BaseException) -> str:
         return "not enough memory"
     if isinstance(error, OSError):
         return error.strerror or str(error) or type(error).__name__
-    return f"internal error ({type(error).__name__}: {error}); -v says where"
+    return f"internal error ({type(error).__name__}: {error}); --debug says where"
 
 
-def run_jobs(jobs: Sequence[Job], work: Callable[[Job], str], *, quiet: bool, verbose: bool) -> int:
-    """Do the work of each job, go on after failures, and return the exit code: 0, or 1 where one failed.
+def format_bytes(count: float) -> str:
+    """Three digits and a unit: ``5.25 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
 
-    ``work`` returns a line that is shown with -v.
-    """
-    failed = False
-    label = jobs[0].name if len(jobs) == 1 else f"{len(jobs)} files"
-    with show_progress(label, sum(job.size for job in jobs), quiet=quiet) as advance:
-        for job in jobs:
+
+@dataclass(frozen=True)
+class Problem:
+    """Why something failed, and where; worker processes send it to the one that reports it."""
+
+    name: str
+    reason: str
+    traceback: str
+
+    @classmethod
+    def of(cls, name: str, error: BaseException) -> Problem:
+        """The problem that an error is."""
+        return cls(name, explain(error), "".join(traceback.format_exception(error)))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input. text: the line that -v shows; bytes_in, bytes_out: 0 where that means nothing."""
+
+    text: str
+    images: int = 1
+    pixels: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+@dataclass
+class Totals:
+    """The sums of a command's outcomes, for its summary."""
+
+    images: int = 0
+    pixels: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    start: float = field(default_factory=time.monotonic)
+
+    def add(self, done: Outcome) -> None:
+        """Count one more."""
+        self.images += done.images
+        self.pixels += done.pixels
+        self.bytes_in += done.bytes_in
+        self.bytes_out += done.bytes_out
+
+    @property
+    def speed(self) -> str:
+        """Megapixels per second so far."""
+        return f"{self.pixels / 1e6 / max(time.monotonic() - self.start, 1e-6):.2g} MP/s"
+
+    def describe(self) -> str:
+        """``8 images, 5.25 MB -> 3.62 MB (69 %), 1.9 MP/s, 34 s``."""
+        parts = [f"{self.images} image{'' if self.images == 1 else 's'}"]
+        if self.bytes_in and self.bytes_out:
+            ratio = f"{self.bytes_out / self.bytes_in:.0%}".replace("%", " %")
+            parts.append(f"{format_bytes(self.bytes_in)} -> {format_bytes(self.bytes_out)} ({ratio})")
+        elif self.bytes_in or self.bytes_out:
+            parts.append(format_bytes(self.bytes_in or self.bytes_out))
+        if self.pixels:
+            parts.append(self.speed)
+        seconds = time.monotonic() - self.start
+        return ", ".join([*parts, f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"])
+
+
+class Bar:
+    """How far a command is. ``show`` is told the share that is done, from 0 to 1."""
+
+    def __init__(self, show: Callable[[float], None], total: float) -> None:
+        self._show, self._total = show, total
+        self._done = self._part = 0.0
+
+    def begin(self, size: float) -> None:
+        """Start a part of the total, within which ``move`` moves."""
+        self._part = size
+
+    def move(self, share: float) -> None:
+        """So much of the current part is done, from 0 to 1."""
+        self._show((self._done + share * self._part) / self._total)
+
+    def advance(self, size: float) -> None:
+        """A part, begun or not, is done."""
+        self._done, self._part = self._done + size, 0.0
+        self.move(0.0)
+
+
+@dataclass
+class Reporter:
+    """How much a command says (-q, -v, --debug), what it has done, and whether something failed."""
+
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+    failed: bool = False
+    totals: Totals = field(default_factory=Totals)
+    _bar: Bar | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 where something failed."""
+        return int(self.failed)
+
+    def fail(self, problem: Problem) -> None:
+        """Report what is wrong with an input; the command goes on and exits with 1."""
+        self.failed = True
+        print_error(problem.reason, problem.name)
+        if self.debug:
+            print_line(problem.traceback)
+
+    def warn(self, text: str, name: str) -> None:
+        """A line that -q suppresses."""
+        if not self.quiet:
+            print_error(f"warning: {text}", name)
+
+    def detail(self, text: str) -> None:
+        """A line that -v shows."""
+        if self.verbose:
+            print_line(text)
+
+    def count(self, name: str, done: Outcome) -> None:
+        """Add what became of an input to the summary, and show it with -v."""
+        self.totals.add(done)
+        self.detail(f"{name}: {done.text}")
+
+    def finish(self, note: str = "") -> int:
+        """Print the summary, unless -q suppresses it or nothing was done; the exit code."""
+        if self.totals.images and not self.quiet:
+            print_line(self.totals.describe() + note)
+        return self.exit_code
+
+    @contextlib.contextmanager
+    def progress(self, label: str, total: float) -> Iterator[Bar]:
+        """A bar up to ``total`` on a terminal; elsewhere, with -v, a line now and then.
+
+        Within another bar it moves that one's current part.
+        """
+        if self._bar is not None:
+            yield Bar(self._bar.move, total)
+            return
+        with _draw_bar(self.totals, label) if self._draws else self._say_progress(label) as show:
+            self._bar = Bar(show, total)
             try:
-                if job.problem:
-                    raise NvaeCodecError(job.problem)
-                line = work(job)
-            except (KeyboardInterrupt, SystemExit, GeneratorExit, BrokenPipeError):
-                raise  # click ends quietly where nobody reads stdout any longer
-            except BaseException as error:  # a panic of constriction is no Exception
-                failed = True
-                print_error(explain(error), job.name)
-                if verbose:
-                    traceback.print_exc()
-            else:
-                if verbose:
-                    print_line(line)
-            advance(job.size)
-    return int(failed)
+                yield self._bar
+            finally:
+                self._bar = None
+
+    @property
+    def _draws(self) -> bool:
+        return not self.quiet and sys.stderr.isatty()
+
+    @contextlib.contextmanager
+    def _say_progress(self, label: str) -> Iterator[Callable[[float], None]]:
+        told = time.monotonic()
+
+        def say(share: float) -> None:
+            nonlocal told
+            if self.verbose and time.monotonic() - told > SECONDS_BETWEEN_LINES:
+                told = time.monotonic()
+                print_line(f"{label}: {share:.0%}, {self.totals.speed}")
+
+        yield say
 
 
 @contextlib.contextmanager
-def show_progress(label: str, total: int, *, quiet: bool, unit: str = "") -> Iterator[Callable[[int], None]]:
-    """A bar up to ``total``, which the caller advances, on a terminal; elsewhere nothing.
-
-    With a ``unit`` it says how many of them a second.
-    """
-    if quiet or not sys.stderr.isatty():
-        yield lambda amount: None
-        return
+def _draw_bar(totals: Totals, label: str) -> Iterator[Callable[[float], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-        task = bar.add_task(label, total=total)
+        task = bar.add_task(label, total=1.0)
 
-        def advance(amount: int) -> None:
-            bar.advance(task, amount)
-            done = bar.tasks[task]
-            if unit and done.elapsed:
-                bar.update(task, description=f"{label}, {done.completed / done.elapsed:.1f} {unit}/s")
+        def show(share: float) -> None:
+            speed = f", {totals.speed}" if totals.pixels else ""
+            bar.update(task, completed=share, description=label + speed)
 
-        yield advance
+        yield show
+
+
+def run_jobs(jobs: Sequence[Job], work: Callable[[Job], Outcome], report: Reporter, *, to_stdout: bool = False) -> int:
+    """Do the work of each job, go on after failures, and return the exit code: 0, or 1 where one failed.
+
+    ``to_stdout``: a result goes there, as in a pipeline, which needs no summary.
+    """
+    label = jobs[0].name if len(jobs) == 1 else f"{len(jobs)} files"
+    with report.progress(label, sum(job.size for job in jobs)) as bar:
+        for job in jobs:
+            start = time.monotonic()
+            bar.begin(job.size)
+            try:
+                if job.problem:
+                    raise NvaeCodecError(job.problem)
+                done = work(job)
+            except (KeyboardInterrupt, SystemExit, GeneratorExit, BrokenPipeError):
+                raise  # click ends quietly where nobody reads stdout any longer
+            except BaseException as error:  # a panic of constriction is no Exception
+                report.fail(Problem.of(job.name, error))
+            else:
+                report.count(job.name, replace(done, text=f"{done.text}, {time.monotonic() - start:.2f} s"))
+            bar.advance(job.size)
+    return report.exit_code if to_stdout else report.finish()

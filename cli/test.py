@@ -6,28 +6,35 @@ from pathlib import Path
 
 import click
 
-from .files import Job, find_files, read_source
-from .options import ANY_PATH, ModelName, how_many_pixels, how_many_workers, how_to_evaluate, how_to_report
-from .report import run_jobs
-from .unpack import check_segments
+from nvae_codec.runtime import Runtime
+
+from .files import Job, find_jobs, read_source
+from .options import (
+    ANY_PATH,
+    foreign_model_option,
+    pixel_limit_option,
+    reporting_options,
+    runtime_options,
+    share_threads,
+    workers_option,
+)
+from .report import Outcome, Reporter, run_jobs
+from .unpack import Unpacking, check_segments
 
 
 @click.command("test")
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE...", type=ANY_PATH)
-@click.option("--model", type=ModelName(), help="A model that is not installed, if FILE was made by it.")
-@how_to_evaluate
-@how_many_pixels
-@how_many_workers
-@how_to_report
+@foreign_model_option
+@runtime_options
+@pixel_limit_option
+@workers_option
+@reporting_options
 def test_command(
     inputs: tuple[str, ...],
     model: str | None,
-    device: str,
-    threads: int | None,
-    batch_tiles: int | None,
+    runtime: Runtime,
     workers: int,
-    quiet: bool,
-    verbose: bool,
+    report: Reporter,
 ) -> int:
     """Decode .nvae files and compare what comes out with their checksums, writing nothing.
 
@@ -38,26 +45,27 @@ def test_command(
     from nvae_codec.errors import NvaeCodecError
     from nvae_codec.zoo.library import Models
 
-    models = Models(model, device=device, threads=threads or (1 if workers > 1 else None), batch_tiles=batch_tiles)
+    models = Models(model, **vars(share_threads(runtime, workers)))
 
-    def check(job: Job) -> str:
+    def check(job: Job) -> Outcome:
         if job.source is not None and is_archive_file(job.source):
             return check_archive(job, job.source)
-        image = read_file(read_source(job), models)
-        if not quiet:
+        data = read_source(job)
+        image = read_file(data, models)
+        if not report.quiet:
             click.echo(f"{job.name}: ok")
-        return f"{job.name}: {image.width}x{image.height} {image.colour.mode}"
+        text = f"{image.width}x{image.height} {image.colour.mode}"
+        return Outcome(text, 1, image.width * image.height, len(data))
 
-    def check_archive(job: Job, source: Path) -> str:
+    def check_archive(job: Job, source: Path) -> Outcome:
         archive = Archive(source, models)
-        damaged = 0
-        for done in check_segments(archive, models, workers=workers):
-            damaged += bool(done.problems)
+        unpacking = Unpacking(archive, models, set(archive.names), report, workers)
+        damaged = sum(bool(done.problems) for done in check_segments(unpacking))
         if damaged:
             raise NvaeCodecError(f"{damaged} of {len(archive.segments)} segments are damaged")
-        if not quiet:
+        if not report.quiet:
             click.echo(f"{job.name}: ok")
-        return f"{job.name}: {len(archive)} images in {len(archive.segments)} segments"
+        text = f"{len(archive)} images in {len(archive.segments)} segments"
+        return Outcome(text, images=0)  # they were counted segment by segment
 
-    jobs = [job for name in inputs for job in find_files(name, (".nvae",))]
-    return run_jobs(jobs, check, quiet=True, verbose=verbose)  # its lines are the progress
+    return run_jobs(find_jobs(inputs, (".nvae",)), check, report)

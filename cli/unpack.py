@@ -1,7 +1,9 @@
-"""nvae-codec unpack: an archive back into images."""
+"""nvae-codec unpack: an archive back to images."""
 
 from __future__ import annotations
 
+import fnmatch
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,10 +12,21 @@ from typing import TYPE_CHECKING
 import click
 
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.runtime import Runtime
 
 from .files import Job, naming, open_beside, write_target
-from .options import ModelName, how_many_pixels, how_many_workers, how_to_evaluate, how_to_report, refuse_stdout
-from .report import explain, print_error, print_line, show_progress
+from .options import (
+    EXISTING_FILE,
+    force_option,
+    foreign_model_option,
+    pixel_limit_option,
+    refuse_stdout,
+    reporting_options,
+    runtime_options,
+    share_threads,
+    workers_option,
+)
+from .report import Outcome, Problem, Reporter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @click.command("unpack")
-@click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", metavar="FILE", type=EXISTING_FILE)
 @click.option(
     "-o",
     "output",
@@ -35,56 +48,74 @@ if TYPE_CHECKING:
     callback=refuse_stdout,
     help="Where to; an .npz takes images of one size, as images.  [default: FILE without .nvae]",
 )
-@click.option("--only", multiple=True, metavar="NAME", help="Only this image; repeatable.")
-@click.option("--model", type=ModelName(), help="A model that is not installed, if FILE was made by it.")
-@how_to_evaluate
-@how_many_pixels
-@how_many_workers
-@click.option("-f", "--force", is_flag=True, help="Overwrite.")
-@how_to_report
+@click.option("--only", multiple=True, metavar="NAME", help="Only these images: a name or 'holiday/*.png'; repeatable.")
+@foreign_model_option
+@runtime_options
+@pixel_limit_option
+@workers_option
+@force_option
+@reporting_options
 def unpack_command(
     file: Path,
     output: Path | None,
     only: tuple[str, ...],
     model: str | None,
-    device: str,
-    threads: int | None,
-    batch_tiles: int | None,
+    runtime: Runtime,
     workers: int,
     force: bool,
-    quiet: bool,
-    verbose: bool,
+    report: Reporter,
 ) -> int:
     """Restore the images of an archive as PNGs: holiday.nvae to holiday/.
 
-    A damaged segment is named, and all others are restored. One image takes at most as long as the
-    segment that it is in.
+    A damaged segment is reported, and all others are restored. One image takes at most as long as its segment.
     """
     from nvae_codec.container.archive.reader import Archive
     from nvae_codec.zoo.library import Models
 
-    models = Models(model, device=device, threads=threads or (1 if workers > 1 else None), batch_tiles=batch_tiles)
+    models = Models(model, **vars(share_threads(runtime, workers)))
     with naming(file):
         archive = Archive(file, models)
-    missing = [name for name in only if name not in archive.names]
-    for name in missing:
-        print_error("there is no such image", f"{file}: {name}")
-    wanted = set(only or archive.names) - set(missing)
+    wanted = set() if only else set(archive.names)
+    for pattern in only:
+        found = match_names(archive.names, pattern)
+        wanted |= found
+        if not found:
+            report.fail(Problem(f"{file}: {pattern}", "there is no such image", ""))
     if not wanted:
-        return int(bool(missing))
+        return report.exit_code
+    unpacking = Unpacking(archive, models, wanted, report, workers, force=force)
     if output is not None and output.suffix.lower() == ".npz":
-        complete = unpack_to_arrays(archive, models, output, wanted, workers=workers, force=force, quiet=quiet)
+        unpack_to_arrays(unpacking, output)
     else:
-        folder = output or file.with_name(file.name.removesuffix(".nvae"))
-        complete = unpack_to_folder(archive, models, folder, wanted, workers=workers, force=force, quiet=quiet)
-    if verbose:
-        print_line(f"{file}: {len(wanted)} of {len(archive)} images asked for")
-    return int(not complete or bool(missing))
+        unpack_to_folder(unpacking, output or file.with_name(file.name.removesuffix(".nvae")))
+    return report.finish()
+
+
+def match_names(names: Sequence[str], pattern: str) -> set[str]:
+    """The names that a name or a shell pattern means, in either Unicode form: an é of one character or of two."""
+    if pattern in names:
+        return {pattern}
+    pattern = unicodedata.normalize("NFC", pattern)
+    composed = {name: unicodedata.normalize("NFC", name) for name in names}
+    same = {name for name, form in composed.items() if form == pattern}
+    return same or {name for name, form in composed.items() if fnmatch.fnmatchcase(form, pattern)}
+
+
+@dataclass(frozen=True)
+class Unpacking:
+    """Which images of an archive are restored, and how."""
+
+    archive: Archive
+    models: Models
+    wanted: set[str]
+    report: Reporter
+    workers: int = 1
+    force: bool = False
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a process does: restore the images of a segment that go somewhere."""
+    """What a process does: restore the images of a segment that have a target."""
 
     path: Path
     identity: bytes
@@ -96,57 +127,54 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a task: images where they were asked for, and (what, why) of all that went wrong."""
+    """What became of a task: images where they were asked for, bytes written, and all that went wrong."""
 
-    count: int
+    task: Task
+    restored: int
+    bytes_out: int
     pixels: list[NDArray[np.uint8]]
-    problems: list[tuple[str, str]]
+    problems: list[Problem]
 
 
-def unpack_to_folder(
-    archive: Archive, models: Models, folder: Path, wanted: set[str], *, workers: int, force: bool, quiet: bool
-) -> bool:
-    """Write PNGs and say what cannot be restored; whether that was nothing.
+def unpack_to_folder(unpacking: Unpacking, folder: Path) -> bool:
+    """Write PNGs and report what cannot be restored; whether that was nothing.
 
     Raises NvaeCodecError where ``folder`` is something else.
     """
     if folder.exists() and not folder.is_dir():
-        raise NvaeCodecError(f"{folder}: it is no folder")
-    names = dict(zip(archive.names, name_pngs(archive.names), strict=True))
-    targets = {name: folder / names[name] for name in archive.names if name in wanted}
-    done = list(_run(archive, models, targets, write_images, workers=workers, force=force, quiet=quiet))
+        raise NvaeCodecError(f"{folder}: it is not a folder")
+    names = unpacking.archive.names
+    pngs = dict(zip(names, name_pngs(names), strict=True))
+    targets = {name: folder / pngs[name] for name in names if name in unpacking.wanted}
+    done = list(_run(unpacking, targets, write_images))
     return not any(each.problems for each in done)
 
 
-def unpack_to_arrays(
-    archive: Archive, models: Models, output: Path, wanted: set[str], *, workers: int, force: bool, quiet: bool
-) -> bool:
-    """Write an .npz with ``images`` if all images can be restored, or say what cannot; whether they could."""
+def unpack_to_arrays(unpacking: Unpacking, output: Path) -> bool:
+    """Write an .npz with ``images`` if all images can be restored, or report what cannot; whether they could."""
     import numpy as np
 
     from nvae_codec.images.raster import GRAY8, RGB8
 
-    if output.exists() and not force:
+    if output.exists() and not unpacking.force:
         raise NvaeCodecError(f"{output}: it exists already (-f overwrites it)")
-    kinds = {(e.height, e.width, e.colour) for e in archive.entries if e.name in wanted}
+    entries = [entry for entry in unpacking.archive.entries if entry.name in unpacking.wanted]
+    kinds = {(entry.height, entry.width, entry.colour) for entry in entries}
     if len(kinds) != 1 or next(iter(kinds))[2] not in (GRAY8, RGB8):
         raise NvaeCodecError(f"{output}: only gray or RGB images of one size go into one array")
-    targets = dict.fromkeys((name for name in archive.names if name in wanted), output)
-    pixels: list[NDArray[np.uint8]] = []
-    complete = True
-    for each in _run(archive, models, targets, decode_images, workers=workers, force=force, quiet=quiet):
-        complete = complete and not each.problems
-        pixels += each.pixels
+    targets = dict.fromkeys((entry.name for entry in entries), output)
+    done = list(_run(unpacking, targets, decode_images))
+    complete = not any(each.problems for each in done)
     if complete:
         with open_beside(output) as out:
-            np.savez_compressed(out, images=np.stack(pixels))
+            np.savez_compressed(out, images=np.stack([pixels for each in done for pixels in each.pixels]))
     return complete
 
 
-def check_segments(archive: Archive, models: Models, *, workers: int) -> Iterator[Done]:
-    """Decode everything and say what is damaged; a result a segment."""
-    targets = dict.fromkeys(archive.names, archive.path)
-    return _run(archive, models, targets, check_images, workers=workers, force=False, quiet=True)
+def check_segments(unpacking: Unpacking) -> Iterator[Done]:
+    """Decode everything and report what is damaged; a result per segment."""
+    targets = dict.fromkeys(unpacking.archive.names, unpacking.archive.path)
+    return _run(unpacking, targets, check_images)
 
 
 def name_pngs(names: Sequence[str]) -> list[str]:
@@ -166,29 +194,26 @@ def name_pngs(names: Sequence[str]) -> list[str]:
     return given
 
 
-def _run(
-    archive: Archive,
-    models: Models,
-    targets: dict[str, Path],
-    work: Callable[[Models, Task], Done],
-    *,
-    workers: int,
-    force: bool,
-    quiet: bool,
-) -> Iterator[Done]:
-    """Do the work of all segments that have targets, and say what goes wrong."""
+def _run(unpacking: Unpacking, targets: dict[str, Path], work: Callable[[Models, Task], Done]) -> Iterator[Done]:
+    """Do the work of all segments that have targets, and report what goes wrong."""
     from nvae_codec.parallel.processes import Processes, map_in_order
 
+    archive, report = unpacking.archive, unpacking.report
     tasks = []
     for number, segment in enumerate(archive.segments):
-        places = tuple(targets.get(entry.name) for entry in segment.entries)
-        if any(places):
-            tasks.append(Task(archive.path, archive.identity, segment, archive.name_segment(number), places, force))
-    with show_progress(archive.path.name, len(targets), quiet=quiet) as advance:
-        for done in map_in_order(work, tasks, models, Processes(workers)):
-            for name, reason in done.problems:
-                print_error(reason, f"{archive.path}: {name}")
-            advance(done.count)
+        wanted = tuple(targets.get(entry.name) for entry in segment.entries)
+        if any(wanted):
+            label = archive.name_segment(number)
+            tasks.append(Task(archive.path, archive.identity, segment, label, wanted, unpacking.force))
+    with report.progress(archive.path.name, sum(task.segment.length for task in tasks)) as bar:
+        for done in map_in_order(work, tasks, unpacking.models, Processes(unpacking.workers)):
+            for problem in done.problems:
+                report.fail(problem)
+            segment = done.task.segment
+            pixels = sum(entry.width * entry.height for entry in segment.entries)
+            text = f"{done.restored} images, {done.bytes_out:,} bytes"
+            report.count(done.task.label, Outcome(text, done.restored, pixels, segment.length, done.bytes_out))
+            bar.advance(segment.length)
             yield done
 
 
@@ -197,12 +222,15 @@ def write_images(models: Models, task: Task) -> Done:
     from nvae_codec.images.write import write_png
 
     images, problems = _decode(models, task)
+    written = count = 0
     for name, image, target in images:
         try:
-            write_target(Job(None, target, in_folder=True), write_png(image), force=task.force)
+            data = write_png(image)
+            write_target(Job(None, target, in_folder=True), data, force=task.force)
+            written, count = written + len(data), count + 1
         except Exception as error:
-            problems.append((name, explain(error)))
-    return Done(len(task.segment.entries), [], problems)
+            problems.append(Problem.of(f"{task.path}: {name}", error))
+    return Done(task, count, written, [], problems)
 
 
 def decode_images(models: Models, task: Task) -> Done:
@@ -210,24 +238,25 @@ def decode_images(models: Models, task: Task) -> Done:
     from nvae_codec.images.read import read_pixels
 
     images, problems = _decode(models, task)
-    return Done(len(task.segment.entries), [read_pixels(image, "an array") for _, image, _ in images], problems)
+    return Done(task, len(images), 0, [read_pixels(image, "an array") for _, image, _ in images], problems)
 
 
 def check_images(models: Models, task: Task) -> Done:
     """Decode a segment's images and drop them."""
-    return Done(len(task.segment.entries), [], _decode(models, task)[1])
+    images, problems = _decode(models, task)
+    return Done(task, len(images), 0, [], problems)
 
 
-def _decode(models: Models, task: Task) -> tuple[list[tuple[str, RasterImage, Path]], list[tuple[str, str]]]:
-    """Name, image and target of those that go somewhere; or what is wrong with the segment."""
+def _decode(models: Models, task: Task) -> tuple[list[tuple[str, RasterImage, Path]], list[Problem]]:
+    """Name, image and target of those that have one; or what is wrong with the segment."""
     from nvae_codec.container.archive.reader import read_wanted
 
-    wanted = {place: target for place, target in enumerate(task.targets) if target is not None}
+    wanted = {at: target for at, target in enumerate(task.targets) if target is not None}
     try:
         images = read_wanted(task.path, task.segment, task.identity, models, wanted)
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # a panic of constriction is no Exception
-        return [], [(task.label, explain(error))]
+        return [], [Problem.of(f"{task.path}: {task.label}", error)]
     names = [entry.name for entry in task.segment.entries]
-    return [(names[place], images[place], target) for place, target in wanted.items()], []
+    return [(names[at], images[at], target) for at, target in wanted.items()], []

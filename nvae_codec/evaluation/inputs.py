@@ -22,7 +22,9 @@ class Input:
     name: str
     read: Callable[[], RasterImage]
     size: Callable[[], tuple[int, int]]
-    """Width and height by the header alone; of what is no image 0 and 0."""
+    """Width and height by the header alone; 0 and 0 where there is no image."""
+    bytes: int
+    """Of its file; of an array its samples."""
 
     def read_colours(self) -> RasterImage:
         """The image, of 8-bit RGB or gray.
@@ -63,16 +65,25 @@ def _find(path: Path) -> Iterator[Input]:
     if path.suffix.lower() == ".npz":
         images = read_arrays(path)
         for index in range(len(images)):
-            yield Input(f"{path.name}#{index}", partial(_image_of, images, index), partial(_sides_of, images))
+            size = partial(_sides_of, images)
+            yield Input(f"{path.name}#{index}", partial(_image_of, images, index), size, images[0].nbytes)
         return
     if not path.is_dir():
-        yield Input(path.name, partial(_read, path), partial(_size_of, path))
+        yield _of_file(path, path.name)
         return
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not files:
         raise NvaeCodecError(f"{path}: no images here")
     for file in files:
-        yield Input(file.relative_to(path).as_posix(), partial(_read, file), partial(_size_of, file))
+        yield _of_file(file, file.relative_to(path).as_posix())
+
+
+def _of_file(path: Path, name: str) -> Input:
+    try:
+        size = path.stat().st_size
+    except OSError:  # what is wrong is reported when it is read
+        size = 0
+    return Input(name, partial(_read, path), partial(_size_of, path), size)
 
 
 def read_arrays(path: Path) -> NDArray[np.uint8]:

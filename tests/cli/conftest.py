@@ -19,7 +19,8 @@ class Result:
 
     @property
     def error_lines(self) -> list[str]:
-        return self.err.splitlines()
+        """What went wrong, without the summary."""
+        return [line for line in self.err.splitlines() if line.startswith(("nvae-codec: ", "Error: "))]
 
 
 class Stream(io.TextIOWrapper):

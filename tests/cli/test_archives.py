@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,11 @@ def test_a_folder_goes_and_comes_back(run: Run, tree: Path, tmp_path: Path) -> N
     assert listed["file_bytes"] == archive.stat().st_size
     assert sum(listed["methods"].values()) == 6
     lines = run("list", archive).out.decode().splitlines()
-    assert [line.split()[-1] for line in lines] == files_in(tree)
-    assert "32x32" in lines[0]
-    assert "16-bit gray" in lines[0]
+    assert lines[0].split() == ["size", "colour", "method", "segment", "bytes", "bits/dim", "name"]
+    assert [line.split()[-1] for line in lines[1:]] == files_in(tree)
+    assert "32x32" in lines[1]
+    assert "16-bit gray" in lines[1]
+    assert sum(row["bytes"] for row in listed["images"]) == pytest.approx(listed["segments"][0]["bytes"], abs=6)
 
 
 @pytest.mark.usefixtures("fake_models")
@@ -255,10 +258,10 @@ def test_the_number_of_workers_changes_nothing(run: Run, numbered: Path, tmp_pat
     one, two, back = tmp_path / "1.nvae", tmp_path / "2.nvae", tmp_path / "back.npz"
     for archive, workers in ((one, 1), (two, 2)):  # without a model, whose loading takes processes long
         how = ("--segment", 4, "--method", "webp", "--workers", workers)
-        assert run("pack", numbered, "-o", archive, *how).err == ""
+        assert run("pack", numbered, "-o", archive, *how).error_lines == []
     assert one.read_bytes() == two.read_bytes()
-    assert run("pack", numbered, "-o", one, "-f", "--segment", 5, "--method", "model", *ON_TINY).err == ""
-    assert run("unpack", one, "-o", back, "--workers", 2, *ON_TINY).err == ""
+    assert run("pack", numbered, "-o", one, "-f", "--segment", 5, "--method", "model", *ON_TINY).error_lines == []
+    assert run("unpack", one, "-o", back, "--workers", 2, *ON_TINY).error_lines == []
     assert np.array_equal(np.load(back)["images"], np.load(numbered)["images"])
 
 
@@ -313,7 +316,7 @@ def test_an_archive_goes_to_the_folder_that_is_named(run: Run, numbered: Path, t
     folder.touch()
     result = run("decompress", archive)
     assert result.code == 1
-    assert result.error_lines == [f"nvae-codec: {archive}: {folder}: it is no folder"]
+    assert result.error_lines == [f"nvae-codec: {archive}: {folder}: it is not a folder"]
 
 
 @pytest.mark.parametrize("command", ["list", "unpack", "append"])
@@ -343,3 +346,21 @@ def test_archives_and_folders_do_not_go_to_stdout(
     assert result.code == 2
     assert result.error_lines[-1] == "Error: Invalid value for '-o': it cannot go to stdout"
     assert not Path("-").exists()
+
+
+def test_images_are_chosen_by_pattern_and_in_either_unicode_form(run: Run, tmp_path: Path) -> None:
+    folder, archive = tmp_path / "in", tmp_path / "x.nvae"
+    for name in ("holiday/a.png", "holiday/e\u0301t\u00e9.png", "b.png", "[c].png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(make_image(8, 8)).save(folder / name)
+    assert run("pack", folder, "-o", archive, "--method", "stored").code == 0
+    for pattern, expected in (
+        ("holiday/*.png", ["holiday/a.png", "holiday/e\u0301t\u00e9.png"]),
+        ("holiday/\u00e9te\u0301.png", ["holiday/e\u0301t\u00e9.png"]),
+        ("[c].png", ["[c].png"]),
+        ("?.png", ["b.png"]),
+    ):
+        assert run("unpack", archive, "--only", pattern, "-o", tmp_path / "out", "-f").error_lines == []
+        assert files_in(tmp_path / "out") == expected
+        shutil.rmtree(tmp_path / "out")
+    assert run("list", archive, archive).out.decode().count("bits/dim") == 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,8 @@ def test_a_photo_goes_and_comes_back(run: Run, photo: Path) -> None:
     assert photo.read_bytes() == original
     photo.unlink()
     result = run("decompress", photo.with_suffix(".nvae"))
-    assert (result.code, result.out, result.err) == (0, b"", "")
+    assert (result.code, result.out, result.err.count("\n")) == (0, b"", 1)
+    assert re.fullmatch(r"1 image, [\d.]+ k?B -> [\d.]+ k?B \(\d+ %\), \S+ MP/s, \d+\.\d s\n", result.err)
     assert same_image(read_image(photo.read_bytes()), read_image(original))
     assert run("test", photo.with_suffix(".nvae")).out.endswith(b"photo.nvae: ok\n")
 
@@ -180,7 +182,7 @@ def test_the_checksum_is_that_of_the_pixels(run: Run, photo: Path) -> None:
 def test_models_are_listed(run: Run) -> None:
     listed = json.loads(run("models", "--json").out)
     assert [(model["name"], model["default"]) for model in listed] == [("mnist", False), ("photo", True)]
-    assert b"bytes  It deflates\n" in run("models").out
+    assert b"  It deflates\n" in run("models").out
 
 
 @pytest.mark.parametrize("arguments", [[], ["compress"], ["nothing"], ["compress", "x.png", "--method", "best"]])
@@ -204,7 +206,7 @@ def test_what_no_model_takes_says_so(run: Run, tmp_path: Path) -> None:
     [
         (MemoryError(), "not enough memory"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
-        (ZeroDivisionError("an\noversight"), "internal error (ZeroDivisionError: an oversight); -v says where"),
+        (ZeroDivisionError("an\noversight"), "internal error (ZeroDivisionError: an oversight); --debug says where"),
     ],
 )
 def test_what_should_not_happen_is_one_line_too(
@@ -215,8 +217,8 @@ def test_what_should_not_happen_is_one_line_too(
 
     monkeypatch.setattr("nvae_codec.images.read.read_image", fail)
     assert run("compress", photo).error_lines == [f"nvae-codec: {photo}: {line}"]
-    verbose = run("compress", photo, "-v").err
-    assert "Traceback" in verbose
+    assert "Traceback" not in run("compress", photo, "-v").err
+    assert "Traceback" in run("compress", photo, "--debug").err
 
 
 def test_an_interruption_leaves_nothing(run: Run, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,3 +265,28 @@ def test_the_program_ends_at_once_but_behind_all_that_asked_to_be_called() -> No
         )
         assert done.returncode == expected
         assert done.stdout.splitlines()[-3:] == [f"{COLLECT_AFTER} {expected}", "thread", "called"]
+
+
+def test_several_files_go_next_to_each(run: Run, photo: Path) -> None:
+    other = photo.with_name("deep") / "b.png"
+    other.parent.mkdir()
+    other.write_bytes(photo.read_bytes())
+    result = run("compress", photo, other, "-v", "--method", "model")
+    assert result.code == 0
+    assert files_in(photo.parent) == ["deep", "deep/b.nvae", "deep/b.png", "photo.nvae", "photo.png"]
+    lines = result.err.splitlines()
+    assert re.fullmatch(rf"{photo}: .* bytes, \S+ bits/dim, model photo \(\w{{8}}\), \S+ s", lines[0])
+    assert lines[2].startswith("2 images, ")
+    several = run("info", photo.with_suffix(".nvae"), other.with_suffix(".nvae"))
+    heads, *rows = several.out.decode().splitlines()
+    assert heads.split()[5:8] == ["bytes", "bytes/image", "bits/dim"]
+    assert [row.split()[-1] for row in rows] == [str(photo.with_suffix(".nvae")), str(other.with_suffix(".nvae"))]
+    assert len(json.loads(run("info", "--json", photo.parent).out)) == 2
+
+
+def test_a_model_that_was_asked_for_and_not_used_is_said(run: Run, photo: Path) -> None:
+    Image.new("RGB", (64, 64)).save(photo)
+    assert "warning: kept as " in run("compress", photo, "--model", "mnist").err
+    assert "warning" not in run("compress", photo, "-f", "--model", "mnist", "--method", "auto").err
+    packed = photo.with_name("all.nvae")
+    assert "warning: 1 by " in run("pack", photo, "-o", packed, "--model", "mnist").err

@@ -123,7 +123,9 @@ def test_inputs_that_are_gone_are_named_and_the_rest_done(
 def test_ten_processes_on_one_folder(run: Run, images: Path, tmp_path: Path) -> None:
     assert run("compress", images, "-o", tmp_path / "alone", "--method", "stored").code == 0
     command: list[str | Path] = [sys.executable, "-m", "nvae_codec", "compress", images, "-o", tmp_path / "out"]
-    processes = [subprocess.Popen([*command, "--method", "stored", "-f"], stderr=subprocess.PIPE) for _ in range(10)]
+    processes = [
+        subprocess.Popen([*command, "--method", "stored", "-f", "-q"], stderr=subprocess.PIPE) for _ in range(10)
+    ]
     assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * 10
     alone, out = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("alone", "out"))
     assert out == alone
@@ -131,19 +133,9 @@ def test_ten_processes_on_one_folder(run: Run, images: Path, tmp_path: Path) -> 
 
 def test_appending_waits_for_others(run: Run, images: Path, tmp_path: Path) -> None:
     archive, (first, *others) = tmp_path / "some.nvae", sorted(images.iterdir())
-    pack: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "nvae_codec",
-        "pack",
-        "-o",
-        archive,
-        "--method",
-        "stored",
-        "--append",
-    ]
+    pack: list[str | Path] = [sys.executable, "-m", "nvae_codec", "pack", "-o", archive, "-q", "--method", "stored"]
     assert run("pack", first, "-o", archive, "--method", "stored").code == 0
-    processes = [subprocess.Popen([*pack, other], stderr=subprocess.PIPE) for other in others]
+    processes = [subprocess.Popen([*pack, "--append", other], stderr=subprocess.PIPE) for other in others]
     assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * len(others)
     assert sorted(nvae_codec.open_archive(archive).names) == ["0.png", "1.png", "2.png"]
 

@@ -25,7 +25,7 @@ MODEL = Path(__file__).parents[1] / "golden" / "tiny.safetensors"
 def test_a_folder_is_evaluated(run: Run, tmp_path: Path) -> None:
     folder, out = save_images(tmp_path / "in", 2, 24), tmp_path / "out.json"
     result = run("evaluate", folder, "--model", MODEL, "--samples", "2", "--json", out)
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.error_lines) == (0, [])
     found = json.loads(out.read_text())
     assert found["format"] == "nvae-codec evaluation 1"
     assert [row["name"] for row in found["images"]] == ["0.png", "1.png"]
@@ -60,7 +60,7 @@ def test_a_set_is_evaluated_as_an_archive(run: Run, tmp_path: Path) -> None:
         assert run("pack", source, "-o", archive, "-f", "--model", MODEL, "--method", "model", *segment).code == 0
         how = ("--model", MODEL, "--samples", "1", "--json", out, *segment)
         result = run("evaluate", source, "--archive", *how)
-        assert (result.code, result.err) == (0, "")
+        assert (result.code, result.error_lines) == (0, [])
         found = json.loads(out.read_text())
         assert found["archive"]["bytes"] == archive.stat().st_size
         assert found["total"]["file_bits"] == 8 * archive.stat().st_size == sum(found["total"]["bits"].values())
@@ -95,7 +95,7 @@ def without_times(report: Path) -> dict[str, object]:
 def test_reports_of_shards_merge_to_the_numbers_of_one(run: Run, tmp_path: Path, count: int) -> None:
     folder, alone, merged = save_images(tmp_path / "in", 3, 24), tmp_path / "alone.json", tmp_path / "merged.json"
     (folder / "2.png").write_bytes(b"no image")
-    how = (folder, "--model", MODEL, "--samples", "1", "--peers", "-q", "--json")
+    how = (folder, "--model", MODEL, "--samples", "1", "--baselines", "-q", "--json")
     assert run("evaluate", *how, alone).code == 1
     shards = [tmp_path / f"{number}.json" for number in range(1, count + 1)]
     lines = [run("evaluate", *how, shard, "--shard", f"{shard.stem}/{count}").error_lines for shard in shards]
@@ -126,12 +126,11 @@ def test_what_fails_while_it_is_measured_is_named(run: Run, tmp_path: Path, monk
     monkeypatch.setattr(Evaluator, "measure", fail_once)
     how = (save_images(tmp_path / "in", 2, 24), "--model", MODEL, "--samples", "1")
     named = "nvae-codec: 0.png: a second encoding gave another file"
-    plain, verbose = run("evaluate", *how), run("evaluate", *how, "-v")
+    plain, debug = run("evaluate", *how), run("evaluate", *how, "-v", "--debug")
     assert (plain.code, plain.error_lines) == (1, [named])
-    assert verbose.code == 1
-    assert named in verbose.error_lines
-    assert any("in fail_once" in line for line in verbose.error_lines), "-v says where"
-    assert verbose.error_lines[-1].startswith("1/2 1.png: "), "and goes on"
+    assert (debug.code, debug.error_lines) == (1, [named])
+    assert "in fail_once" in debug.err
+    assert "1.png: " in debug.err, "the rest is measured"
 
 
 def test_workers_measure_the_same(run: Run, tmp_path: Path) -> None:
@@ -187,7 +186,7 @@ def test_a_model_of_digits_is_evaluated(run: Run, tmp_path: Path, archive: bool)
     np.savez(source, images=digits.astype(np.uint8))
     how = ("--model", MODEL.with_name("digits.safetensors"), "--samples", "1", "--json", out, "--html", f"{out}.html")
     result = run("evaluate", source, *how, *(["--archive"] if archive else []))
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.error_lines) == (0, [])
     total = json.loads(out.read_text())["total"]
     assert total["dims"] == 3 * 28 * 28
     assert sum(total["bits"].values()) == total["file_bits"]

@@ -40,6 +40,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["a.png", "tree/b.png"], "new", [("a.png", "new/a.nvae"), ("tree/b.png", "new/b.nvae")]),
         (["tree"], "new", [("tree/b.png", "new/b.nvae"), ("tree/deep/c.PNG", "new/deep/c.nvae")]),
         (["missing.png"], None, [("missing.png", "missing.nvae")]),
+        (["a.png", "tree/b.png"], None, [("a.png", "a.nvae"), ("tree/b.png", "tree/b.nvae")]),
     ],
 )
 def test_where_results_go(inputs: list[str], output: str | None, expected: list[tuple[str, str]]) -> None:
@@ -49,7 +50,6 @@ def test_where_results_go(inputs: list[str], output: str | None, expected: list[
 @pytest.mark.parametrize(
     ("inputs", "output"),
     [
-        (["a.png", "tree/b.png"], None),
         (["tree"], None),
         (["tree"], "-"),
         (["tree"], "a.png"),

@@ -1,0 +1,83 @@
+"""The inputs of pack and evaluate: images that are read one after another, and reported where they cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .report import Problem, Reporter
+
+if TYPE_CHECKING:
+    from nvae_codec.container.archive.segment import Named
+    from nvae_codec.evaluation.inputs import Input
+    from nvae_codec.images.raster import RasterImage
+
+Found = tuple[str, "Input", str]
+"""Name, image, and why the name is refused, or an empty string."""
+
+
+def list_inputs(paths: tuple[Path, ...], there: list[str]) -> list[Found]:
+    """The images of all inputs, under names that go together with each other and with those that are there."""
+    from nvae_codec.container.archive.index import check_count
+    from nvae_codec.container.archive.names import Names
+    from nvae_codec.evaluation.inputs import find_inputs
+
+    names = Names(there)
+    found: list[Found] = []
+    for path in paths:
+        for item in find_inputs([path]):
+            index = f"{len(there) + len(found):05d}.png"
+            name = index if path.suffix.lower() == ".npz" else item.name
+            found.append((name, item, names.add(name)))
+    check_count(len(there) + len(found))
+    return found
+
+
+@dataclass(frozen=True)
+class Unread:
+    """An image that is read later. Its segment depends on its size in pixels: 0 where that is unknown."""
+
+    item: Input
+    width: int
+    height: int
+
+
+class Reader:
+    """Reads images one after another, reports those that cannot be read, and goes on."""
+
+    def __init__(
+        self, found: list[Found], report: Reporter, read: Callable[[Input], RasterImage] = lambda item: item.read()
+    ) -> None:
+        """``read``: how, as for a model that takes only some images."""
+        self.found, self._report, self._read = found, report, read
+        self.bytes_read = 0
+
+    def refuse_names(self) -> None:
+        """Report the names that do not go together with the others."""
+        for name, _, problem in self.found:
+            if problem:
+                self._report.fail(Problem(name, f"the name {problem}", ""))
+
+    def measure(self) -> Iterator[tuple[str, Unread]]:
+        """All images with good names, by their headers alone."""
+        for name, item, problem in self.found:
+            if not problem:
+                yield name, Unread(item, *item.size())
+
+    def read_all(self) -> Iterator[Named]:
+        """Names and images of all."""
+        self.refuse_names()
+        return self.read(self.measure())
+
+    def read(self, measured: Iterable[tuple[str, Unread]]) -> Iterator[Named]:
+        """Names and images."""
+        for name, unread in measured:
+            try:
+                image = self._read(unread.item)
+            except Exception as error:
+                self._report.fail(Problem.of(name, error))
+            else:
+                self.bytes_read += unread.item.bytes
+                yield name, image
