@@ -75,7 +75,7 @@ def compress_command(
     to_stdout = any(job.target is None and not job.problem for job in jobs)
     if remove and to_stdout:
         raise click.UsageError("--rm needs a file to write to, not stdout")
-    models = Models(model, **vars(runtime))
+    models = Models(model, runtime)
     given = click.get_current_context().get_parameter_source("method") is not ParameterSource.DEFAULT
 
     def compress(job: Job) -> Outcome:

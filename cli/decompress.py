@@ -63,7 +63,7 @@ def decompress_command(
     to_stdout = any(job.target is None and not job.problem for job in jobs)
     if remove and to_stdout:
         raise click.UsageError("--rm needs a file to write to, not stdout")
-    models = Models(model, **vars(runtime))
+    models = Models(model, runtime)
 
     def decompress(job: Job) -> Outcome:
         if job.source is not None and is_archive_file(job.source):

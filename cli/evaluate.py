@@ -159,9 +159,9 @@ def evaluate_command(
     for file in filter(None, (outputs.json, outputs.html)):
         check_folder(file)
     workers, runtime = machines.choose(runtime)
-    models = Models(model, **vars(runtime))
+    models = Models(model, runtime)
     # this machine may lack the cluster's GPUs
-    evaluator = bounds.evaluator(models if machines.ray is None else Models(model, device="cpu"))
+    evaluator = bounds.evaluator(models if machines.ray is None else Models(model, Runtime("cpu")))
     found = list_inputs(inputs, []) if archive else [(item.name, item, "") for item in find_inputs(inputs)]
     gray = evaluator.codec.input.channels == 1
     reader = Reader(found, report, Input.read_gray if gray else Input.read_colours)

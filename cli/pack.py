@@ -138,9 +138,9 @@ def _choose_models(model: str | None, runtime: Runtime, base: Archive | None, ou
     from nvae_codec.zoo.library import Models, find_by_identity
 
     if base is None:
-        return Models(model, **vars(runtime))
+        return Models(model, runtime)
     with naming(output):
-        models = Models(model or str(find_by_identity(base.identity).path), **vars(runtime))
+        models = Models(model or str(find_by_identity(base.identity).path), runtime)
     if models.identity() != base.identity:
         there, here = base.identity[:4].hex(), models.identity()[:4].hex()
         raise NvaeCodecError(f"{output}: its images are coded with model {there}, not {here}")

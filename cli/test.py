@@ -45,7 +45,7 @@ def test_command(
     from nvae_codec.errors import NvaeCodecError
     from nvae_codec.zoo.library import Models
 
-    models = Models(model, **vars(share_threads(runtime, workers)))
+    models = Models(model, share_threads(runtime, workers))
 
     def check(job: Job) -> Outcome:
         if job.source is not None and is_archive_file(job.source):

@@ -72,7 +72,7 @@ def unpack_command(
     from nvae_codec.container.archive.reader import Archive
     from nvae_codec.zoo.library import Models
 
-    models = Models(model, **vars(share_threads(runtime, workers)))
+    models = Models(model, share_threads(runtime, workers))
     with naming(file):
         archive = Archive(file, models)
     wanted = set() if only else set(archive.names)

@@ -131,6 +131,7 @@ def __getattr__(name: str) -> Any:
 def _models(
     model: str | Path | ImageCodec | None, *, device: str, threads: int | None, batch_tiles: int | None
 ) -> Models:
+    from nvae_codec.runtime import Runtime
     from nvae_codec.zoo.library import Models
 
-    return Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
+    return Models(model, Runtime(device, threads, batch_tiles))

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from nvae_codec.container.archive.reader import Archive
+from nvae_codec.runtime import Runtime
 from nvae_codec.zoo.library import ImageCodec, Models
 
 
@@ -48,4 +49,4 @@ class ArchiveDataset(Dataset[Tensor]):
         return torch.from_numpy(np.array(planes))
 
     def _open(self) -> tuple[int, Archive]:
-        return os.getpid(), Archive(self.path, Models(self._model, device=self._device))
+        return os.getpid(), Archive(self.path, Models(self._model, Runtime(self._device)))

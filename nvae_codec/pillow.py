@@ -25,6 +25,7 @@ from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from nvae_codec.images.png import IDAT_PLACE, join_chunks, pack_header
 from nvae_codec.images.read import read_image
 from nvae_codec.images.write import write_png
+from nvae_codec.runtime import Runtime
 from nvae_codec.zoo.library import ImageCodec, Models
 
 __all__ = ["NvaeImageFile", "configure"]
@@ -50,7 +51,7 @@ def configure(
     Raises NvaeCodecError for other devices and for ``threads`` and ``batch_tiles`` below 1, and TypeError for what is
     no model or no number.
     """
-    NvaeImageFile.models = Models(model, device=device, threads=threads, batch_tiles=batch_tiles)
+    NvaeImageFile.models = Models(model, Runtime(device, threads, batch_tiles))
 
 
 class NvaeImageFile(ImageFile.ImageFile):

@@ -7,17 +7,22 @@ import json
 import types
 import zlib
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nvae_codec.coding.coded import Coded
+from nvae_codec.coding.ledger import Ledger
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.levels import ModelInput
+from nvae_codec.runtime import Runtime
+from nvae_codec.schedule.shape import Shape
 from nvae_codec.zoo.library import MODEL_FORMAT, read_model_info
 
-PLAN = [7, 1, 0, 19]
+PLAN = (7, 1, 0, 19)
 
 
 class FakeCodec:
@@ -27,45 +32,29 @@ class FakeCodec:
         self.encoded = 0
         self.input = ModelInput()
 
-    def encode(self, pixels: NDArray[np.uint8]) -> tuple[list[int], bytes]:
-        self.encoded += 1
-        return list(PLAN), zlib.compress(pixels.tobytes(), 9)
+    def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None) -> Coded:
+        self.encoded += len(images)
+        if ledger is not None:
+            ledger.image_bits = [8.0 * len(zlib.compress(levels.tobytes(), 9)) for levels in images]
+        return Coded(zlib.compress(b"".join(levels.tobytes() for levels in images), 9), PLAN)
 
     def decode(
-        self, height: int, width: int, plan: Sequence[int], payload: bytes, *, gray: bool = False
-    ) -> NDArray[np.uint8]:
-        return self.decode_wanted([(height, width)], plan, payload, [0], [gray])[0]
-
-    def encode_segment(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
-        self.encoded += len(images)
-        return list(PLAN), zlib.compress(b"".join(pixels.tobytes() for pixels in images), 9)
-
-    def encode_priced(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
-        prices = [8.0 * len(zlib.compress(pixels.tobytes(), 9)) for pixels in images]
-        return *self.encode_segment(images), prices
-
-    def decode_wanted(
-        self,
-        sizes: Sequence[tuple[int, int]],
-        plan: Sequence[int],
-        payload: bytes,
-        wanted: Collection[int],
-        gray: Sequence[bool] = (),
+        self, shapes: Sequence[Shape], coded: Coded, wanted: Collection[int] | None = None
     ) -> dict[int, NDArray[np.uint8]]:
-        """As a codec does that decodes from the last image to the first, and stops behind those that are wanted."""
-        if list(plan) != PLAN:
+        """As a codec that decodes from the last image to the first, and stops after those that are wanted."""
+        if coded.plan != PLAN:
             raise DamagedFileError("damaged: its plan is not one")
         try:
-            pixels = zlib.decompress(payload)
+            pixels = zlib.decompress(coded.payload)
         except zlib.error as error:
             raise DamagedFileError("damaged: its payload cannot be decoded") from error
-        shapes = [size if gray and gray[index] else (*size, 3) for index, size in enumerate(sizes)]
-        ends = np.cumsum([np.prod(shape) for shape in shapes])
+        sizes = [(s.height, s.width) if s.gray else (s.height, s.width, 3) for s in shapes]
+        ends = np.cumsum([np.prod(size) for size in sizes])
         if len(pixels) != ends[-1]:
             raise DamagedFileError("damaged: its payload is too short or too long")
         parts = np.split(np.frombuffer(pixels, np.uint8), ends[:-1])
-        images = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-        return {index: image for index, image in enumerate(images) if index >= min(wanted)}
+        images = [part.reshape(size) for part, size in zip(parts, sizes, strict=True)]
+        return {index: image for index, image in enumerate(images) if wanted is None or index >= min(wanted)}
 
 
 class OneCodec:
@@ -102,7 +91,7 @@ class FakeLoader(types.ModuleType):
         super().__init__("nvae_codec.zoo.load")
         self.calls: list[dict[str, Any]] = []
 
-    def load_codec(self, name_or_path: str, **options: Any) -> FakeCodec:
+    def load_codec(self, name_or_path: str, runtime: Runtime) -> FakeCodec:
         info = read_model_info(Path(name_or_path))
-        self.calls.append({"name": info.name, **options})
+        self.calls.append({"name": info.name, **asdict(runtime)})
         return FakeCodec(info.name)

@@ -39,6 +39,7 @@ from nvae_codec.errors import NvaeCodecError
 from nvae_codec.images.raster import RasterImage
 from nvae_codec.images.read import read_image
 from nvae_codec.integer.model_file import read_model
+from nvae_codec.schedule.shape import Shape
 from nvae_codec.zoo.library import Models
 from tests.conftest import PNGSUITE
 from tests.models import make_image
@@ -89,7 +90,7 @@ def make_targets(folder: Path) -> list[Target]:
     def read_model_bytes(data: bytes) -> None:
         model.write_bytes(data)
         codec = ModelCodec(read_model(model))
-        codec.decode(40, 56, *codec.encode(make_image(40, 56)))
+        codec.decode([Shape(40, 56)], codec.encode([make_image(40, 56)]))
 
     for name, data in (("archive", archive.read_bytes()), ("checksums of batches", CHECKED.read_bytes())):
         targets.append(Target(name, data, read_archive, _mend_archive))

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.coding.coded import Coded
 from nvae_codec.export.export import Frozen, freeze
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.network.likelihood import Look, PhasedHeads
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.polyphase import pixels_output
 from nvae_codec.recipes.recipe import Recipe, parse_recipe
+from nvae_codec.schedule.shape import Shape
 
 PHASED = """
 name = "tiny"
@@ -238,3 +241,13 @@ def frozen_network(which: str = "phases of two levels") -> tuple[Nvae, Frozen]:
 
 def frozen_model(which: str = "phases of two levels") -> IntegerModel:
     return frozen_network(which)[1].model
+
+
+def round_trip(codec: ModelCodec, *images: NDArray[np.uint8], decoder: ModelCodec | None = None) -> Coded:
+    """What images are coded to, once they were decoded from it."""
+    coded = codec.encode(images)
+    restored = (decoder or codec).decode([Shape.of(image) for image in images], coded)
+    for index, image in enumerate(images):
+        assert restored[index].dtype == np.uint8
+        assert np.array_equal(restored[index], image)
+    return coded

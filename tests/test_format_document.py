@@ -91,8 +91,8 @@ def test_the_page_is_enough_for_the_official_likelihoods(tmp_path: Path, which: 
     sizes = [(28, 28), (28, 28), (9, 35), (70, 12)]
     images = [golden_image()[:h, :w] & np.uint8(model.top_value) for h, w in sizes]
     images = [p if model.channels == 3 else p[:, :, :1] for p in images]
-    plan, payload = ModelCodec(model).encode_segment([p if model.channels == 3 else p[:, :, 0] for p in images])
-    decoded = decode_stack([p.shape[:2] for p in images], plan, payload, Model(path))
+    coded = ModelCodec(model).encode([p if model.channels == 3 else p[:, :, 0] for p in images])
+    decoded = decode_stack([p.shape[:2] for p in images], list(coded.plan), coded.payload, Model(path))
     assert all(np.array_equal(one, other) for one, other in zip(decoded, images, strict=True))
 
 

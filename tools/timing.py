@@ -22,6 +22,7 @@ import numpy as np
 from nvae_codec import load_model
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.evaluation.machine import describe_machine
+from nvae_codec.schedule.shape import Shape
 from nvae_codec.training.sources import list_images, read_image
 
 
@@ -41,11 +42,11 @@ def measure_image(path: Path, codec: ModelCodec, repeat: int) -> dict[str, Any]:
     """Megapixels a second both ways, and where the time goes."""
     pixels = np.ascontiguousarray(read_image(path))
     height, width = pixels.shape[:2]
-    plan, payload = codec.encode(pixels)
+    shapes, coded = [Shape.of(pixels)], codec.encode([pixels])
     row: dict[str, Any] = {"name": path.name, "megapixels": height * width / 1e6}
     ways: dict[str, Callable[[], object]] = {
-        "encode": lambda: codec.encode(pixels),
-        "decode": lambda: codec.decode(height, width, plan, payload),
+        "encode": lambda: codec.encode([pixels]),
+        "decode": lambda: codec.decode(shapes, coded),
     }
     for name, work in ways.items():
         seconds = []

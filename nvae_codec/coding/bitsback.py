@@ -22,6 +22,7 @@ import numpy as np
 from nvae_codec.coding.ans import Int32, Stack
 from nvae_codec.coding.batch import Batch
 from nvae_codec.coding.latents import GroupLatents
+from nvae_codec.coding.ledger import BatchCosts
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.schedule.record import BatchRecord, shorten
 
@@ -32,8 +33,11 @@ BITS_OF_LATENT, BITS_OF_DENSE, BITS_OF_FLOWN = 36, 72, 84
 where latents are dense, and with flows an eighth."""
 
 
-def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
-    """Encode a batch whose canvas is full. ``start``: bits that surely lie on the stack, None for the first batch."""
+def push_batch(stack: Stack, batch: Batch, start: int | None, costs: BatchCosts | None = None) -> BatchRecord:
+    """Encode a batch whose canvas is full, and report what it costs.
+
+    ``start``: bits that surely lie on the stack, None for the first batch.
+    """
     model = batch.model
     batch.show_image()
     groups: list[Pushed] = []
@@ -44,6 +48,9 @@ def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
         for at in slices:
             find = partial(latents.find, at=at, posterior=True)
             symbols[at] = stack.pop(at.stop - at.start, find, model.latent_bits, turns[at])
+        if costs is not None:
+            costs.symbols.append(symbols)
+            costs.posterior.append(latents.interval(symbols, posterior=True)[1])
         symbols = latents.flow(symbols)
         batch.set_latents(index, latents, symbols)
         groups.append((latents, symbols))
@@ -54,6 +61,9 @@ def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
         for colour, values in enumerate(batch.known_values(index)):
             intervals[index, colour] = likelihood.interval(colour, values)
     gained = sum(width.size * model.pixel_bits - sum_log2(width) for _, width in intervals.values())
+    if costs is not None:
+        coded = range(batch.coded)
+        costs.pixels += [np.stack([intervals[index, c][1] for c in coded]) for index in range(len(model.phases))]
     record = BatchRecord.of(batch.tiles, stack.bits, stack.bits + gained)
     for index, colour, slices in pixel_cuts(stack, batch, record):
         left, width = intervals.pop((index, colour))
@@ -62,6 +72,8 @@ def push_batch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
 
     for latents, symbols in reversed(groups):
         left, width = latents.interval(symbols, posterior=False)
+        if costs is not None:
+            costs.prior.insert(0, width)
         for at in stack.cut(latents.count, record.after):
             stack.push(left[at], width[at], model.latent_bits)
     return replace(record, end_code=shorten(stack.bits)) if batch.dense else record

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nvae_codec.coding.coded import Coded
 from nvae_codec.container.checksums import content_checksum
 from nvae_codec.container.extensions import METADATA, extension
 from nvae_codec.container.fields import ByteReader
@@ -19,6 +20,7 @@ from nvae_codec.images.limits import check_size
 from nvae_codec.images.png import check_palette, parse_png
 from nvae_codec.images.raster import Chunk, Colour, RasterImage
 from nvae_codec.images.webp import BEST, decode_webp, encode_webp
+from nvae_codec.schedule.shape import Shape
 from nvae_codec.zoo.library import ImageCodec
 
 
@@ -33,8 +35,8 @@ class CodecFinder(Protocol):
 def write_model_file(image: RasterImage, codec: ImageCodec) -> bytes:
     """A image through a model; raises UnsupportedImageError for one that it does not take."""
     shown, levels = codec.input.take(image)
-    plan, payload = codec.encode(levels)
-    return _write(image, model_kind(shown), pack_planes(image) + payload, codec.identity[:ID_BYTES], tuple(plan))
+    coded = codec.encode([levels])
+    return _write(image, model_kind(shown), pack_planes(image) + coded.payload, codec.identity[:ID_BYTES], coded.plan)
 
 
 def _read_model_payload(parts: Parts, codecs: CodecFinder) -> RasterImage:
@@ -43,9 +45,9 @@ def _read_model_payload(parts: Parts, codecs: CodecFinder) -> RasterImage:
     check_input(codec.input, header.kind, header.colour)
     reader = ByteReader(parts.payload, 0, len(parts.payload))
     blocks = take_planes(reader, header.colour)
-    stack = reader.take(reader.left)
-    levels = codec.decode(header.height, header.width, header.plan, stack, gray=header.colour.is_gray)
-    pixels, low = add_planes(codec.input.show(levels, MODEL_KINDS[header.kind]), header.colour, blocks)
+    shape = Shape(header.height, header.width, header.colour.is_gray)
+    levels = codec.decode([shape], Coded(reader.take(reader.left), header.plan))
+    pixels, low = add_planes(codec.input.show(levels[0], MODEL_KINDS[header.kind]), header.colour, blocks)
     return _image(parts, pixels, low)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nvae_codec.coding.ledger import MeasuredCodec
+from nvae_codec.coding.ledger import Ledger
 from nvae_codec.container.archive.index import Index, Segment, read_index
 from nvae_codec.container.archive.segment import Named, unpack_segment
 from nvae_codec.container.archive.writer import write_archive
@@ -47,37 +47,40 @@ def measure_archive(evaluator: Evaluator, groups: Sequence[Sequence[Named]]) -> 
     count = sum(map(len, groups))
     common = share_bits(8 * (len(file) - sum(segment.length for segment in index.segments)) - CHECKSUM_BITS, count)
     trailer = share_bits(CHECKSUM_BITS, count)
-    measured = MeasuredCodec(evaluator.codec)
-    again = io.BytesIO()
-    packed = write_archive(again, groups, method="model", models=Models(measured))
     found: list[Measured] = []
-    for group, segment, _ in zip(groups, index.segments, packed, strict=True):
+    for group, segment in zip(groups, index.segments, strict=True):
         bounds = [evaluator.bound(image.require_pixels("the model")) for _, image in group]
-        walks = _split_segment(group, segment, measured, bounds, evaluator)
+        ledger = Ledger(details=True)
+        coded = evaluator.codec.encode([evaluator.codec.input.take(image)[1] for _, image in group], ledger)
+        if coded.payload not in file[segment.start : segment.start + segment.length]:
+            raise NvaeCodecError("a second encoding gave another archive")
+        walks = _split_segment(group, segment, ledger, 8 * len(coded.payload), bounds, evaluator)
         for (name, image), bound, walk in zip(group, bounds, walks, strict=True):
             walk.bits["header"] += common[len(found)]
             walk.bits["checksums"] += trailer[len(found)]
             achieved = walk.achieved()
             seconds = encode_seconds / count, decode_seconds / count
             found.append((evaluator.make_row(name, image, bound, achieved, *seconds), achieved.heat))
-    if again.getvalue() != file:
-        raise NvaeCodecError("a second encoding gave another archive")
     return found, {"segments": len(index.segments), "bytes": len(file)}
 
 
 def _split_segment(
-    group: Sequence[Named], segment: Segment, codec: MeasuredCodec, bounds: Sequence[Bounds], evaluator: Evaluator
+    group: Sequence[Named],
+    segment: Segment,
+    ledger: Ledger,
+    payload: int,
+    bounds: Sequence[Bounds],
+    evaluator: Evaluator,
 ) -> list[Walked]:
-    """The bits of a segment that ``codec`` has just made, by image and cause."""
+    """The bits of a segment by image and cause; ``payload``: those of its stack in the file."""
     pixels = [image.require_pixels("the model") for _, image in group]
     exact = [bound.exact for bound in bounds]
-    walks = split_walks(pixels, codec, exact, seed=evaluator.seed, samples=evaluator.samples)
-    payload = 8 * len(codec.stack.to_bytes())
+    walks = split_walks(pixels, evaluator.codec, ledger, exact, seed=evaluator.seed, samples=evaluator.samples)
     chunks = [image.chunks for _, image in group if image.chunks]
     metadata = 8 * len(pack_shared_metadata(chunks)) if chunks else 0
     shared = {
-        "stack": codec.stack.bits - sum(walk.ideal for walk in walks),
-        "padding": payload - codec.stack.bits,
+        "stack": ledger.stack_bits - sum(walk.ideal for walk in walks),
+        "padding": payload - ledger.stack_bits,
         "header": 8 * segment.length - payload - metadata - CHECKSUM_BITS,
         "checksums": CHECKSUM_BITS,
     }

@@ -134,9 +134,7 @@ def our_codec(options: dict[str, Any]) -> Peer:
     """This codec as one of them: ``--method model``, the model loaded once."""
     from nvae_codec import __version__, compress, decompress, load_model
 
-    codec = load_model(
-        options["model"], device=options["device"], threads=options["threads"], batch_tiles=options["batch_tiles"]
-    )
+    codec = load_model(options["model"], **{key: options[key] for key in ("device", "threads", "batch_tiles")})
     library = f"nvae-codec {__version__}, {codec.name} {codec.identity[:4].hex()}"
     return Peer(
         OURS,

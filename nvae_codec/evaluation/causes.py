@@ -28,11 +28,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nvae_codec.coding.ledger import Float64, MeasuredBatch, MeasuredCodec
+from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.coding.ledger import BatchCosts, Float64, Ledger
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES
 from nvae_codec.container.header import split_parts
 from nvae_codec.evaluation.elbo import Costs, ImageElbo, integer_elbo, measure_costs
-from nvae_codec.integer.inference import exact_inference
 from nvae_codec.schedule.tiles import Tile
 
 CAUSES = (
@@ -90,16 +90,23 @@ class Walked:
 
 
 def split_file(
-    file: bytes, pixels: NDArray[np.uint8], codec: MeasuredCodec, exact: ImageElbo, *, seed: int, samples: int
+    file: bytes,
+    pixels: NDArray[np.uint8],
+    codec: ModelCodec,
+    ledger: Ledger,
+    exact: ImageElbo,
+    *,
+    seed: int,
+    samples: int,
 ) -> Achieved:
-    """Split a file that ``codec`` has just made of pixels, uint8 (H, W, 3) or (H, W); ``exact`` is its bound."""
+    """Split a file of pixels, uint8 (H, W, 3) or (H, W), with the ``ledger`` of its coding; ``exact`` is its bound."""
     parts = split_parts(file)
-    walked = split_walks([pixels], codec, [exact], seed=seed, samples=samples)[0]
+    walked = split_walks([pixels], codec, ledger, [exact], seed=seed, samples=samples)[0]
     checksums = 8 + FILE_CHECKSUM_BYTES + (FILE_CHECKSUM_BYTES if parts.metadata else 0)
     metadata = max(0, len(parts.metadata) - FILE_CHECKSUM_BYTES)
     walked.bits |= {
-        "stack": codec.stack.bits - walked.ideal,
-        "padding": 8.0 * len(parts.payload) - codec.stack.bits,
+        "stack": ledger.stack_bits - walked.ideal,
+        "padding": 8.0 * len(parts.payload) - ledger.stack_bits,
         "header": 8.0 * (len(file) - len(parts.payload) - metadata - checksums),
         "metadata": 8.0 * metadata,
         "checksums": 8.0 * checksums,
@@ -109,13 +116,14 @@ def split_file(
 
 def split_walks(
     images: Sequence[NDArray[np.uint8]],
-    codec: MeasuredCodec,
+    codec: ModelCodec,
+    ledger: Ledger,
     exact: Sequence[ImageElbo],
     *,
     seed: int,
     samples: int,
 ) -> list[Walked]:
-    """Split what ``codec`` has just put on its stack for the images of a segment; ``exact``: their bounds."""
+    """Split what ``codec`` put on the stack for the images of a segment, as its ``ledger`` says; ``exact``: bounds."""
     model = codec.model
     walks = [
         Walked(
@@ -127,16 +135,16 @@ def split_walks(
         )
         for pixels, bound in zip(images, exact, strict=True)
     ]
-    for batch in codec.stack.batches:
+    for batch in ledger.batches:
         for tile in batch.tiles:
             walks[tile.image].tiles += 1
-    for batch in codec.stack.batches:
+    for batch in ledger.batches:
         count = len(batch.tiles)
         costs = _real_costs(batch, codec)
         back = [0 * group for group in costs.posterior] if batch.first else costs.posterior
         own = _by_tile([*costs.prior, *costs.pixels], count) - _by_tile(back, count)
-        values = [_each_tile(phase, count) for phase in batch.pixel_bits(model.pixel_bits)]
-        paid, returned = batch.prior_bits(model.latent_bits), batch.posterior_bits(model.latent_bits)
+        values = [_each_tile(phase, count) for phase in batch.value_bits()]
+        paid, returned = batch.prior_bits(), batch.returned()
         latents = [_each_tile(price - got, count) for price, got in zip(paid, returned, strict=True)]
         for image in {tile.image for tile in batch.tiles}:
             walks[image].batches += 1
@@ -177,14 +185,13 @@ def _by_tile(parts: Sequence[Float64], count: int) -> Float64:
     return total
 
 
-def _real_costs(batch: MeasuredBatch, codec: MeasuredCodec) -> Costs:
+def _real_costs(batch: BatchCosts, codec: ModelCodec) -> Costs:
     """The real-valued costs of the symbols that the file has."""
-    symbols = batch.symbols()
-    with exact_inference(codec.device):
-        return measure_costs(codec.repeat(batch), lambda index, _: symbols[index])
+    with codec.ready():
+        return measure_costs(codec.repeat(batch), lambda index, _: batch.symbols[index])
 
 
-def _add_channels(walks: Sequence[Walked], batch: MeasuredBatch, costs: Costs, codec: MeasuredCodec) -> None:
+def _add_channels(walks: Sequence[Walked], batch: BatchCosts, costs: Costs, codec: ModelCodec) -> None:
     for index, group in enumerate(codec.model.groups):
         kept = list(group.kept)
         if kept:
@@ -198,8 +205,8 @@ def _add_channels(walks: Sequence[Walked], batch: MeasuredBatch, costs: Costs, c
 def _paint(
     heat: NDArray[np.float32],
     tile: Tile,
-    batch: MeasuredBatch,
-    codec: MeasuredCodec,
+    batch: BatchCosts,
+    codec: ModelCodec,
     values: list[Float64],
     latents: list[Float64],
 ) -> None:

@@ -99,10 +99,11 @@ def exact_draws(
 ) -> list[ImageElbo]:
     """The draws that :func:`integer_elbo` is the mean of: each -log2 p(x, z) / q(z|x) of one z, by part."""
     device = model.device if isinstance(model, ModelCodec) else torch.device("cpu")
+    ready = model.ready() if isinstance(model, ModelCodec) else exact_inference(device)
     model = model.model if isinstance(model, ModelCodec) else model
     rng = noise_of(pixels, seed)
     draws = []
-    with exact_inference(device):
+    with ready:
         for _ in range(samples):
             batch, luck = _whole_image(pixels, model, device), list[float]()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.schedule.record import LARGEST_CHECKSUM, LARGEST_CODE, BatchRecord
+from nvae_codec.schedule.shape import Shape
 from nvae_codec.schedule.tiles import GROWTHS, LARGEST_BATCH, Growth, Tile, plan_segment
 
 CHECKED = 64
@@ -39,16 +40,12 @@ class PlanKind:
 
 
 def read_plan(
-    sizes: Sequence[tuple[int, int]],
-    plan: Sequence[int],
-    side: int = 0,
-    gray: Sequence[bool] = (),
-    largest: int = LARGEST_BATCH,
+    shapes: Sequence[Shape], plan: Sequence[int], side: int = 0, largest: int = LARGEST_BATCH
 ) -> list[tuple[list[Tile], BatchRecord]]:
     """The batches of a plan with their tiles, those of a model made for images of ``side`` where it is not 0.
 
-    ``gray``: which images are, as in plan_segment. ``largest``: pixels that a batch of several tiles may have.
-    Raises DamagedFileError where it does not fit the images' sizes.
+    ``largest``: pixels that a batch of several tiles may have. Raises DamagedFileError where the plan does not fit the
+    images' shapes.
     """
     if not plan or min(plan) < 0:
         raise DamagedFileError("damaged: its plan is not one")
@@ -56,7 +53,7 @@ def read_plan(
     size = BatchRecord.size(dense=kind.growth.dense, checked=kind.checked)
     if len(plan) % size != 1:
         raise DamagedFileError("damaged: its plan is not one")
-    tiles, done = plan_segment(sizes, kind.growth, kind.corner, side, gray=gray), 0
+    tiles, done = plan_segment(shapes, kind.growth, kind.corner, side), 0
     parts = []
     for at in range(1, len(plan), size):
         record = BatchRecord.read(plan[at : at + size], dense=kind.growth.dense)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.polyphase import Plane
+from nvae_codec.schedule.shape import Shape
 
 LARGEST_SIDE = 768
 LARGEST_BATCH = LARGEST_SIDE**2
@@ -62,39 +63,31 @@ class Tile:
         return (self.height, self.width, self.gray) == (other.height, other.width, other.gray)
 
 
-def plan_segment(
-    sizes: Sequence[tuple[int, int]],
-    growth: Growth,
-    corner: int,
-    side: int = 0,
-    *,
-    gray: Sequence[bool] = (),
-) -> list[Tile]:
-    """The tiles of images of (height, width) that share a stack, in the order of encoding: small images first.
+def plan_segment(shapes: Sequence[Shape], growth: Growth, corner: int, side: int = 0) -> list[Tile]:
+    """The tiles of images that share a stack, in the order of encoding: small images first.
 
     So the first batch, for which nothing comes back, is small, and images of one size are walked together. With
     ``side``, that of a network made for images of one size, tiles are that size as far as they can be.
-    ``gray``: which images are, none where it is empty.
     """
     tiles: list[Tile] = []
     done = 0
-    for image in segment_order(sizes, gray):
-        height, width = sizes[image]
-        squares = plan_squares(height, width, side, corner) if side else []
-        planned = squares or plan_tiles(height, width, growth, corner, done)
-        tiles += [replace(tile, image=image, gray=bool(gray and gray[image])) for tile in planned]
-        done += height * width
+    for image in segment_order(shapes):
+        shape = shapes[image]
+        squares = plan_squares(shape.height, shape.width, side, corner) if side else []
+        planned = squares or plan_tiles(shape.height, shape.width, growth, corner, done)
+        tiles += [replace(tile, image=image, gray=shape.gray) for tile in planned]
+        done += shape.pixels
     return tiles
 
 
-def segment_order(sizes: Sequence[tuple[int, int]], gray: Sequence[bool] = ()) -> list[int]:
-    """The order in which images of (height, width) are coded: by area, height, gray last, then as they come."""
+def segment_order(shapes: Sequence[Shape]) -> list[int]:
+    """The order in which images are coded: by area, height, gray last, then as they come."""
 
     def rank(index: int) -> tuple[int, int, bool]:
-        height, width = sizes[index]
-        return height * width, height, bool(gray and gray[index])
+        shape = shapes[index]
+        return shape.pixels, shape.height, shape.gray
 
-    return sorted(range(len(sizes)), key=rank)
+    return sorted(range(len(shapes)), key=rank)
 
 
 def plan_tiles(height: int, width: int, growth: Growth, corner: int = 0, done: int = 0) -> list[Tile]:

@@ -14,7 +14,6 @@ import contextlib
 import importlib
 import itertools
 import json
-import operator
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,9 +24,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from nvae_codec.errors import ModelFileError, NvaeCodecError, UnknownModelError
+from nvae_codec.coding.coded import Coded
+from nvae_codec.coding.ledger import Ledger
+from nvae_codec.errors import ModelFileError, UnknownModelError
 from nvae_codec.images.levels import RGB_INPUT, ModelInput
-from nvae_codec.runtime import DEVICES
+from nvae_codec.runtime import Runtime
+from nvae_codec.schedule.shape import Shape
 from nvae_codec.zoo.hugging_face import find_in_cache, find_snapshot
 
 DEFAULT_MODEL = "photo"
@@ -62,36 +64,14 @@ class ImageCodec(Protocol):
         """The images that it takes."""
         ...
 
-    def encode(self, pixels: NDArray[np.uint8]) -> tuple[list[int], bytes]:
-        """Code pixels: the plan of their tiles and batches, numbers from 0, and the payload."""
+    def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None) -> Coded:
+        """Code images together, at least one; the ``ledger`` learns what each of them costs."""
         ...
 
     def decode(
-        self, height: int, width: int, plan: Sequence[int], payload: bytes, *, gray: bool = False
-    ) -> NDArray[np.uint8]:
-        """The pixels of a payload; raises DamagedFileError."""
-        ...
-
-    def encode_segment(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
-        """Code images together: the plan of all their tiles and batches, and the payload."""
-        ...
-
-    def encode_priced(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
-        """What ``encode_segment`` gives, and the share of each image in bits."""
-        ...
-
-    def decode_wanted(
-        self,
-        sizes: Sequence[tuple[int, int]],
-        plan: Sequence[int],
-        payload: bytes,
-        wanted: Collection[int],
-        gray: Sequence[bool] = (),
+        self, shapes: Sequence[Shape], coded: Coded, wanted: Collection[int] | None = None
     ) -> dict[int, NDArray[np.uint8]]:
-        """The ``wanted`` images of (height, width) of a payload by their index, and maybe others.
-
-        ``gray`` says which are, none where it is empty. Raises DamagedFileError.
-        """
+        """The images by their index: the ``wanted`` ones (None: all), and maybe others. Raises DamagedFileError."""
         ...
 
 
@@ -203,30 +183,17 @@ def _name_those(here: Iterable[ModelInfo]) -> str:
 
 
 class Models:
-    """Loads models when they are first needed, each once, all for the same device and number of threads.
+    """Loads models when they are first needed, each once, all for the same runtime.
 
     ``model`` is the one to compress with: a name, a path, or a codec that is loaded already. Files are decoded with
     the model that made them, which may be that one or an installed one.
     """
 
-    def __init__(
-        self,
-        model: str | Path | ImageCodec | None = None,
-        *,
-        device: str = "auto",
-        threads: int | None = None,
-        batch_tiles: int | None = None,
-    ) -> None:
-        """Raises TypeError for what is no model or no number, NvaeCodecError for other devices and numbers below 1."""
+    def __init__(self, model: str | Path | ImageCodec | None = None, runtime: Runtime | None = None) -> None:
+        """Raises TypeError for what is not a model."""
         if not isinstance(model, str | Path | ImageCodec | None):
             raise TypeError(f"model must be a name, a path or what load_model gave, not {type(model).__name__}")
-        if device not in DEVICES:
-            raise NvaeCodecError(f"there is no device {device!r}; there are {', '.join(DEVICES)}")
-        for name, count in (("threads", threads), ("batch_tiles", batch_tiles)):
-            if count is not None and operator.index(count) < 1:
-                raise NvaeCodecError(f"{name} must be at least 1, not {count}")
-        self._model = model
-        self._device, self._threads, self._batch_tiles = device, threads, batch_tiles
+        self._model, self._runtime = model, runtime or Runtime()
         self._loaded: dict[bytes, ImageCodec] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -268,9 +235,7 @@ class Models:
             # imported here: it brings torch, which takes longer than everything else that a command does
             from nvae_codec.zoo.load import load_codec
 
-            codec: ImageCodec = load_codec(
-                str(info.path), device=self._device, threads=self._threads, batch_tiles=self._batch_tiles
-            )
+            codec: ImageCodec = load_codec(str(info.path), self._runtime)
             if codec.identity != info.identity:
                 raise ModelFileError(f"{info.path} is not the model that it says it is")
             self._loaded[info.identity] = codec

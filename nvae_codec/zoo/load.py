@@ -12,37 +12,30 @@ from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.errors import NumericsError, NvaeCodecError
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.integer.model_file import read_model
+from nvae_codec.runtime import Runtime
+from nvae_codec.zoo.library import find_model
 
 
-def prepare_codec(
-    model: IntegerModel, *, device: str = "auto", threads: int | None = None, batch_tiles: int | None = None
-) -> ModelCodec:
-    """A codec on a device (cpu, cuda, or auto: CUDA where it is and computes the model's integers).
+def prepare_codec(model: IntegerModel, runtime: Runtime | None = None) -> ModelCodec:
+    """A codec that has passed the model's canary on the runtime's device and threads.
 
-    Raises NumericsError where the model's canary, run with as many threads, differs.
+    Raises NumericsError where the canary fails, and NvaeCodecError where there is no such device.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise NvaeCodecError("no CUDA device is here; use --device cpu")
-    if device != "cpu" and torch.cuda.is_available():
-        with suppress(NumericsError) if device == "auto" else nullcontext():
-            return _prove_codec(model, torch.device("cuda"), batch_tiles)
-    return _prove_codec(model, torch.device("cpu"), batch_tiles)
+    runtime = runtime or Runtime()
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise NvaeCodecError("there is no CUDA device; use --device cpu")
+    if runtime.device != "cpu" and torch.cuda.is_available():
+        with suppress(NumericsError) if runtime.device == "auto" else nullcontext():
+            return _prove_codec(model, runtime, torch.device("cuda"))
+    return _prove_codec(model, runtime, torch.device("cpu"))
 
 
-def _prove_codec(model: IntegerModel, device: torch.device, batch_tiles: int | None) -> ModelCodec:
-    codec = ModelCodec(dataclasses.replace(model, graph=model.graph.to(device)), device=device, batch_tiles=batch_tiles)
-    codec.prove()
-    return codec
+def _prove_codec(model: IntegerModel, runtime: Runtime, device: torch.device) -> ModelCodec:
+    codec = ModelCodec(dataclasses.replace(model, graph=model.graph.to(device)), runtime, device=device)
+    with codec.ready():
+        return codec
 
 
-def load_codec(
-    name_or_path: str | Path, *, device: str = "auto", threads: int | None = None, batch_tiles: int | None = None
-) -> ModelCodec:
+def load_codec(name_or_path: str | Path, runtime: Runtime | None = None) -> ModelCodec:
     """Load a model by name or path. Raises UnknownModelError, ModelFileError, NumericsError."""
-    from nvae_codec.zoo.library import find_model
-
-    return prepare_codec(
-        read_model(find_model(name_or_path).path), device=device, threads=threads, batch_tiles=batch_tiles
-    )
+    return prepare_codec(read_model(find_model(name_or_path).path), runtime)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from nvae_codec.coding.coded import Coded
+from nvae_codec.coding.ledger import Ledger
 from nvae_codec.zoo import library as model_library
 from tests.cli.conftest import Run
 from tests.fakes import FakeCodec
@@ -24,7 +26,7 @@ class Mortal(FakeCodec):
         super().__init__("photo")
         self.died = died
 
-    def encode_segment(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes]:
+    def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None) -> Coded:
         if self.encoded >= 4:
             try:
                 with self.died.open("x") as file:
@@ -33,13 +35,13 @@ class Mortal(FakeCodec):
                 pass
             else:
                 os.kill(os.getpid(), signal.SIGKILL)
-        return super().encode_segment(images)
+        return super().encode(images, ledger)
 
 
 class MortalModels(model_library.Models):
     """Loads nothing but that codec."""
 
-    def __init__(self, model: object, **_options: Any) -> None:
+    def __init__(self, model: object, *_runtime: Any) -> None:
         super().__init__(Mortal(Path(str(model))))
 
 

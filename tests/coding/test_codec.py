@@ -6,7 +6,7 @@ import pickle
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,15 @@ from nvae_codec.coding.ans import Stack
 from nvae_codec.coding.batch import Batch
 from nvae_codec.coding.bitsback import pop_batch, push_batch
 from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.coding.coded import Coded
 from nvae_codec.errors import DamagedFileError, NumericsError, NvaeCodecError
+from nvae_codec.runtime import Runtime
 from nvae_codec.schedule.plan import read_plan
 from nvae_codec.schedule.record import BatchRecord
+from nvae_codec.schedule.shape import Shape
 from nvae_codec.schedule.tiles import DENSE, GROWTHS
 from nvae_codec.zoo.load import load_codec, prepare_codec
-from tests.models import RECIPES, frozen_model, make_image
+from tests.models import RECIPES, frozen_model, make_image, round_trip
 
 Pixels = NDArray[np.uint8]
 SIZES = [(1, 1), (1, 7), (5, 3), (16, 16), (65, 33), (100, 200)]
@@ -51,48 +54,36 @@ def make(kind: str, height: int, width: int) -> Pixels:
             return rng.choice(np.array([0, 255], np.uint8), (height, width, 3))
 
 
-def restore(which: str, image: Pixels, coded: tuple[list[int], bytes]) -> Pixels:
-    return codec(which).decode(image.shape[0], image.shape[1], *coded)
-
-
 @pytest.mark.parametrize("kind", ["waves", "constant", "noise", "gradient", "extreme"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
 def test_images_come_back(which: str, size: tuple[int, int], kind: str) -> None:
-    image = make(kind, *size)
-    plan, payload = codec(which).encode(image)
-    again = restore(which, image, (plan, payload))
-    assert again.dtype == np.uint8
-    assert np.array_equal(again, image)
-    assert all(isinstance(number, int) and number >= 0 for number in plan)
+    coded = round_trip(codec(which), make(kind, *size))
+    assert all(isinstance(number, int) and number >= 0 for number in coded.plan)
 
 
 @pytest.mark.parametrize("which", RECIPES)
 def test_models_of_many_recipes_code(which: str) -> None:
     for size in [(3, 2), (70, 99)]:
-        image = make("waves", *size)
-        assert np.array_equal(restore(which, image, codec(which).encode(image)), image)
+        round_trip(codec(which), make("waves", *size))
 
 
 def test_plans_whose_latents_would_starve_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     walked = []
 
-    def watch(stack: Stack, batch: Batch, start: int | None) -> BatchRecord:
+    def watch(stack: Stack, batch: Batch, *more: Any) -> BatchRecord:
         walked.append(batch.canvas.size)
-        return push_batch(stack, batch, start)
+        return push_batch(stack, batch, *more)
 
     monkeypatch.setattr(codec_module, "push_batch", watch)
-    hierarchy = load_codec("natural32", device="cpu")  # its latents take as much of the stack as the pixels bring
+    hierarchy = load_codec("natural32", Runtime("cpu"))  # its latents take as much of the stack as the pixels bring
     image = make_image(64, 192)
-    plan, payload = hierarchy.encode(image)
-    assert GROWTHS[plan[0] // 4] in DENSE
+    assert GROWTHS[round_trip(hierarchy, image).plan[0] // 4] in DENSE
     assert sum(height * width for height, width in walked) < 64 * 192 * 3 // 2, "most of it once"
-    assert np.array_equal(hierarchy.decode(64, 192, plan, payload), image)
 
 
 def test_views_of_images_are_taken_as_they_are() -> None:
-    image = make_image(40, 60)[::-1, ::2]
-    assert np.array_equal(restore("phases of two levels", image, codec().encode(image)), image)
+    round_trip(codec(), make_image(40, 60)[::-1, ::2])
 
 
 @pytest.fixture
@@ -107,17 +98,14 @@ def _threads() -> Iterator[None]:
 def test_neither_threads_nor_tiles_at_once_change_a_byte(which: str) -> None:
     image = make_image(100, 112)
     torch.set_num_threads(1)
-    expected = codec(which).encode(image)
-    assert len(expected[0]) > 4, "several batches"
+    expected = codec(which).encode([image])
+    assert len(expected.plan) > 4, "several batches"
     for batch_tiles in (1, 2):
-        other = prepare_codec(frozen_model(which), device="cpu", threads=1, batch_tiles=batch_tiles)
-        assert other.encode(image) == expected
-        assert np.array_equal(other.decode(100, 112, *expected), image)
+        assert round_trip(prepare_codec(frozen_model(which), Runtime("cpu", 1, batch_tiles)), image) == expected
     image = make_image(64, 40)
-    expected = codec(which).encode(image)
-    other = prepare_codec(frozen_model(which), device="cpu", threads=2)
-    assert other.encode(image) == expected
-    assert np.array_equal(other.decode(64, 40, *expected), image)
+    expected = codec(which).encode([image])
+    assert round_trip(prepare_codec(frozen_model(which), Runtime("cpu", 2)), image) == expected
+    assert torch.get_num_threads() == 1, "the user's own number comes back"
 
 
 def test_what_lies_below_the_first_batch_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,15 +115,15 @@ def test_what_lies_below_the_first_batch_is_damage(monkeypatch: pytest.MonkeyPat
         def __init__(self, payload: bytes = b"", **options: Any) -> None:
             super().__init__(payload or bytes(range(1, 100)), **options)
 
-    whole = ModelCodec(frozen_model())
-    monkeypatch.setattr(whole, "_open_stack", NotEmpty)
-    plan, payload = whole.encode(image)
+    with monkeypatch.context() as patch:
+        patch.setattr(codec_module, "Stack", NotEmpty)
+        coded = codec().encode([image])
     with pytest.raises(DamagedFileError, match="left on the stack"):
-        codec().decode(20, 20, plan, payload)
+        codec().decode([Shape(20, 20)], coded)
 
 
 def test_another_machine_proves_for_itself() -> None:
-    proved = prepare_codec(frozen_model(), device="cpu")
+    proved = prepare_codec(frozen_model(), Runtime("cpu"))
     assert proved._proved
     assert not pickle.loads(pickle.dumps(proved))._proved
 
@@ -144,16 +132,16 @@ def test_another_machine_proves_for_itself() -> None:
 def test_no_number_of_threads_codes_that_has_not_passed_the_canary() -> None:
     torch.set_num_threads(1)
     model, image = frozen_model(), make_image(20, 20)
-    proved = prepare_codec(model, device="cpu")
-    file = proved.encode(image)
+    proved = prepare_codec(model, Runtime("cpu"))
+    coded = proved.encode([image])
     broken = ModelCodec(replace(model, canary="of another machine"))
     broken._proved = proved._proved
-    assert broken.encode(image) == file
+    assert broken.encode([image]) == coded
     torch.set_num_threads(2)
-    for code in (lambda: broken.encode(image), lambda: broken.decode(20, 20, *file)):
+    for code in (lambda: broken.encode([image]), lambda: broken.decode([Shape(20, 20)], coded)):
         with pytest.raises(NumericsError, match="does not compute the model's integers"):
             code()
-    assert proved.encode(image) == file
+    assert proved.encode([image]) == coded
 
 
 def test_the_model_names_itself() -> None:
@@ -163,16 +151,15 @@ def test_the_model_names_itself() -> None:
 
 def test_a_device_that_is_not_here_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert prepare_codec(frozen_model(), device="auto").device.type == "cpu"
-    with pytest.raises(NvaeCodecError, match="no CUDA device is here"):
-        prepare_codec(frozen_model(), device="cuda")
+    assert prepare_codec(frozen_model(), Runtime("auto")).device.type == "cpu"
+    with pytest.raises(NvaeCodecError, match="there is no CUDA device"):
+        prepare_codec(frozen_model(), Runtime("cuda"))
 
 
-def is_refused(image: Pixels, plan: list[int], payload: bytes, size: tuple[int, int] | None = None) -> bool:
+def is_refused(coded: Coded, height: int, width: int, **changes: Any) -> bool:
     """Whether decoding raises DamagedFileError; no other error may come, nor pixels of another shape."""
-    height, width = size or image.shape[:2]
     try:
-        pixels = codec().decode(height, width, plan, payload)
+        pixels = codec().decode([Shape(height, width)], replace(coded, **changes))[0]
     except DamagedFileError as error:
         said = str(error)
     else:
@@ -185,33 +172,37 @@ def is_refused(image: Pixels, plan: list[int], payload: bytes, size: tuple[int, 
 
 def test_damaged_payloads_are_refused() -> None:
     image, rng = make_image(50, 40), random.Random(0)
-    plan, payload = codec().encode(image)
+    coded = codec().encode([image])
+    payload = coded.payload
     damaged = [payload[:size] for size in (0, 1, len(payload) // 2, len(payload) - 1)]
     damaged += [payload + b"\1", rng.randbytes(len(payload)), bytes([255]) * len(payload)]
     for _ in range(12):
         at = rng.randrange(len(payload))
         damaged.append(payload[:at] + bytes([payload[at] ^ 1 << rng.randrange(8)]) + payload[at + 1 :])
-    assert [data for data in damaged if not is_refused(image, plan, data)] == []
+    assert [data for data in damaged if not is_refused(coded, 50, 40, payload=data)] == []
     # zeros beyond the end are what any stack has
-    assert np.array_equal(codec().decode(50, 40, plan, payload + bytes(9)), image)
+    longer = replace(coded, payload=payload + bytes(9))
+    assert np.array_equal(codec().decode([Shape(50, 40)], longer)[0], image)
 
 
 def test_damaged_plans_are_refused() -> None:
     image = make_image(150, 100)
-    plan, payload = codec().encode(image)
-    is_refused(image, [plan[0] ^ 1, *plan[1:]], payload)  # the same tiles from another corner: other pixels
-    assert is_refused(image, [4 * len(GROWTHS), *plan[1:]], payload)
-    is_refused(image, [plan[0] - 16, *plan[1:]], payload)
+    coded = codec().encode([image])
+    refused, plan = partial(is_refused, coded, 150, 100), coded.plan
+    refused(plan=(plan[0] ^ 1, *plan[1:]))  # the same tiles from another corner: other pixels
+    assert refused(plan=(4 * len(GROWTHS), *plan[1:]))
+    refused(plan=(plan[0] - 16, *plan[1:]))
     for place in range(1, len(plan)):
         for value in (0, 1, plan[place] + 1, 255):  # some fills cut the arrays as before: those decode
-            is_refused(image, [*plan[:place], value, *plan[place + 1 :]], payload)
-        assert is_refused(image, [*plan[:place], 2**40, *plan[place + 1 :]], payload)
+            refused(plan=(*plan[:place], value, *plan[place + 1 :]))
+        assert refused(plan=(*plan[:place], 2**40, *plan[place + 1 :]))
 
 
 def test_fills_that_no_encoder_found_are_refused_with_their_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     image = make_image(150, 100)
-    plan, payload = codec().encode(image)
-    assert len(plan) > 7, "several batches"
+    coded = codec().encode([image])
+    *plan, middle, last = coded.plan
+    assert len(plan) > 5, "several batches"
     decoded = []
 
     def count(*given: Any) -> None:
@@ -220,7 +211,7 @@ def test_fills_that_no_encoder_found_are_refused_with_their_batch(monkeypatch: p
 
     monkeypatch.setattr(codec_module, "pop_batch", count)
     with pytest.raises(DamagedFileError, match="do not leave what they found"):
-        codec().decode(150, 100, [*plan[:-2], plan[-2] - 20, plan[-1]], payload)
+        codec().decode([Shape(150, 100)], replace(coded, plan=(*plan, middle - 20, last)))
     assert len(decoded) == 1
 
 
@@ -234,26 +225,23 @@ def test_fills_that_no_encoder_found_are_refused_with_their_batch(monkeypatch: p
 )  # fmt: skip
 def test_impossible_plans_are_refused(plan: list[int]) -> None:
     with pytest.raises(DamagedFileError, match=r"^damaged: "):
-        read_plan([(16, 16)], plan)
+        read_plan([Shape(16, 16)], plan)
 
 
 def test_a_plan_of_another_size_is_refused() -> None:
-    image = make_image(150, 100)
-    plan, payload = codec().encode(image)
-    assert all(is_refused(image, plan, payload, size) for size in [(64, 64), (400, 400), (100, 150), (150, 101)])
+    coded = codec().encode([make_image(150, 100)])
+    assert all(is_refused(coded, *size) for size in [(64, 64), (400, 400), (100, 150), (150, 101)])
 
 
 def test_a_model_of_another_kind_does_not_decode_it() -> None:
-    image = make_image(50, 40)
-    plan, payload = codec().encode(image)
+    coded = codec().encode([make_image(50, 40)])
     with pytest.raises(DamagedFileError):
-        codec("official: batch norm, gates, swish").decode(50, 40, plan, payload)
+        codec("official: batch norm, gates, swish").decode([Shape(50, 40)], coded)
 
 
 def test_a_gpu_of_little_memory_sees_fewer_tiles_together(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = make_image(70, 130)
-    whole = ModelCodec(frozen_model())
-    file = whole.encode(pixels)
+    expected = ModelCodec(frozen_model()).encode([pixels])
     most = 4
     take = Batch._take
 
@@ -263,9 +251,8 @@ def test_a_gpu_of_little_memory_sees_fewer_tiles_together(monkeypatch: pytest.Mo
         return take(self, *arguments)
 
     monkeypatch.setattr(Batch, "_take", limited)
-    codec = ModelCodec(frozen_model(), batch_tiles=32)
-    assert codec.encode(pixels) == file
-    assert np.array_equal(codec.decode(70, 130, *file), pixels)
+    codec = ModelCodec(frozen_model(), Runtime(batch_tiles=32))
+    assert round_trip(codec, pixels) == expected
     most = 0
     with pytest.raises(NvaeCodecError, match="too little memory for this image"):
-        codec.encode(pixels)
+        codec.encode([pixels])

@@ -26,9 +26,19 @@ from nvae_codec.integer.operations import Convolve, Input, LookUp, Operation
 from nvae_codec.likelihoods.tables import SHIFT_BOUND
 from nvae_codec.network.convolution import causal_mask
 from nvae_codec.network.flow import list_halves
+from nvae_codec.runtime import Runtime
 from tests.coding.test_latents import random_normals
 from tests.integer.test_same_everywhere import GOLDEN
-from tests.models import RECIPES, frozen_model, frozen_network, make_image, make_network, make_recipe, random_crops
+from tests.models import (
+    RECIPES,
+    frozen_model,
+    frozen_network,
+    make_image,
+    make_network,
+    make_recipe,
+    random_crops,
+    round_trip,
+)
 
 FLOWS = "official, two pairs of flows"
 Int32 = NDArray[np.int32]
@@ -201,21 +211,16 @@ def test_flows_that_read_their_own_place_are_refused() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (37, 70), (130, 50)], ids=str)
 def test_images_come_back(size: tuple[int, int]) -> None:
-    codec, image = ModelCodec(frozen_model(FLOWS)), make_image(*size)
-    plan, payload = codec.encode(image)
-    assert np.array_equal(codec.decode(*size, plan, payload), image)
+    round_trip(ModelCodec(frozen_model(FLOWS)), make_image(*size))
 
 
 def test_chunks_do_not_change_a_file() -> None:
     images = [make_image(12, 8, seed) for seed in range(6)]
-    model, sizes = frozen_model(FLOWS), [(12, 8)] * 6
-    expected = ModelCodec(model).encode_segment(images)
-    assert max(expected[0][1::3]) > 1, "some batch has several tiles"
+    model = frozen_model(FLOWS)
+    expected = ModelCodec(model).encode(images)
+    assert max(expected.plan[1::3]) > 1, "some batch has several tiles"
     for chunk in (1, 2):
-        codec = ModelCodec(model, batch_tiles=chunk)
-        assert codec.encode_segment(images) == expected
-        for found, image in zip(codec.decode_segment(sizes, *expected), images, strict=True):
-            assert np.array_equal(found, image)
+        assert round_trip(ModelCodec(model, Runtime(batch_tiles=chunk)), *images) == expected
 
 
 def test_flows_of_any_strength_code() -> None:
@@ -227,8 +232,7 @@ def test_flows_of_any_strength_code() -> None:
                 parameter.add_(1.0)
     model = freeze(network, [random_crops(2, 32)]).model
     image = np.random.default_rng(0).integers(0, 256, (40, 33, 3), np.uint8)
-    codec = ModelCodec(model)
-    assert np.array_equal(codec.decode(40, 33, *codec.encode(image)), image)
+    round_trip(ModelCodec(model), image)
 
 
 def test_models_from_before_flows_are_what_they_were() -> None:

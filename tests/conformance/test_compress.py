@@ -14,7 +14,7 @@ from nvae_codec.evaluation import float_elbo, integer_elbo
 from nvae_codec.export.export import freeze
 from nvae_codec.integrations.nvlabs import import_network, make_recipe, read_official
 from tests.conformance.folder import list_cases
-from tests.models import make_image
+from tests.models import make_image, round_trip
 
 Pixels = NDArray[np.uint8]
 IMAGES = 4
@@ -36,10 +36,7 @@ def test_imported_models_compress(case: Path) -> None:
     model = freeze(network, [torch.from_numpy(shown[IMAGES:])]).model
     levels = shown[:IMAGES].transpose(0, 2, 3, 1) >> np.uint8(8 - model.value_bits)
     images = list(levels if model.channels == 3 else levels[..., 0])
-    codec = ModelCodec(model)
-    plan, payload = codec.encode_segment(images)
-    restored = codec.decode_segment([(side, side)] * IMAGES, plan, payload)
-    assert all(np.array_equal(one, other) for one, other in zip(images, restored, strict=True))
+    round_trip(ModelCodec(model), *images)
     exact = sum(integer_elbo(image, model, samples=2).bits for image in images)
     real = sum(float_elbo(image, network, samples=2).bits for image in images)
     assert 0.99 < exact / real < 1.01

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nvae_codec
+from nvae_codec.coding.coded import Coded
+from nvae_codec.coding.ledger import Ledger
 from nvae_codec.container.archive import index as index_module
 from nvae_codec.container.archive.index import (
     HEADER_BYTES,
@@ -147,8 +149,11 @@ def test_what_the_model_alone_codes_needs_not_all_of_its_segment(
     named = [("palette", palette), ("1", gray), ("2", colour), ("beside", beside), ("4", gray)]
 
     class Modelled(FakeCodec):
-        def encode_priced(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[int], bytes, list[float]]:
-            return *self.encode_segment(images), [8.0] * len(images)
+        def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None) -> Coded:
+            coded = super().encode(images, ledger)
+            if ledger is not None:
+                ledger.image_bits = [8.0] * len(images)
+            return coded
 
     codec = Modelled("photo")
     codecs = OneCodec(codec)
@@ -166,9 +171,9 @@ def test_reading_keeps_what_was_decoded_of_a_segment(tmp_path: Path) -> None:
     calls: list[list[int]] = []
 
     class Counted(FakeCodec):
-        def decode_wanted(self, *rest: Any) -> dict[int, NDArray[np.uint8]]:
-            calls.append(list(rest[3]))
-            return super().decode_wanted(*rest)
+        def decode(self, *given: Any) -> dict[int, NDArray[np.uint8]]:
+            calls.append(list(given[2]))
+            return super().decode(*given)
 
     archive = Archive(tmp_path / "a.nvae", OneCodec(Counted("photo")))
     all_four = [0, 1, 2, 3]
@@ -185,14 +190,17 @@ def test_auto_takes_the_smallest_for_each_image() -> None:
     images = [flat, noise, make_image(60, 60, noise=0)]
 
     class Priced(FakeCodec):
-        def encode_priced(self, images: object) -> tuple[list[int], bytes, list[float]]:
-            return [7], b"", [1e5, 1e5, 8.0]
+        def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None) -> Coded:
+            coded = super().encode(images, ledger)
+            if ledger is not None:
+                ledger.image_bits = [1e5, 1e5, 8.0]
+            return coded
 
     codec = Priced("photo")
     named = [(str(place), RasterImage.from_pixels(pixels)) for place, pixels in enumerate(images)]
     packed = pack_segment(named, "auto", OneCodec(codec))
     assert [entry.kind for entry in packed.entries] == [Kind.WEBP, Kind.PIXELS, Kind.MODEL]
-    assert codec.encoded == 1, "the one that is left is coded again, alone"
+    assert codec.encoded == 3 + 1, "the one that is left is coded again, alone"
 
 
 def test_what_a_method_does_not_take_is_left_out_and_named() -> None:

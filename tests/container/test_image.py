@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
+from nvae_codec.coding.coded import Coded
 from nvae_codec.container import methods as choice
 from nvae_codec.container.archive.segment import pack_segment, unpack_segment
 from nvae_codec.container.checksums import bytes_checksum
@@ -226,8 +227,8 @@ def test_large_images_pay_for_the_slow_webp_only_where_it_may_win(monkeypatch: p
     efforts.clear()
 
     class Winner(FakeCodec):
-        def encode(self, pixels: Pixels) -> tuple[list[int], bytes]:
-            return [7, 1, 0, 19], b"short"
+        def encode(self, images: object, ledger: object = None) -> Coded:
+            return Coded(b"short", (7, 1, 0, 19))
 
     write_file(RasterImage.from_pixels(noise(400, 400, 3)), "auto", OneCodec(Winner("photo")))
     assert efforts == [(2, 60)]

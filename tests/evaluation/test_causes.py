@@ -7,7 +7,7 @@ import pytest
 
 from nvae_codec import compress
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.coding.ledger import MeasuredCodec
+from nvae_codec.coding.ledger import Ledger
 from nvae_codec.evaluation import integer_elbo
 from nvae_codec.evaluation.archives import measure_archive
 from nvae_codec.evaluation.causes import CAUSES
@@ -59,17 +59,15 @@ def test_metadata_has_a_part() -> None:
 @pytest.mark.parametrize("which", RECIPES)
 def test_measuring_changes_no_byte(which: str) -> None:
     codec, pixels = ModelCodec(frozen_model(which)), make_image(70, 140)
-    measured = MeasuredCodec(codec)
-    assert measured.encode(pixels) == codec.encode(pixels)
-    model = codec.model
-    for batch in measured.stack.batches:
-        assert [len(group) for group in batch.symbols()] == batch.latent_counts
-        for bits, count in zip(batch.pixel_bits(model.pixel_bits), batch.pixel_counts, strict=True):
-            assert bits.shape == (3, count)
-            assert (bits >= 0).all()
-        for prior, back in zip(
-            batch.prior_bits(model.latent_bits), batch.posterior_bits(model.latent_bits), strict=True
-        ):
+    ledger = Ledger(details=True)
+    coded = codec.encode([pixels], ledger)
+    assert coded == codec.encode([pixels])
+    assert 1 <= 8 * len(coded.payload) / ledger.image_bits[0] < 1.002
+    for batch in ledger.batches:
+        assert sum(bits.size for bits in batch.value_bits()) == 3 * sum(t.height * t.width for t in batch.tiles)
+        assert all((bits >= 0).all() for bits in batch.value_bits())
+        for symbols, prior, back in zip(batch.symbols, batch.prior_bits(), batch.returned(), strict=True):
+            assert symbols.shape == prior.shape == back.shape
             assert (prior > 0).all()
             assert batch.first == (not back.any())
 

@@ -12,6 +12,7 @@ from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.evaluation import ImageElbo, float_elbo, integer_elbo
 from nvae_codec.evaluation.elbo import noise_of, normal_mass
 from nvae_codec.evaluation.likelihoods import logistic_mass
+from nvae_codec.runtime import Runtime
 from nvae_codec.zoo.load import prepare_codec
 from tests.models import OF_LIKELIHOODS, RECIPES, frozen_model, frozen_network, make_image
 
@@ -88,7 +89,7 @@ def test_a_codec_and_its_model_have_one_bound() -> None:
     image = make_image(24, 24)
     expected = integer_elbo(image, frozen_model(), samples=1)
     assert integer_elbo(image, ModelCodec(frozen_model()), samples=1) == expected
-    chunked = prepare_codec(frozen_model(), device="cpu", batch_tiles=1)
+    chunked = prepare_codec(frozen_model(), Runtime("cpu", batch_tiles=1))
     assert integer_elbo(image, chunked, samples=1) == expected
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from nvae_codec.coding.coded import Coded
+from nvae_codec.coding.ledger import Ledger
 from nvae_codec.container.archive.index import Entry
 from nvae_codec.container.checksums import content_checksum
 from nvae_codec.container.extensions import (
@@ -33,6 +35,7 @@ from nvae_codec.container.planes import add_planes, pack_planes, take_planes
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.limits import check_pixel_count
 from nvae_codec.images.raster import Chunk, RasterImage
+from nvae_codec.schedule.shape import Shape
 
 Named = tuple[str, RasterImage]
 
@@ -93,20 +96,21 @@ def _pack_stack(
     pixels = {index: codec.input.take(image)[1] for index, image in images.items()}
     cheaper: dict[int, Parts] = {}
     if method == "model":
-        plan, stack = codec.encode_segment(list(pixels.values()))
+        coded = codec.encode(list(pixels.values()))
     else:
-        plan, stack, prices = codec.encode_priced(list(pixels.values()))
-        for (index, image), bits in zip(images.items(), prices, strict=True):
+        ledger = Ledger()
+        coded = codec.encode(list(pixels.values()), ledger)
+        for (index, image), bits in zip(images.items(), ledger.image_bits, strict=True):
             price = bits / 8 + len(beside[index])
             parts = split_parts(write_without_model(image, price))
             if len(parts.payload) < price:
                 cheaper[index] = parts
         if cheaper:
             left = [pixels[index] for index in pixels if index not in cheaper]
-            plan, stack = codec.encode_segment(left) if left else ([], b"")
-    if not plan:
-        return b"", cheaper
-    return pack_varint(len(plan)) + pack_varints(plan) + pack_sized(stack), cheaper
+            if not left:
+                return b"", cheaper
+            coded = codec.encode(left)
+    return pack_varint(len(coded.plan)) + pack_varints(coded.plan) + pack_sized(coded.payload), cheaper
 
 
 def _describe(name: str, image: RasterImage, parts: Parts | None, codecs: ChosenCodec) -> Entry:
@@ -187,11 +191,10 @@ def _decode_modelled(
     codec = codecs.made_by(identity)
     for place in modelled:
         check_input(codec.input, entries[place].kind, entries[place].colour)
-    sizes = [(entries[place].height, entries[place].width) for place in modelled]
-    gray = [entries[place].colour.is_gray for place in modelled]
+    shapes = [Shape(e.height, e.width, e.colour.is_gray) for e in (entries[place] for place in modelled)]
     all_of_them = not all(_is_by_model_alone(entries[place]) for place in wanted)
     goal = [at for at, place in enumerate(modelled) if all_of_them or place in wanted]
-    levels = codec.decode_wanted(sizes, plan, stack, goal, gray)
+    levels = codec.decode(shapes, Coded(stack, tuple(plan)), goal)
     kinds = [MODEL_KINDS[entries[place].kind] for place in modelled]
     return {modelled[at]: codec.input.show(part, kinds[at]) for at, part in levels.items()}
 

@@ -1,0 +1,23 @@
+"""What a method made of images, before it is a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Extension = tuple[int, bytes]
+"""Type and content of an extension block of the file."""
+
+
+@dataclass(frozen=True)
+class Coded:
+    """The images of one segment as a method coded them: candidates are compared by it, and the best one is finalized.
+
+    payload: the method's bytes; of a model, those of the stack. plan: a model's integers from 0 (docs/format.md,
+    "Plan"), which say how the payload is divided into batches. extensions: blocks of the file that a decoder needs
+    beside the payload.
+    """
+
+    payload: bytes
+    plan: tuple[int, ...] = ()
+    extensions: tuple[Extension, ...] = ()
+    method: str = "model"
