@@ -1,4 +1,4 @@
-"""What many tests need: the PngSuite, and models that deflate."""
+"""What many tests need: the PngSuite, models that deflate, and a run that fails where tests were skipped."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from tests.fakes import FakeLoader, write_fake_model
 
 # tiny networks gain nothing from threads and lose much beside other processes; tests that need two ask for them
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+NEEDED_ELSEWHERE = ("CUDA", "NVAE_CONFORMANCE")
+"""Tests may be skipped for want of a GPU, and of reference cases that are not part of this repository."""
 
 PNGSUITE = Path(__file__).parent / "data" / "pngsuite"
 
@@ -32,3 +35,20 @@ def fake_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 @pytest.fixture(scope="session")
 def pngsuite() -> Path:
     return PNGSUITE
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fail-on-skip", action="store_true", help="fail where a test is skipped that needs no GPU")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not session.config.getoption("--fail-on-skip"):
+        return
+    skipped = [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
+    unexpected = [reason for reason in skipped if not any(name in reason for name in NEEDED_ELSEWHERE)]
+    for reason in unexpected:
+        reporter.write_line(f"skipped, which fails this run: {reason}", red=True)
+    if unexpected:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

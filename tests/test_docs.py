@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,23 +14,40 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nvae_codec.cli.main import main
+from nvae_codec.cli.main import COMMANDS, main
 from nvae_codec.recipes.recipe import parse_recipe
 from tests.models import make_image, save_images
+from tools.reference import man_pages
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
 
-def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+@pytest.mark.parametrize("theme", ["material", "mkdocs"])
+def test_the_site_builds_without_a_warning(tmp_path: Path, theme: str) -> None:
     pytest.importorskip("mkdocs", reason="the site's tools are not installed: the extra docs")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
-    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    # not --quiet, with which mkdocs counts no warnings and --strict cannot fail
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "SITE_THEME": theme}
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert (built.returncode, built.stdout.strip(), built.stderr.strip()) == (0, "", "")
+    assert built.returncode == 0, built.stderr
+    assert {line.split()[0] for line in built.stderr.splitlines()} == {"INFO"}
     commands = (tmp_path / "commands" / "index.html").read_text(encoding="utf-8")
-    assert "--only" in commands
+    assert all(word in commands for word in ("--only", "--max-pixels", "default: photo"))
+    assert "Sentinel" not in commands
     assert "Raises DamagedFileError" in (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
+
+
+def test_every_command_has_a_man_page() -> None:
+    pages = man_pages()
+    assert len(pages) == 1 + len(COMMANDS)
+    assert ".B \\-\\-only NAME\n" in pages["nvae-codec-unpack.1"]
+    for name, text in pages.items():
+        assert not [line for line in text.splitlines() if line.startswith("'")], name
+        if shutil.which("man"):
+            command = ["man", "--warnings", "-l", "-"]
+            shown = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
+            assert shown.stderr == "", name
 
 
 def blocks(page: str, language: str) -> list[str]:
