@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nvae_codec.files import write_atomic
 from nvae_codec.runtime import Runtime
 
-from .files import check_folder, write_whole
+from .files import check_outputs, find_all_inputs
 from .options import EXISTING, OUTPUT_FILE, ModelName, reporting_options, runtime_options
 from .report import Problem, Reporter, print_line
 
@@ -50,8 +51,8 @@ def bench_command(
     if unknown:
         raise click.UsageError(f"there is no codec {unknown[0]}; there are {', '.join(names)}")
 
-    if json_file is not None:
-        check_folder(json_file)
+    own = find_all_inputs(inputs)
+    check_outputs((json_file,), own)
 
     def tell(name: str) -> None:
         if report.verbose or (not report.quiet and sys.stderr.isatty()):
@@ -59,7 +60,7 @@ def bench_command(
 
     result = bench(inputs, {"model": model, **vars(runtime)}, only or names, tell)
     if json_file is not None:
-        write_whole(json_file, (json.dumps(result, indent=1) + "\n").encode())
+        write_atomic(json_file, (json.dumps(result, indent=1) + "\n").encode(), force=True, inputs=own)
     if not report.quiet:
         show_table(result, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
     for row in result["codecs"]:

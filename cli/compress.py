@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from nvae_codec.runtime import Runtime
 
 from .describe import describe_file, show_model
-from .files import Job, check_target, plan_jobs, read_source, write_target
+from .files import Job, check_target, plan_jobs, read_source, remove_source, write_target
 from .options import (
     ANY_PATH,
     ModelName,
@@ -66,13 +66,14 @@ def compress_command(
     from nvae_codec.container.image import read_file
     from nvae_codec.container.methods import write_file
     from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
+    from nvae_codec.images.find import SUFFIXES
     from nvae_codec.images.metadata import keep_metadata
     from nvae_codec.images.raster import same_image
-    from nvae_codec.images.read import SUFFIXES, read_image
+    from nvae_codec.images.read import read_image
     from nvae_codec.zoo.library import Models
 
-    jobs = plan_jobs(inputs, output, lambda name: name_compressed(name, SUFFIXES), SUFFIXES)
-    to_stdout = any(job.target is None and not job.problem for job in jobs)
+    plan = plan_jobs(inputs, output, lambda path: name_compressed(path.name, SUFFIXES), SUFFIXES)
+    to_stdout = any(job.target is None and not job.problem for job in plan.jobs)
     if remove and to_stdout:
         raise click.UsageError("--rm needs a file to write to, not stdout")
     models = Models(model, runtime)
@@ -80,16 +81,17 @@ def compress_command(
 
     def compress(job: Job) -> Outcome:
         check_target(job, force=force)
-        data = read_source(job)
+        source = read_source(job)
+        data = source.data
         if data.startswith(MAGIC):
             raise UnsupportedImageError("it is compressed already")
         image = keep_metadata(read_image(data), metadata)
         result = write_file(image, method, models)
         if (verify or remove) and not same_image(image, read_file(result, models)):
             raise NvaeCodecError("the result does not decode to the same image; nothing was written")
-        write_target(job, result, force=force)
-        if remove and job.source is not None:
-            job.source.unlink()
+        write_target(job, result, force=force, like=source.snapshot, inputs=plan.inputs)
+        if remove:
+            remove_source(job, source)
         made = describe_file(job.name, result)
         if model is not None and not given and made["model"] is None:
             report.warn(f"kept as {made['method']}, not with the model, which --method model asks for", job.name)
@@ -97,7 +99,8 @@ def compress_command(
         text = f"{len(data):,} -> {len(result):,} bytes, {made['bits_per_dim']:.3f} bits/dim, {how}"
         return Outcome(text, 1, image.width * image.height, len(data), len(result))
 
-    return run_jobs(jobs, compress, report, to_stdout=to_stdout)
+    report.leave(plan.left)
+    return run_jobs(plan.jobs, compress, report, to_stdout=to_stdout)
 
 
 def name_compressed(name: str, suffixes: frozenset[str]) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from nvae_codec.files import Snapshot, remove_unchanged
 from nvae_codec.runtime import Runtime
 
-from .files import Job, check_target, plan_jobs, read_source, write_target
+from .files import Job, check_target, plan_jobs, read_source, remove_source, write_target
 from .options import (
     ANY_PATH,
     force_option,
@@ -59,8 +60,8 @@ def decompress_command(
     from nvae_codec.images.write import write_png
     from nvae_codec.zoo.library import Models
 
-    jobs = plan_jobs(inputs, output, name_restored, (".nvae",))
-    to_stdout = any(job.target is None and not job.problem for job in jobs)
+    plan = plan_jobs(inputs, output, name_restored, (".nvae",), others=False)
+    to_stdout = any(job.target is None and not job.problem for job in plan.jobs)
     if remove and to_stdout:
         raise click.UsageError("--rm needs a file to write to, not stdout")
     models = Models(model, runtime)
@@ -69,20 +70,21 @@ def decompress_command(
         if job.source is not None and is_archive_file(job.source):
             return unpack(job, job.source)
         check_target(job, force=force)
-        data = read_source(job)
-        image = read_file(data, models)
+        read = read_source(job)
+        image = read_file(read.data, models)
         result = write_png(image)
         if remove and not same_image(image, read_image(result)):
             raise NvaeCodecError("the PNG does not hold the same image; nothing was written")
-        write_target(job, result, force=force)
-        if remove and job.source is not None:
-            job.source.unlink()
-        text = f"{len(data):,} -> {len(result):,} bytes, {image.width}x{image.height} {image.colour.mode}"
-        return Outcome(text, 1, image.width * image.height, len(data), len(result))
+        write_target(job, result, force=force, like=read.snapshot, inputs=plan.inputs)
+        if remove:
+            remove_source(job, read)
+        text = f"{len(read.data):,} -> {len(result):,} bytes, {image.width}x{image.height} {image.colour.mode}"
+        return Outcome(text, 1, image.width * image.height, len(read.data), len(result))
 
     def unpack(job: Job, source: Path) -> Outcome:
         if job.target is None:
             raise NvaeCodecError("an archive of images does not go to stdout: nvae-codec unpack restores them")
+        before = Snapshot.of(source.stat())
         archive = Archive(source, models)
         named = output is not None and not job.in_folder
         folder = job.target if named else job.target.with_suffix("")
@@ -90,12 +92,14 @@ def decompress_command(
         if not unpack_to_folder(unpacking, folder):
             raise NvaeCodecError("not everything in it could be restored")
         if remove:
-            source.unlink()
+            remove_unchanged(source, before)
         return Outcome(f"{len(archive)} images", images=0)  # its segments were counted
 
-    return run_jobs(jobs, decompress, report, to_stdout=to_stdout)
+    report.leave(plan.left)
+    return run_jobs(plan.jobs, decompress, report, to_stdout=to_stdout)
 
 
-def name_restored(name: str) -> str:
-    """photo.nvae to photo.png; a name without .nvae keeps all of it."""
-    return name.removesuffix(".nvae") + ".png"
+def name_restored(path: Path) -> str:
+    """photo.nvae and photo.png.nvae to photo.png; a name without .nvae keeps all of it."""
+    name = path.name.removesuffix(".nvae")
+    return name if name != path.name and name.lower().endswith(".png") else name + ".png"

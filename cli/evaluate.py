@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nvae_codec.files import Inputs, write_atomic
+from nvae_codec.images.find import Findings
 from nvae_codec.runtime import Runtime
 
 from .evaluate_tables import show_tables
-from .files import check_folder, write_whole
+from .files import check_outputs, find_all_inputs
 from .inputs import Reader, list_inputs
 from .options import (
     EXISTING,
@@ -83,7 +85,7 @@ class Outputs:
         """Whether other formats' files are made."""
         return self.html is not None if self.baselines is None else self.baselines
 
-    def write(self, result: Row, shown: list[Shown], report: Reporter) -> None:
+    def write(self, result: Row, shown: list[Shown], report: Reporter, inputs: Inputs) -> None:
         """Write what was asked for; the tables go to stdout unless -q is given or there is no image."""
         from rich.console import Console
 
@@ -91,9 +93,10 @@ class Outputs:
         from nvae_codec.evaluation.report.thumbnails import thumbnail_side
 
         if self.json is not None:
-            write_whole(self.json, (json.dumps(result, indent=1) + "\n").encode())
+            write_atomic(self.json, (json.dumps(result, indent=1) + "\n").encode(), force=True, inputs=inputs)
         if self.html is not None and shown:
-            write_whole(self.html, write_report(result, shown, thumbnail_side(len(shown))).encode())
+            page = write_report(result, shown, thumbnail_side(len(shown)))
+            write_atomic(self.html, page.encode(), force=True, inputs=inputs)
         if not report.quiet and result["images"]:
             show_tables(result, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
 
@@ -156,13 +159,15 @@ def evaluate_command(
         raise click.UsageError("--archive measures one file here, so no --workers, --ray or --shard")
     if machines.shard is not None and outputs.json is None:
         raise click.UsageError("--shard needs --json OUT, for nvae-codec merge")
-    for file in filter(None, (outputs.json, outputs.html)):
-        check_folder(file)
+    own = find_all_inputs((*inputs, bounds.run))
+    check_outputs((outputs.json, outputs.html), own)
     workers, runtime = machines.choose(runtime)
     models = Models(model, runtime)
     # this machine may lack the cluster's GPUs
     evaluator = bounds.evaluator(models if machines.ray is None else Models(model, Runtime("cpu")))
-    found = list_inputs(inputs, []) if archive else [(item.name, item, "") for item in find_inputs(inputs)]
+    left = Findings()
+    found = list_inputs(inputs, [], left) if archive else [(item.name, item, "") for item in find_inputs(inputs, left)]
+    report.leave(left)
     gray = evaluator.codec.input.channels == 1
     reader = Reader(found, report, Input.read_gray if gray else Input.read_colours)
     part = described = None
@@ -181,7 +186,7 @@ def evaluate_command(
     if not rows and part is None:
         return 1
     run = None if bounds.run is None else bounds.run.resolve().name
-    outputs.write(evaluator.describe(rows, run, described, part), shown, report)
+    outputs.write(evaluator.describe(rows, run, described, part), shown, report, own)
     return report.finish()
 
 

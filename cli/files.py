@@ -1,24 +1,33 @@
-"""From the inputs and -o to a list of jobs, and the reading, writing and removing of their files.
-
-A target appears whole or not at all: it is written under a temporary name beside its place and then renamed.
-"""
+"""From the inputs and -o to a list of jobs, and the reading, writing and removing of their files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.files import (
+    Inputs,
+    Snapshot,
+    cannot_write,
+    check_absent,
+    check_folder,
+    is_special,
+    read_with_snapshot,
+    remove_unchanged,
+    write_atomic,
+)
+from nvae_codec.images.find import SUFFIXES, Findings, find_files
+
+Rename = Callable[[Path], str]
+"""The name of the file that one becomes."""
 
 
 @dataclass(frozen=True)
@@ -44,96 +53,151 @@ class Job:
             return 1
 
 
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a command, the files that it reads, and what it left in folders."""
+
+    jobs: list[Job]
+    inputs: Inputs = field(default_factory=Inputs)
+    left: Findings = field(default_factory=Findings)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read: the bytes, and the state of their file, unless they came from stdin."""
+
+    data: bytes
+    snapshot: Snapshot | None = None
+
+
 def plan_jobs(
-    inputs: Sequence[str], output: str | None, rename: Callable[[str], str], suffixes: Collection[str]
-) -> list[Job]:
+    inputs: Sequence[str], output: str | None, rename: Rename, suffixes: Collection[str], *, others: bool = True
+) -> Plan:
     """Where each input goes.
 
-    Without ``output``, the result of a file goes next to it and that of stdin to stdout. ``output`` is a file, a folder
-    or ``-`` for a single file; for several inputs and for folders, of which the files with these ``suffixes`` are
-    taken, it is a folder, in which folders are mirrored. Raises click.UsageError where that cannot be.
+    Files go next to their sources; one may go to the file ``output`` or to ``-``; stdin goes to stdout or to the file
+    ``output``; files go into the folder ``output``, and so do folders, of which the files with these ``suffixes`` are
+    taken, mirrored. With ``others``, files of other kinds in them count as left out.
+
+    Raises click.UsageError where that cannot be.
     """
-    folders = any(Path(name).is_dir() for name in inputs)
-    many = len(inputs) > 1 or folders
+    many = len(inputs) > 1
+    with_folder = any(name != "-" and Path(name).is_dir() for name in inputs)
     if "-" in inputs and many:
         raise click.UsageError("- (stdin) does not go together with other inputs")
-    if many and output is None and not folders:
-        sources = [Path(name) for name in inputs]
-        return _mark_collisions([Job(source, source.with_name(rename(source.name))) for source in sources])
-    if many:
-        if output is None or output == "-":
-            raise click.UsageError("a folder needs a folder to go to: -o FOLDER")
-        if Path(output).exists() and not Path(output).is_dir():
-            raise click.UsageError(f"several inputs, or a folder, need a folder to go to; {output} is a file")
-        return _mark_collisions(
-            [job for name in inputs for job in _plan_mirrored(Path(name), Path(output), rename, suffixes)]
-        )
-    source = None if inputs[0] == "-" else Path(inputs[0])
+    if (with_folder and output is None) or ((with_folder or many) and output == "-"):
+        raise click.UsageError("a folder, or several inputs, need a folder to go to: -o FOLDER")
+    if not (with_folder or many):
+        job = _plan_one(inputs[0], output, rename)
+        return Plan([job], Inputs(filter(None, [job.source])))
+    if output is not None and Path(output).exists() and not Path(output).is_dir():
+        raise click.UsageError(f"several inputs, or a folder, need a folder to go to; {output} is a file")
+    left = Findings()
+    jobs = [job for name in inputs for job in _plan_mirrored(Path(name), output, rename, suffixes, left)]
+    if not others:
+        left.other.clear()
+    return Plan(_part_collisions(jobs, rename), Inputs(job.source for job in jobs if job.source is not None), left)
+
+
+def _plan_one(name: str, output: str | None, rename: Rename) -> Job:
+    source = None if name == "-" else Path(name)
     to_folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith(("/", os.sep)))
     if output == "-" or (output is None and source is None):
-        return [Job(source, None)]
+        return Job(source, None)
     if source is None:
         if to_folder:
             raise click.UsageError("what comes from stdin needs a file to go to, not a folder")
-        return [Job(None, Path(str(output)))]
+        return Job(None, Path(str(output)))
     if output is None:
-        return [Job(source, source.with_name(rename(source.name)))]
-    return [Job(source, Path(output) / rename(source.name) if to_folder else Path(output), in_folder=to_folder)]
+        return Job(source, source.with_name(rename(source)))
+    return Job(source, Path(output) / rename(source) if to_folder else Path(output), in_folder=to_folder)
 
 
-def find_jobs(names: Sequence[str], suffixes: Collection[str]) -> list[Job]:
+def find_jobs(inputs: Sequence[str], suffixes: Collection[str]) -> Plan:
     """The jobs of a command that writes nothing: files, stdin, and all files of folders with these suffixes."""
-    return [job for name in names for job in _find_jobs(name, suffixes)]
-
-
-def _find_jobs(name: str, suffixes: Collection[str]) -> list[Job]:
-    path = Path(name)
-    if name == "-":
-        return [Job(None, None)]
-    if not path.is_dir():
-        return [Job(path, None)]
-    return [Job(file, None) for file in _walk(path, suffixes)] or [_empty(path, suffixes)]
+    plan = Plan([])
+    for name in inputs:
+        path = Path(name)
+        if name == "-" or not path.is_dir():
+            plan.jobs.append(Job(None if name == "-" else path, None))
+            continue
+        found = find_files(path, suffixes)
+        plan.jobs.extend([Job(file, None) for file in found.files] or _empty(path, suffixes, found))
+        found.other.clear()
+        plan.left.add(found)
+    return plan
 
 
 def _plan_mirrored(
-    source: Path, folder: Path, rename: Callable[[str], str], suffixes: Collection[str]
+    source: Path, output: str | None, rename: Rename, suffixes: Collection[str], left: Findings
 ) -> Iterator[Job]:
     if not source.is_dir():
-        yield Job(source, folder / rename(source.name), in_folder=True)
+        folder = source.parent if output is None else Path(output)
+        yield Job(source, folder / rename(source), in_folder=output is not None)
         return
-    files = _walk(source, suffixes)
-    for file in files:
-        yield Job(file, folder / file.relative_to(source).with_name(rename(file.name)), in_folder=True)
-    if not files:
-        yield _empty(source, suffixes)
+    found = find_files(source, suffixes)
+    left.add(found)
+    for file in found.files:
+        yield Job(file, Path(str(output)) / file.relative_to(source).with_name(rename(file)), in_folder=True)
+    yield from [] if found.files else _empty(source, suffixes, found)
 
 
-def _walk(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+def _empty(folder: Path, suffixes: Collection[str], found: Findings) -> list[Job]:
+    if found.unreadable:  # which is said
+        return []
+    return [Job(folder, None, problem=f"no files in it that end in {', '.join(sorted(suffixes))}")]
 
 
-def _empty(folder: Path, suffixes: Collection[str]) -> Job:
-    return Job(folder, None, problem=f"no files in it that end in {', '.join(sorted(suffixes))}")
+def _part_collisions(jobs: list[Job], rename: Rename) -> list[Job]:
+    """Sources with one target among them keep their suffixes: p.jpg and p.png become p.jpg.nvae and p.png.nvae.
 
-
-def _mark_collisions(jobs: list[Job]) -> list[Job]:
-    """Sources with one target among them: none is done, as either would overwrite the other."""
-    counts = Counter(job.target for job in jobs)
+    Those that still have one target, as they lie in different folders, are not done: either would overwrite the other.
+    """
+    tried: set[int] = set()
+    while True:
+        counts = Counter(job.target for job in jobs)
+        same = [at for at, job in enumerate(jobs) if job.target is not None and counts[job.target] > 1]
+        if not set(same) - tried:
+            break
+        for at in set(same) - tried:
+            job = jobs[at]
+            assert job.source is not None
+            assert job.target is not None
+            name = rename(job.source)
+            longer = job.source.name + Path(name).suffix
+            jobs[at] = replace(job, target=job.target.with_name(longer))
+        tried.update(same)
     return [
-        replace(job, problem=f"another input would go to {job.target} too")
-        if job.target is not None and counts[job.target] > 1
-        else job
-        for job in jobs
+        replace(job, problem=f"another input would go to {job.target} too") if at in same else job
+        for at, job in enumerate(jobs)
     ]
 
 
-def read_source(job: Job) -> bytes:
+def find_all_inputs(paths: Iterable[Path | None]) -> Inputs:
+    """The files that are read where a command takes these files and folders: images, arrays and checkpoints."""
+    suffixes = SUFFIXES | {".npz", ".nvae", ".safetensors"}
+    return Inputs(
+        file
+        for path in paths
+        if path is not None
+        for file in (find_files(path, suffixes).files if path.is_dir() else [path])
+    )
+
+
+def check_outputs(targets: Iterable[Path | None], inputs: Inputs) -> None:
+    """Raise NvaeCodecError, before any work, where one of these files could not be written."""
+    for target in filter(None, targets):
+        check_folder(target)
+        inputs.refuse(target)
+
+
+def read_source(job: Job) -> Source:
     """The bytes of a job's file, or all of stdin."""
     if job.source is not None:
-        return job.source.read_bytes()
+        return Source(*read_with_snapshot(job.source))
     if sys.stdin is None:
         raise NvaeCodecError("it is closed")
-    return sys.stdin.buffer.read()
+    return Source(sys.stdin.buffer.read())
 
 
 def check_target(job: Job, *, force: bool) -> None:
@@ -144,26 +208,22 @@ def check_target(job: Job, *, force: bool) -> None:
         if sys.stdout.isatty() and not force:
             raise NvaeCodecError("binary data does not go to a terminal (-f sends it there, -o FILE elsewhere)")
         return
-    if job.target.is_dir():
-        raise NvaeCodecError(f"{job.target} is a folder")
-    if job.target.is_file():
-        if job.source is not None and job.source.exists() and job.source.samefile(job.target):
-            raise NvaeCodecError("it would overwrite itself")
-        if not force:
-            raise NvaeCodecError(f"{job.target} exists already (-f overwrites it)")
+    if job.source is not None and job.target.is_file() and job.source.exists() and job.source.samefile(job.target):
+        raise NvaeCodecError("it would overwrite itself")
+    check_absent(job.target, force=force)
     if not job.in_folder:
         check_folder(job.target)
 
 
-def check_folder(target: Path) -> None:
-    """Raise NvaeCodecError, before any work, where there is no folder for the target."""
-    try:
-        os.stat(os.path.join(target.parent, "."))  # noqa: PTH116, PTH118 (a Path drops the dot, which asks for a folder)
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-
-
-def write_target(job: Job, data: bytes, *, force: bool) -> None:
+def write_target(
+    job: Job,
+    data: bytes,
+    *,
+    force: bool,
+    like: Snapshot | None = None,
+    mask: int = 0o777,
+    inputs: Inputs | None = None,
+) -> None:
     """Write a job's result; raises NvaeCodecError, which names the target, and then leaves nothing behind."""
     check_target(job, force=force)
     target = job.target
@@ -175,52 +235,18 @@ def write_target(job: Job, data: bytes, *, force: bool) -> None:
         if job.in_folder:
             target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _cannot_write(target, error) from error
-    write_whole(target, data, like=job.source)
+        raise cannot_write(target, error) from error
+    except UnicodeEncodeError as error:
+        raise NvaeCodecError(f"{target}: the locale has no such file names; LC_ALL=C.UTF-8 has") from error
+    write_atomic(target, data, force=force, like=like, mask=mask, inputs=inputs)
 
 
-def write_whole(target: Path, data: bytes, *, like: Path | None = None) -> None:
-    """Write a file as ``open_beside`` does, or to a device or a pipe; raises NvaeCodecError, which names the target."""
-    if not _is_special(target):
-        with open_beside(target, like=like) as file:
-            file.write(data)
-        return
-    try:
-        target.write_bytes(data)
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-
-
-@contextlib.contextmanager
-def open_beside(target: Path, *, like: Path | None = None) -> Iterator[BinaryIO]:
-    """A file that takes the target's place once it is written, and vanishes where that fails.
-
-    Killed at any moment, or with the power gone, the target is the old file, the new one or none, never a part; what
-    is left then is a hidden .part beside it. A link stays one: what it leads to is replaced. A file that is replaced
-    keeps its permissions, and a new one is as private as the file ``like``. Raises NvaeCodecError, which names the
-    target, also where that is a device or a pipe.
-    """
-    if _is_special(target):
-        raise NvaeCodecError(f"{target} cannot be written: it is no file")
-    place = Path(os.path.realpath(target))
-    part = place.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        file = part.open("xb")
-    except OSError as error:  # its words are of the temporary file, the message's of the target
-        raise _cannot_write(target, error) from error
-    try:
-        with file:
-            part.chmod(_permissions(part, place, like))
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # before the name: else a disk may know the name first, and lose the bytes
-        part.replace(place)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        if isinstance(error, OSError):
-            raise _cannot_write(target, error) from error
-        raise
+def remove_source(job: Job, source: Source) -> None:
+    """Remove a file whose result is written; raises NvaeCodecError where it is not what was read any longer."""
+    if job.source is not None and source.snapshot is not None and job.target is not None:
+        if is_special(job.target):
+            raise NvaeCodecError(f"it is kept, as {job.target} is no file")
+        remove_unchanged(job.source, source.snapshot, source.data)
 
 
 @contextlib.contextmanager
@@ -249,23 +275,3 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except NvaeCodecError as error:
         raise type(error)(f"{path}: {error}") from error
-
-
-def _is_special(target: Path) -> bool:
-    """Whether a target is a device, a pipe or a folder."""
-    try:
-        return not stat.S_ISREG(target.stat().st_mode)
-    except OSError:  # opening it says what is wrong with it
-        return False
-
-
-def _permissions(new: Path, place: Path, like: Path | None) -> int:
-    """What a new file may be used for by whom once it is at its place."""
-    if place.exists():
-        return stat.S_IMODE(place.stat().st_mode)
-    mode = stat.S_IMODE(new.stat().st_mode)
-    return mode if like is None or not like.is_file() else mode & like.stat().st_mode
-
-
-def _cannot_write(target: Path, error: OSError) -> NvaeCodecError:
-    return NvaeCodecError(f"{target} cannot be written: {error.strerror or error}")

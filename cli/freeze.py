@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .files import check_folder, write_whole
+from nvae_codec.files import check_absent, write_atomic
+
+from .files import check_outputs, find_all_inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,17 +65,15 @@ def freeze_command(
 
     import torch
 
-    from nvae_codec.errors import NvaeCodecError
     from nvae_codec.export.export import freeze
     from nvae_codec.integer.model_file import pack_model
     from nvae_codec.recipes.recipe import format_recipe
     from nvae_codec.training.checkpoint import load_average
     from nvae_codec.training.histories import with_histories
 
-    if output.exists() and not force:
-        raise NvaeCodecError(f"{output}: exists already; -f overwrites it")
-    for file in filter(None, (output, report_file)):
-        check_folder(file)
+    check_absent(output, force=force)
+    inputs = find_all_inputs((run, calibrate, valid))
+    check_outputs((output, report_file), inputs)
     recipe, network, done = load_average(run)
     if name is not None:
         recipe = dataclasses.replace(recipe, name=name)
@@ -85,9 +85,9 @@ def freeze_command(
     frozen = freeze(network, [torch.from_numpy(part[at : at + 4]) for part in shown for at in range(0, len(part), 4)])
     held_out = show_network(read_crops(valid or calibrate, recipe, min(images, MOST_MEASURED), crop), recipe)
     report = {"steps": done["step"], "seconds": done["seconds"], **describe(frozen, network, held_out)}
-    write_whole(output, pack_model(frozen.model, format_recipe(recipe), report))
+    write_atomic(output, pack_model(frozen.model, format_recipe(recipe), report), force=force, inputs=inputs)
     if report_file is not None:
-        write_whole(report_file, (json.dumps(report, indent=1) + "\n").encode())
+        write_atomic(report_file, (json.dumps(report, indent=1) + "\n").encode(), force=True, inputs=inputs)
     print_report(report)
 
 

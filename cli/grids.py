@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from nvae_codec.files import Inputs
     from nvae_codec.network.nvae import Nvae
 
 
@@ -77,9 +78,9 @@ def plan_grid(output: str, *, force: bool) -> Job:
     return job
 
 
-def write_grid(job: Job, grid: NDArray[np.uint8], *, force: bool) -> None:
-    """Write a grid of images as a PNG."""
+def write_grid(job: Job, grid: NDArray[np.uint8], *, force: bool, inputs: Inputs | None = None) -> None:
+    """Write a grid of images as a PNG, over none of the inputs."""
     from nvae_codec.images.raster import RasterImage
     from nvae_codec.images.write import write_png
 
-    write_target(job, write_png(RasterImage.from_pixels(grid)), force=force)
+    write_target(job, write_png(RasterImage.from_pixels(grid)), force=force, inputs=inputs)

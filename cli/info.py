@@ -26,7 +26,9 @@ def info_command(files: tuple[str, ...], as_json: bool, report: Reporter) -> int
     the pixels too.
     """
     found: list[Fields] = []
-    jobs = find_jobs(files, (".nvae",))
+    plan = find_jobs(files, (".nvae",))
+    jobs = plan.jobs
+    report.leave(plan.left)
 
     def describe(job: Job) -> Outcome:
         found.append(describe_job(job))
@@ -47,7 +49,7 @@ def describe_job(job: Job) -> Fields:
 
     if job.source is not None and is_archive_file(job.source):
         return summarize_archive(open_archive(job.source))
-    return describe_file(job.name, read_source(job))
+    return describe_file(job.name, read_source(job).data)
 
 
 def format_fields(described: Fields) -> str:

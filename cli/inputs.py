@@ -12,14 +12,18 @@ from .report import Problem, Reporter
 if TYPE_CHECKING:
     from nvae_codec.container.archive.segment import Named
     from nvae_codec.evaluation.inputs import Input
+    from nvae_codec.images.find import Findings
     from nvae_codec.images.raster import RasterImage
 
 Found = tuple[str, "Input", str]
 """Name, image, and why the name is refused, or an empty string."""
 
 
-def list_inputs(paths: tuple[Path, ...], there: list[str]) -> list[Found]:
-    """The images of all inputs, under names that go together with each other and with those that are there."""
+def list_inputs(paths: tuple[Path, ...], there: list[str], left: Findings) -> list[Found]:
+    """The images of all inputs, under names that go together with each other and with those that are there.
+
+    ``left`` takes what is left in folders.
+    """
     from nvae_codec.container.archive.index import check_count
     from nvae_codec.container.archive.names import Names
     from nvae_codec.evaluation.inputs import find_inputs
@@ -27,7 +31,7 @@ def list_inputs(paths: tuple[Path, ...], there: list[str]) -> list[Found]:
     names = Names(there)
     found: list[Found] = []
     for path in paths:
-        for item in find_inputs([path]):
+        for item in find_inputs([path], left):
             index = f"{len(there) + len(found):05d}.png"
             name = index if path.suffix.lower() == ".npz" else item.name
             found.append((name, item, names.add(name)))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
-from nvae_codec.errors import NvaeCodecError
+from nvae_codec.files import Inputs, check_absent, open_atomic, shared_mode
 
-from .files import open_beside
 from .options import EXISTING_FILE, force_option, output_option, reporting_options
 from .report import Outcome, Reporter
+
+Opened = AbstractContextManager[BinaryIO]
 
 
 @click.command("merge")
@@ -24,34 +27,35 @@ def merge_command(shards: tuple[Path, ...], output: Path, force: bool, report: R
     All shards must be given, each once. Nothing is decoded. The .json reports of evaluate --shard are merged to one
     report, with the numbers that evaluate alone would have given.
     """
-    if output.is_dir() or (output.exists() and not force):
-        reason = "it is a folder" if output.is_dir() else "it exists already (-f overwrites it)"
-        raise NvaeCodecError(f"{output}: {reason}")
+    check_absent(output, force=force)
+    own = Inputs(shards)
+    own.refuse(output)
+    opened = open_atomic(output, force=force, mask=shared_mode(shards), inputs=own)
     if all(shard.suffix == ".json" for shard in shards):
-        images, size = write_report(shards, output)
+        images, size = write_report(shards, opened)
     else:
-        images, size = write_archive(shards, output, report)
+        images, size = write_archive(shards, opened, report)
     report.count(str(output), Outcome(f"{images} images, {size:,} bytes", images, bytes_out=size))
     return report.finish()
 
 
-def write_archive(shards: tuple[Path, ...], output: Path, report: Reporter) -> tuple[int, int]:
+def write_archive(shards: tuple[Path, ...], opened: Opened, report: Reporter) -> tuple[int, int]:
     """How many images the archive has, and bytes."""
     from nvae_codec.container.archive.shards import merge_shards
 
     size = sum(shard.stat().st_size for shard in shards)
-    with report.progress(f"{len(shards)} shards", size) as bar, open_beside(output) as out:
+    with report.progress(f"{len(shards)} shards", size) as bar, opened as out:
         images = merge_shards(shards, out, bar.advance)
         return images, out.tell()
 
 
-def write_report(shards: tuple[Path, ...], output: Path) -> tuple[int, int]:
+def write_report(shards: tuple[Path, ...], opened: Opened) -> tuple[int, int]:
     """How many images the report has, and bytes."""
     import json
 
     from nvae_codec.evaluation.report.files import merge_reports
 
     result = merge_reports(shards)
-    with open_beside(output) as out:
+    with opened as out:
         out.write((json.dumps(result, indent=1) + "\n").encode())
         return len(result["images"]), out.tell()

@@ -12,9 +12,11 @@ import click
 from click.core import ParameterSource
 
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.files import Inputs, check_absent, open_atomic, shared_mode
+from nvae_codec.images.find import Findings
 from nvae_codec.runtime import Runtime
 
-from .files import hold, naming, open_beside
+from .files import hold, naming
 from .inputs import Reader, list_inputs
 from .options import (
     EXISTING,
@@ -79,7 +81,13 @@ def pack_command(
     workers, runtime = machines.choose(runtime)
     with _open_base(output, append=append, force=force) as base:
         models = _choose_models(model, runtime, base, output)
-        found = list_inputs(inputs, [] if base is None else base.names)
+        left = Findings()
+        found = list_inputs(inputs, [] if base is None else base.names, left)
+        report.leave(left)
+        files = {item.path for _, item, _ in found}
+        own = Inputs(files)
+        own.refuse(output)
+        opened = open_atomic(output, force=force or base is not None, mask=shared_mode(files), inputs=own)
         reader = Reader(found, report, lambda item: keep_metadata(item.read(), metadata))
         groups = list(group_images(reader.measure(), *segment_limits(segment)))
         part = None
@@ -89,7 +97,7 @@ def pack_command(
             reader.refuse_names()
         total = sum(map(len, groups))
         methods = Counter[str]()
-        with report.progress(f"{total} images", total) as bar, open_beside(output) as out:
+        with report.progress(f"{total} images", total) as bar, opened as out:
             read = (list(reader.read(group)) for group in groups)
             extensions = () if part is None else (part.pack(),)
             segments = write_archive(
@@ -119,9 +127,7 @@ def _open_base(output: Path, *, append: bool, force: bool) -> Iterator[Archive |
     """
     from nvae_codec import open_archive
 
-    if output.is_dir() or (output.exists() and not force and not append):
-        reason = "it is a folder" if output.is_dir() else "it exists already (-f overwrites it, --append adds to it)"
-        raise NvaeCodecError(f"{output}: {reason}")
+    check_absent(output, force=force or append)
     if not append or not output.exists():
         yield None
         return

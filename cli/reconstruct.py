@@ -9,6 +9,7 @@ import click
 
 from nvae_codec.errors import NvaeCodecError
 
+from .files import check_outputs, find_all_inputs
 from .grids import Size, how_to_draw, load_network, plan_grid, write_grid
 
 if TYPE_CHECKING:
@@ -49,11 +50,13 @@ def reconstruct_command(
     from nvae_codec.network.sampling import Pixels, cut_middles, make_pairs, reconstruct
 
     job = plan_grid(output, force=force)
+    own = find_all_inputs((*inputs, Path(model)) if Path(model).exists() else inputs)
+    check_outputs((job.target,), own)
     network = load_network(model, device)
     originals = cut_middles([read(found) for found in find_inputs(inputs)[:count]], network.recipe, size)
     how = cast(Pixels, pixels)
     made = reconstruct(network, originals, temperature=temperature, seed=seed, pixels=how)
-    write_grid(job, make_pairs(originals, made, columns), force=force)
+    write_grid(job, make_pairs(originals, made, columns), force=force, inputs=own)
 
 
 def read(found: Input) -> NDArray[np.uint8]:

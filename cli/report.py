@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.images.find import Findings
 
 from .files import Job
 
@@ -156,6 +157,12 @@ class Reporter:
         """A line that -q suppresses."""
         if not self.quiet:
             print_error(f"warning: {text}", name)
+
+    def leave(self, left: Findings) -> None:
+        """Say in one line what is left out in folders; the command fails where something there cannot be read."""
+        self.failed = self.failed or bool(left.unreadable)
+        if (left.unreadable or not self.quiet) and (line := left.summarize()):
+            print_error(line)
 
     def detail(self, text: str) -> None:
         """A line that -v shows."""

@@ -50,7 +50,7 @@ def test_command(
     def check(job: Job) -> Outcome:
         if job.source is not None and is_archive_file(job.source):
             return check_archive(job, job.source)
-        data = read_source(job)
+        data = read_source(job).data
         image = read_file(data, models)
         if not report.quiet:
             click.echo(f"{job.name}: ok")
@@ -68,4 +68,6 @@ def test_command(
         text = f"{len(archive)} images in {len(archive.segments)} segments"
         return Outcome(text, images=0)  # they were counted segment by segment
 
-    return run_jobs(find_jobs(inputs, (".nvae",)), check, report)
+    plan = find_jobs(inputs, (".nvae",))
+    report.leave(plan.left)
+    return run_jobs(plan.jobs, check, report)

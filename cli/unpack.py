@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.files import Inputs, check_absent, open_atomic, shared_mode
 from nvae_codec.runtime import Runtime
 
-from .files import Job, naming, open_beside, write_target
+from .files import Job, naming, write_target
 from .options import (
     EXISTING_FILE,
     force_option,
@@ -156,8 +157,10 @@ def unpack_to_arrays(unpacking: Unpacking, output: Path) -> bool:
 
     from nvae_codec.images.raster import GRAY8, RGB8
 
-    if output.exists() and not unpacking.force:
-        raise NvaeCodecError(f"{output}: it exists already (-f overwrites it)")
+    archive = [unpacking.archive.path]
+    own = Inputs(archive)
+    own.refuse(output)
+    check_absent(output, force=unpacking.force)
     entries = [entry for entry in unpacking.archive.entries if entry.name in unpacking.wanted]
     kinds = {(entry.height, entry.width, entry.colour) for entry in entries}
     if len(kinds) != 1 or next(iter(kinds))[2] not in (GRAY8, RGB8):
@@ -166,7 +169,7 @@ def unpack_to_arrays(unpacking: Unpacking, output: Path) -> bool:
     done = list(_run(unpacking, targets, decode_images))
     complete = not any(each.problems for each in done)
     if complete:
-        with open_beside(output) as out:
+        with open_atomic(output, force=unpacking.force, mask=shared_mode(archive), inputs=own) as out:
             np.savez_compressed(out, images=np.stack([pixels for each in done for pixels in each.pixels]))
     return complete
 
@@ -222,11 +225,12 @@ def write_images(models: Models, task: Task) -> Done:
     from nvae_codec.images.write import write_png
 
     images, problems = _decode(models, task)
+    own, mask = Inputs([task.path]), shared_mode([task.path])
     written = count = 0
     for name, image, target in images:
         try:
             data = write_png(image)
-            write_target(Job(None, target, in_folder=True), data, force=task.force)
+            write_target(Job(None, target, in_folder=True), data, force=task.force, mask=mask, inputs=own)
             written, count = written + len(data), count + 1
         except Exception as error:
             problems.append(Problem.of(f"{task.path}: {name}", error))

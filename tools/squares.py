@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nvae_codec.images.read import SUFFIXES
+from nvae_codec.images.find import find_files
 
 SIDE = 32
 Squares = NDArray[np.uint8]
@@ -39,16 +39,11 @@ def cut_squares(photograph: Path, factors: list[int], rng: np.random.Generator) 
             yield small[row : row + SIDE, column : column + SIDE]
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Those below a folder."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-
-
 def gather(
     folder: Path, factors: list[int], arrays: list[tuple[Path, int]], left_out: Squares, rng: np.random.Generator
 ) -> Squares:
     """All squares (N, 32, 32, 3), shuffled."""
-    squares = [square for path in find_images(folder) for square in cut_squares(path, factors, rng)]
+    squares = [square for path in find_files(folder).files for square in cut_squares(path, factors, rng)]
     held = {image.tobytes() for image in left_out}
     for path, times in arrays:
         images = [image for image in np.load(path)["images"] if image.tobytes() not in held]

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
+from nvae_codec.images.find import Findings, find_files
 from nvae_codec.images.raster import GRAY1, GRAY8, RGB8, RasterImage
-from nvae_codec.images.read import SUFFIXES, read_image, read_size
+from nvae_codec.images.read import read_image, read_size
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Input:
     """Width and height by the header alone; 0 and 0 where there is no image."""
     bytes: int
     """Of its file; of an array its samples."""
+    path: Path
+    """The file that it is in."""
 
     def read_colours(self) -> RasterImage:
         """The image, of 8-bit RGB or gray.
@@ -53,28 +56,29 @@ class Input:
         return RasterImage.from_pixels(255 * image.pixels) if image.colour == GRAY1 else image
 
 
-def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
+def find_inputs(paths: Sequence[str | Path], left: Findings | None = None) -> list[Input]:
     """The images of files, folders (recursively) and .npz files with ``images``, uint8 (N, H, W, 3) or (N, H, W).
 
-    Raises NvaeCodecError where there is nothing to look at.
+    ``left`` takes what is left in folders. Raises NvaeCodecError where there is nothing to look at.
     """
-    return [found for path in paths for found in _find(Path(path))]
+    return [found for path in paths for found in _find(Path(path), Findings() if left is None else left)]
 
 
-def _find(path: Path) -> Iterator[Input]:
+def _find(path: Path, left: Findings) -> Iterator[Input]:
     if path.suffix.lower() == ".npz":
         images = read_arrays(path)
         for index in range(len(images)):
             size = partial(_sides_of, images)
-            yield Input(f"{path.name}#{index}", partial(_image_of, images, index), size, images[0].nbytes)
+            yield Input(f"{path.name}#{index}", partial(_image_of, images, index), size, images[0].nbytes, path)
         return
     if not path.is_dir():
         yield _of_file(path, path.name)
         return
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    if not files:
+    found = find_files(path)
+    left.add(found)
+    if not found.files and not found.unreadable:
         raise NvaeCodecError(f"{path}: no images here")
-    for file in files:
+    for file in found.files:
         yield _of_file(file, file.relative_to(path).as_posix())
 
 
@@ -83,7 +87,7 @@ def _of_file(path: Path, name: str) -> Input:
         size = path.stat().st_size
     except OSError:  # what is wrong is reported when it is read
         size = 0
-    return Input(name, partial(_read, path), partial(_size_of, path), size)
+    return Input(name, partial(_read, path), partial(_size_of, path), size, path)
 
 
 def read_arrays(path: Path) -> NDArray[np.uint8]:

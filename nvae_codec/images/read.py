@@ -28,8 +28,6 @@ from nvae_codec.images.png import (
 )
 from nvae_codec.images.raster import GRAY1, PIXEL_COLOURS, Chunk, RasterImage
 
-SUFFIXES = frozenset([".png", ".ppm", ".pgm", ".pnm", ".bmp", ".webp", ".tif", ".tiff", ".jpg", ".jpeg"])
-
 _PIXEL_FORMATS = frozenset(("PPM", "BMP", "DIB", "WEBP", "TIFF", "JPEG", "MPO"))
 _PIXEL_MODES = frozenset(("L", "LA", "RGB", "RGBA"))
 _METADATA_LIMIT = 1 << 26  # bytes of PNG chunks beyond which an image is kept as its file

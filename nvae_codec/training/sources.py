@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.images.read import SUFFIXES
+from nvae_codec.images.find import find_files
 
 Pixels = NDArray[np.uint8]
 Loader = Callable[[], Pixels]
@@ -57,8 +57,7 @@ def open_source(where: str | Path, channels: int = 3) -> list[Loader]:
 def list_images(folder: str | Path) -> list[Path]:
     """All image files below a folder (or the one file), sorted. Raises NvaeCodecError where there are none."""
     folder = Path(folder)
-    files = [folder] if folder.is_file() else sorted(folder.rglob("*"))
-    found = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
+    found = [folder] if folder.is_file() else find_files(folder).files
     if not found:
         named = f"; data sets by name: {', '.join(NAMED)}" if not folder.exists() else ""
         raise NvaeCodecError(f"{folder}: no images here{named}")

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from PIL import Image
 
 import nvae_codec
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.files import open_atomic
+from nvae_codec.images.find import SUFFIXES, Findings, find_files
 from tests.cli.conftest import Run, largest_file
-
-files = importlib.import_module("nvae_codec.cli.files")
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_a_folder_that_takes_no_files(tmp_path: Path) -> None:
     try:
         with (
             pytest.raises(NvaeCodecError, match=r"x\.nvae cannot be written: Permission denied$"),
-            files.open_beside(folder / "x.nvae"),
+            open_atomic(folder / "x.nvae", force=False),
         ):
             pass
     finally:
@@ -97,7 +98,7 @@ def test_a_folder_that_takes_no_files(tmp_path: Path) -> None:
 def test_a_target_within_a_file(images: Path) -> None:
     with (
         pytest.raises(NvaeCodecError, match=r"x\.nvae cannot be written: Not a directory$"),
-        files.open_beside(images / "0.png" / "x.nvae"),
+        open_atomic(images / "0.png" / "x.nvae", force=False),
     ):
         pass
 
@@ -105,17 +106,19 @@ def test_a_target_within_a_file(images: Path) -> None:
 def test_inputs_that_are_gone_are_named_and_the_rest_done(
     run: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, gone = Path.read_bytes, images / "1.png"
+    gone = images / "1.png"
 
-    def vanish(path: Path) -> bytes:
+    def vanish(folder: Path, suffixes: Collection[str] = SUFFIXES) -> Findings:
+        found = find_files(folder, suffixes)
         gone.unlink(missing_ok=True)
-        return read(path)
+        return found
 
-    monkeypatch.setattr(Path, "read_bytes", vanish)
+    for user in ("nvae_codec.cli.files", "nvae_codec.evaluation.inputs"):
+        monkeypatch.setattr(importlib.import_module(user), "find_files", vanish)
     result = run("compress", images, "-o", tmp_path / "out", "--method", "stored")
     assert (result.code, result.error_lines) == (1, [f"nvae-codec: {gone}: No such file or directory"])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.nvae", "2.nvae"]
-    gone.write_bytes(read(images / "0.png"))
+    gone.write_bytes((images / "0.png").read_bytes())
     packed = run("pack", images, "-o", tmp_path / "some.nvae", "--method", "stored")
     assert (packed.code, packed.error_lines) == (1, ["nvae-codec: 1.png: No such file or directory"])
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ files = importlib.import_module("nvae_codec.cli.files")
 
 
 def plan(inputs: list[str], output: str | None = None) -> list[tuple[str | None, str | None]]:
-    jobs = files.plan_jobs(inputs, output, lambda name: Path(name).stem + ".nvae", (".png",))
+    jobs = files.plan_jobs(inputs, output, lambda path: path.stem + ".nvae", (".png",)).jobs
     return [(job.source and str(job.source), job.target and str(job.target)) for job in jobs]
 
 
@@ -50,6 +51,7 @@ def test_where_results_go(inputs: list[str], output: str | None, expected: list[
 @pytest.mark.parametrize(
     ("inputs", "output"),
     [
+        (["a.png", "tree/b.png"], "-"),
         (["tree"], None),
         (["tree"], "-"),
         (["tree"], "a.png"),
@@ -62,17 +64,26 @@ def test_what_cannot_be_is_wrong_usage(inputs: list[str], output: str | None) ->
         plan(inputs, output)
 
 
-def test_inputs_that_would_go_to_one_file_are_not_done() -> None:
-    Path("other").mkdir()
-    jobs = files.plan_jobs(["a.png", "tree", "other/a.png"], "new", lambda name: "x.nvae", (".png",))
-    assert [bool(job.problem) for job in jobs] == [True, True, False, True]
+def test_inputs_that_would_go_to_one_file_keep_their_suffixes(tmp_path: Path) -> None:
+    for name in ("tree/b.jpg", "tree/b.png.jpg", "other/a.png", "other/c.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    jobs = files.plan_jobs(["tree"], "new", lambda path: path.stem + ".nvae", (".png", ".jpg")).jobs
+    assert [(job.source.name, job.target.name, job.problem) for job in jobs] == [
+        ("b.jpg", "b.jpg.nvae", ""),
+        ("b.png", "b.png.nvae", ""),
+        ("b.png.jpg", "b.png.jpg.nvae", ""),
+        ("c.PNG", "c.nvae", ""),
+    ]
+    jobs = files.plan_jobs(["a.png", "other"], "new", lambda path: path.stem + ".nvae", (".png",)).jobs
+    assert [bool(job.problem) for job in jobs] == [True, True, False]
 
 
 def test_nothing_is_left_of_a_write_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Path, target: Path) -> Path:
+    def fail(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     before = sorted(Path().rglob("*"))
     with pytest.raises(NvaeCodecError, match=r"^a\.nvae cannot be written: No space left on device$"):
         files.write_target(files.Job(Path("a.png"), Path("a.nvae")), b"data", force=False)

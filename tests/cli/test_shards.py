@@ -76,7 +76,7 @@ def test_what_cannot_be_merged_leaves_nothing(run: Run, tmp_path: Path) -> None:
     occupied = run("merge", *shards, "-o", shards[0])
     assert (occupied.code, occupied.error_lines) == (
         1,
-        [f"nvae-codec: {shards[0]}: it exists already (-f overwrites it)"],
+        [f"nvae-codec: {shards[0]} exists already (-f overwrites it)"],
     )
     appended = run("pack", tmp_path / "in", "-o", shards[0], "--append")
     assert (appended.code, "it is shard 1/2" in appended.err) == (1, True)

@@ -1,0 +1,145 @@
+"""Sources and inputs: never lost, never written over, never left out without a word."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nvae_codec
+from tests.cli.conftest import Run
+
+
+def save(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 11, 3), np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress"])
+@pytest.mark.parametrize("how", ["replaced", "rewritten"])
+def test_rm_keeps_a_source_that_changed_meanwhile(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, how: str
+) -> None:
+    source = save(tmp_path / "a.png")
+    if command == "decompress":
+        assert run("compress", source, "--method", "stored", "--rm").code == 0
+        source = tmp_path / "a.nvae"
+    other = (tmp_path / "other", b"something else")
+    other[0].write_bytes(other[1])
+
+    where, name = {"compress": ("images.read", "read_image"), "decompress": ("container.image", "read_file")}[command]
+    module = importlib.import_module(f"nvae_codec.{where}")
+    work = getattr(module, name)
+
+    def change(*arguments: object) -> object:
+        if how == "replaced":
+            other[0].replace(source) if other[0].exists() else None
+        else:
+            source.write_bytes(other[1])
+        return work(*arguments)
+
+    monkeypatch.setattr(module, name, change)
+    result = run(command, source, "--rm", *(["--method", "stored"] if command == "compress" else []))
+    assert result.code == 1
+    assert result.error_lines == [f"nvae-codec: {source}: it changed after it was read, so it is kept"]
+    assert source.read_bytes() == other[1]
+    assert source.with_suffix(".nvae" if command == "compress" else ".png").is_file()
+
+
+def test_rm_keeps_what_went_to_a_device(run: Run, tmp_path: Path) -> None:
+    source = save(tmp_path / "a.png")
+    result = run("compress", source, "-o", "/dev/null", "--rm", "--method", "stored")
+    assert (result.code, result.error_lines) == (1, [f"nvae-codec: {source}: it is kept, as /dev/null is no file"])
+    assert source.is_file()
+
+
+def test_no_command_writes_over_its_inputs(run: Run, tmp_path: Path) -> None:
+    source, folder = save(tmp_path / "in" / "a.png"), tmp_path / "in"
+    assert run("pack", folder, "-o", tmp_path / "z.npz", "--method", "stored").code == 0
+    archive = tmp_path / "z.npz"
+    os.link(archive, tmp_path / "a.png")
+    before = {path: path.read_bytes() for path in (source, archive)}
+    for arguments in (
+        ("evaluate", source, "--html", source),
+        ("evaluate", folder, "--json", source),
+        ("bench", folder, "--json", source),
+        ("pack", folder, "-o", source, "-f"),
+        ("merge", archive, "-o", archive, "-f"),
+        ("unpack", archive, "-o", archive, "-f", "--only", "a.png"),
+        ("unpack", archive, "-o", tmp_path, "-f"),
+    ):
+        result = run(*arguments)
+        assert result.code == 1, arguments
+        assert "is one of the inputs; nothing is written over an input" in result.error_lines[0]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_what_a_folder_holds_besides_is_said_in_one_line(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    save(folder / "a.png")
+    (folder / "d.gif").touch()
+    for command, out in (("compress", "out"), ("pack", "out.nvae")):
+        result = run(command, folder, "-o", tmp_path / out, "--method", "stored")
+        assert (result.code, result.error_lines) == (
+            0,
+            [f"nvae-codec: left out: 1 of no known kind ({folder / 'd.gif'})"],
+        )
+    assert run("compress", folder, "-o", tmp_path / "out", "--method", "stored", "-f", "-q").error_lines == []
+    (folder / "gone.png").symlink_to("nowhere")
+    stored = ("--method", "stored", "-f")
+    for more in (("compress", "-o", tmp_path / "out", *stored), ("pack", "-o", tmp_path / "out.nvae", *stored)):
+        result = run(more[0], folder, *more[1:])
+        assert result.code == 1, result.err
+        assert "1 that cannot be read" in result.error_lines[-1]
+    assert nvae_codec.open_archive(tmp_path / "out.nvae").names == ["a.png"]
+    (tmp_path / "out" / "gone.nvae").symlink_to("nowhere")
+    for arguments in (("test",), ("decompress", "-o", tmp_path / "back")):
+        result = run(*arguments, tmp_path / "out")
+        assert result.code == 1
+        assert "1 that cannot be read" in result.error_lines[-1]
+
+
+def test_one_folder_may_hold_one_name_twice(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "p.png", 1)
+    save(tmp_path / "in" / "p.bmp", 2)
+    assert run("compress", tmp_path / "in", "-o", tmp_path / "out", "--method", "stored").code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["p.bmp.nvae", "p.png.nvae"]
+    assert run("decompress", tmp_path / "out", "-o", tmp_path / "back").code == 0
+    for name, back in (("p.png", "p.png"), ("p.bmp", "p.bmp.png")):
+        one, other = Image.open(tmp_path / "in" / name), Image.open(tmp_path / "back" / back)
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_several_files_go_next_to_their_sources(run: Run, tmp_path: Path) -> None:
+    one, other = save(tmp_path / "a.png"), save(tmp_path / "deep" / "b.png")
+    assert run("compress", one, other, "--method", "stored", "--rm").code == 0
+    assert run("decompress", one.with_suffix(".nvae"), other.with_suffix(".nvae")).code == 0
+    assert one.is_file()
+    assert other.is_file()
+
+
+def test_times_are_kept(run: Run, tmp_path: Path) -> None:
+    source = save(tmp_path / "a.png")
+    os.utime(source, (981158400, 981158400))
+    assert run("compress", source, "--method", "stored").code == 0
+    assert run("decompress", tmp_path / "a.nvae", "-o", tmp_path / "back.png").code == 0
+    for name in ("a.nvae", "back.png"):
+        assert (tmp_path / name).stat().st_mtime == 981158400
+
+
+def test_archives_are_as_private_as_their_images_and_images_as_their_archive(run: Run, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        save(tmp_path / "in" / name)
+    (tmp_path / "in" / "b.png").chmod(0o600)
+    archive = tmp_path / "x.nvae"
+    assert run("pack", tmp_path / "in", "-o", archive, "--method", "stored").code == 0
+    assert archive.stat().st_mode & 0o777 == 0o600
+    assert run("unpack", archive).code == 0
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "x").iterdir()} == {0o600}
+    assert run("unpack", archive, "-o", tmp_path / "x.npz").code == 0
+    assert (tmp_path / "x.npz").stat().st_mode & 0o777 == 0o600
