@@ -67,7 +67,7 @@ def freeze_command(
 
     from nvae_codec.export.export import freeze
     from nvae_codec.integer.model_file import pack_model
-    from nvae_codec.recipes.recipe import format_recipe
+    from nvae_codec.recipes.files import format_recipe
     from nvae_codec.training.checkpoint import load_average
     from nvae_codec.training.histories import with_histories
 
@@ -108,10 +108,8 @@ def show_network(crops: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.uint8]:
     """The values that the network sees of crops from 0 to 255: 0 and 1, or fewer bits; draws are of PCG64(0)."""
     import numpy as np
 
-    if recipe.image.binarization == "dynamic":
+    if recipe.is_binary:
         return (np.random.Generator(np.random.PCG64(0)).random(crops.shape) < crops / 255).astype(np.uint8)
-    if recipe.image.binarization == "static":
-        return (crops >= 128).astype(np.uint8)
     return crops >> np.uint8(8 - recipe.image.bits)
 
 

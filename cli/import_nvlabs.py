@@ -24,7 +24,7 @@ def import_nvlabs_command(checkpoint: Path, run: Path, name: str | None, force: 
     """Read an official CHECKPOINT, running no code from it, as a run for freeze and train --resume."""
     from nvae_codec.errors import NvaeCodecError
     from nvae_codec.integrations.nvlabs import import_network, make_recipe, read_official
-    from nvae_codec.recipes.recipe import format_recipe
+    from nvae_codec.recipes.files import format_recipe
     from nvae_codec.training.checkpoint import FILE, Average, save_checkpoint
     from nvae_codec.training.loop import make_optimizer
 

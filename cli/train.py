@@ -17,7 +17,8 @@ from .options import FiniteRange
 
 
 @click.command("train")
-@click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("recipe")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value, as network.flows=0.")
 @click.option(
     "--data",
     required=True,
@@ -90,7 +91,8 @@ from .options import FiniteRange
 )
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the data, train nothing.")
 def train_command(
-    recipe: Path,
+    recipe: str,
+    changes: tuple[str, ...],
     data: tuple[str, ...],
     valid: tuple[str, ...],
     run: Path,
@@ -110,19 +112,19 @@ def train_command(
     save_seconds: float,
     dry_run: bool,
 ) -> None:
-    """Train the model that RECIPE describes.
+    """Train the model that RECIPE, a name or a TOML file, describes.
 
     In one process, or in several that `accelerate launch` or `torchrun` starts: each takes a part of every batch, and
     the run is that of one process.
     """
     import torch
 
-    from nvae_codec.recipes.recipe import format_recipe, read_recipe
+    from nvae_codec.recipes.files import format_recipe, read_recipe
     from nvae_codec.training.data import Crops, held_out_crops, pad_smaller
     from nvae_codec.training.loop import Options, Trainer, train
     from nvae_codec.training.sources import open_source
 
-    described = read_recipe(recipe)
+    described = read_recipe(recipe, changes)
     if steps is not None:
         described = dataclasses.replace(described, training=dataclasses.replace(described.training, steps=steps))
     if resume and other is not None:
@@ -139,7 +141,7 @@ def train_command(
         held_out_images, images = images[::20], [load for at, load in enumerate(images) if at % 20]
     else:
         raise NvaeCodecError(f"{data[0]}: one image cannot be both trained on and held out; give --valid")
-    if described.network.top_side:  # a network for images of one size
+    if described.network.top_size:  # a network for images of one size
         valid_crop = described.training.crop
         images, held_out_images = (
             [pad_smaller(load, valid_crop) for load in loads] for loads in (images, held_out_images)
@@ -206,7 +208,7 @@ def print_line(line: dict[str, Any]) -> None:
         f"{line['seconds'] / 60:6.1f} min",
         f"step {line['step']}",
         f"{line['steps_per_second']:.2f}/s",
-        f"rate {line['rate']:.2e}",
+        f"lr {line['learning_rate']:.2e}",
         "train skipped" if line["train_bits_per_dim"] is None else f"train {line['train_bits_per_dim']:.4f}",
         f"valid {valid['bits_per_dim']:.4f} bits/dim",
         "KL " + " ".join(f"{value:.4f}" for value in valid["kl"]),

@@ -19,7 +19,8 @@ from nvae_codec.integer.model import IntegerModel
 from nvae_codec.network.likelihood import Look, PhasedHeads
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.polyphase import pixels_output
-from nvae_codec.recipes.recipe import Recipe, parse_recipe
+from nvae_codec.recipes.files import parse_recipe
+from nvae_codec.recipes.recipe import Recipe
 from nvae_codec.schedule.shape import Shape
 
 PHASED = """
@@ -54,22 +55,21 @@ squeeze_excitation = false
 residual_scale = 1.0
 [likelihood]
 components = 3
-levels = 2
+scales = 2
 head_width = 8
 head_cells = 1
 head_features = 4
-bounded_colour = false
 mean_scale = 0.1
 [training]
 steps = 40
 batch = 2
 crop = 16
 optimizer = "adamw"
-rate = 1e-2
+learning_rate = 1e-2
 warmup_steps = 2
 kl_start = 0.02
-kl_warmup_share = 0.3
-hierarchy_first_share = 0.1
+kl_warmup_fraction = 0.3
+base_first_fraction = 0.1
 """
 
 OFFICIAL = """
@@ -115,11 +115,10 @@ def change(text: str, *changes: str) -> str:
 RECIPES = {
     "phases of two levels": PHASED,
     "phases of one level, elu": change(
-        PHASED, "network.patch = 2", "likelihood.levels = 1", "network.encoder_cell.activation = 'elu'",
+        PHASED, "network.patch = 2", "likelihood.scales = 1", "network.encoder_cell.activation = 'elu'",
         "network.encoder_cell.kind = 'regular'", "network.decoder_cell.activation = 'hard_swish'",
-        "likelihood.bounded_colour = true",
     ),
-    "phases, two experts": change(PHASED, "network.patch = 2", "likelihood.levels = 1", "likelihood.experts = 2"),
+    "phases, two experts": change(PHASED, "network.patch = 2", "likelihood.scales = 1", "likelihood.experts = 2"),
     "phases, batch norm, gates": change(
         PHASED, "network.encoder_cell.normalization = 'batch'", "network.decoder_cell.normalization = 'batch'",
         "network.encoder_cell.kind = 'regular'", "network.decoder_cell.kind = 'separable'",
@@ -140,32 +139,32 @@ RECIPES = {
     "pyramid": change(
         OFFICIAL, "network.patch = 2", "network.width = 32", "network.width_growth = 1", "network.groups = [3, 4]",
         "network.preprocess_blocks = 0", "network.pyramid_start = true", "network.posterior_reads_prior = true",
-        "network.stem_activation = false", "network.encoder_cell.kind = 'depthwise'",
+        "network.encoder_cell.kind = 'depthwise'",
         "network.encoder_cell.activation = 'relu'", "network.encoder_cell.normalization = 'none'",
         "network.encoder_cell.squeeze_excitation = false", "network.encoder_cell.residual_scale = 1.0",
         "network.decoder_cell.kind = 'depthwise'", "network.decoder_cell.activation = 'relu'",
         "network.decoder_cell.normalization = 'none'", "network.decoder_cell.squeeze_excitation = false",
-        "network.decoder_cell.residual_scale = 1.0", "likelihood.bounded_colour = false",
+        "network.decoder_cell.residual_scale = 1.0",
     ),
 }  # fmt: skip
 RECIPES["phases on a pyramid"] = change(
     RECIPES["pyramid"], "network.patch = 4", "network.preprocess_blocks = 1", "network.preprocess_cells = 1",
-    "network.groups = [4]", "likelihood.levels = 2", "likelihood.head_width = 32", "likelihood.head_cells = 1",
+    "network.groups = [4]", "likelihood.scales = 2", "likelihood.head_width = 32", "likelihood.head_cells = 1",
     "likelihood.head_features = 4", "likelihood.mean_scale = 0.1",
 )  # fmt: skip
 """Many of the ways in which a recipe can be told."""
 
 DIGITS = change(
-    OFFICIAL + "\n[image]\n", "image.channels = 1", "image.binarization = 'dynamic'", "image.padding = 2",
+    OFFICIAL + "\n[image]\n", "image.channels = 1", "image.padding = 2",
     "likelihood.kind = 'bernoulli'", "training.crop = 28",
 )  # fmt: skip
 OF_LIKELIHOODS = {
     "bernoulli": DIGITS,
-    "bernoulli of one size": change(DIGITS, "network.steps = 'residual'", "network.top_side = 8"),
+    "bernoulli of one size": change(DIGITS, "network.resampling = 'residual'", "network.top_size = 8"),
     "joint": change(OFFICIAL, "likelihood.kind = 'joint'", "likelihood.components = 3"),
     "joint, 5 bits": change(
         OFFICIAL + "\n[image]\n", "image.bits = 5", "likelihood.kind = 'joint'", "likelihood.components = 3",
-        "likelihood.tail_edge = 0.99", "network.steps = 'nearest'",
+        "likelihood.tail_edge = 0.99", "network.resampling = 'nearest'",
     ),
 }  # fmt: skip
 """The official likelihoods: models of other images than RGB of 8 bits, but for one."""

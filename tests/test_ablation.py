@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.recipes.recipe import format_recipe, parse_recipe
+from nvae_codec.recipes.files import format_recipe, parse_recipe
 from nvae_codec.training.data import Crops
 from tests.models import make_network, make_recipe
 from tools import ablation

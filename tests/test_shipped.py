@@ -14,7 +14,7 @@ from PIL import Image
 
 import nvae_codec
 from nvae_codec.evaluation import integer_elbo
-from nvae_codec.recipes.recipe import read_recipe
+from nvae_codec.recipes.files import read_recipe
 from nvae_codec.zoo.library import MODELS_FOLDER, ModelInfo, find_model, installed_models, older_models
 
 ROOT = Path(__file__).parent.parent

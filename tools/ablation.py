@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from nvae_codec.network.nvae import Draw, Nvae
-from nvae_codec.recipes.recipe import Recipe, format_recipe, read_recipe
+from nvae_codec.recipes.files import format_recipe, read_recipe
+from nvae_codec.recipes.recipe import Recipe
 from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.sources import open_source
 from tools.experiment import make_parser, run_variants, train_within
 
-PHOTO = Path(__file__).parents[1] / "models" / "photo" / "recipe.toml"
 SIDE = 256
 """Of the held-out crops."""
 
@@ -40,9 +40,9 @@ class Variant:
 
 def base_recipe(seed: int = 1) -> Recipe:
     """Photo's, with batches as at the start of a training, and some of the time for the hierarchy alone."""
-    photo = read_recipe(PHOTO)
+    photo = read_recipe("photo")
     training = dataclasses.replace(
-        photo.training, batch=4, crop=96, rate=1.2e-3, decay_share=0.5, hierarchy_first_share=0.2, seed=seed
+        photo.training, batch=4, crop=96, learning_rate=1.2e-3, decay_fraction=0.5, base_first_fraction=0.2, seed=seed
     )
     return dataclasses.replace(photo, name="ablation", training=training)
 
@@ -72,7 +72,7 @@ def list_variants() -> dict[str, Variant]:
         return dataclasses.replace(base, training=dataclasses.replace(base.training, **values))
 
     deeper = dataclasses.replace(
-        likelihood(levels=3),
+        likelihood(scales=3),
         network=dataclasses.replace(base.network, patch=8),
         training=dataclasses.replace(base.training, batch=2, crop=128),  # a multiple of the stride, which is twice
     )
@@ -80,10 +80,9 @@ def list_variants() -> dict[str, Variant]:
     before = network(
         width=64, preprocess_blocks=0, preprocess_cells=3, postprocess_cells=0, groups=[1, 2, 1], latents=[4, 8, 16],
         scale_cells=[], encoder_cells=2, posterior_log_sigma=-2.0, pyramid_start=False, posterior_reads_prior=False,
-        stem_activation=True,
     )  # fmt: skip
     annealed = dataclasses.replace(
-        base.training, kl_start=0.02, kl_hold_share=0.0, kl_warmup_share=0.3, kl_balancing=True
+        base.training, kl_start=0.02, kl_hold_fraction=0.0, kl_warmup_fraction=0.3, kl_balancing=True
     )
     return {
         "photo": Variant(base, "the base of all others"),
@@ -100,7 +99,7 @@ def list_variants() -> dict[str, Variant]:
         "photo, seed 2": Variant(base_recipe(seed=2), "what is chance?"),
         "from red": Variant(rgb, "red, green, blue in the place of green, red, blue"),
         "3 logistics": Variant(likelihood(components=3), "of 5"),
-        "all at once": Variant(training(hierarchy_first_share=0.0), "the hierarchy and the base are not trained first"),
+        "all at once": Variant(training(base_first_fraction=0.0), "the hierarchy and the base are not trained first"),
     }
 
 

@@ -13,16 +13,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from nvae_codec.recipes.recipe import CellRecipe, Recipe, read_recipe
+from nvae_codec.recipes.files import read_recipe
+from nvae_codec.recipes.recipe import CellRecipe, Recipe
 from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.sources import open_source
 from tools.experiment import make_parser, run_variants, train_within
 from tools.paper_tables_page import format_page
 
-OFFICIAL = Path(__file__).parents[1] / "models" / "recipes" / "cifar10-noflow.toml"
 WIDTH, BATCH = 8, 16
 DEPTHS, DEPTH = (2, 4, 8), 4
 """Groups in table 2, and in the others."""
@@ -33,9 +32,9 @@ Change = Callable[[Recipe], Recipe]
 
 def base_recipe(depth: int, seed: int) -> Recipe:
     """The official recipe with narrow layers and ``depth`` groups; its schedule is set when its speed is known."""
-    official = read_recipe(OFFICIAL)
+    official = read_recipe("cifar10", ["network.flows=0"])
     network = dataclasses.replace(official.network, width=WIDTH, groups=[depth], preprocess_cell=None)
-    training = dataclasses.replace(official.training, batch=BATCH, epoch_steps=0, seed=seed)
+    training = dataclasses.replace(official.training, batch=BATCH, steps_per_epoch=0, seed=seed)
     return dataclasses.replace(official, name="paper-tables", network=network, training=training)
 
 

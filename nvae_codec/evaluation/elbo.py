@@ -265,7 +265,7 @@ def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, sampl
     one_of_three = pixels.ndim == 2 and recipe.image.channels == 3
     if one_of_three and recipe.likelihood.kind != "colourwise":
         raise UnsupportedImageError("gray has no float ELBO under a joint mixture of colours")
-    phases, bits = list_phases(recipe.likelihood.levels), count_value_bits(recipe)
+    phases, bits = list_phases(recipe.likelihood.scales), count_value_bits(recipe)
     canvas = fill_canvas(
         pixels, tuple(network.colour_order), recipe.stride, phases, value_bits=bits, edge=recipe.image.padding
     )

@@ -68,11 +68,11 @@ def freeze(network: Nvae, batches: Iterable[Tensor]) -> Frozen:
     draft = IntegerModel(
         name=recipe.name, graph=Graph(operations, outputs), groups=tuple(groups),
         tables=make_tables(kind, PIXEL_BITS[kind], LATENT_BITS, count_value_bits(recipe)), stride=recipe.stride,
-        levels=recipe.likelihood.levels, components=recipe.likelihood.components,
-        colour_order=tuple(network.colour_order), bounded_colour=recipe.likelihood.bounded_colour,
+        levels=recipe.likelihood.scales, components=recipe.likelihood.components,
+        colour_order=tuple(network.colour_order), bounded_colour=False,
         pixel_bits=PIXEL_BITS[kind], latent_bits=LATENT_BITS, identity=b"", canary="", likelihood=kind,
         channels=recipe.image.channels, value_bits=count_value_bits(recipe), padding=recipe.image.padding,
-        side=max(0, recipe.network.top_side * recipe.stride - 2 * recipe.image.padding),
+        side=max(0, recipe.network.top_size * recipe.stride - 2 * recipe.image.padding),
     )  # fmt: skip
     return Frozen(seal(draft), layers)
 
@@ -97,7 +97,7 @@ def _input_strides(recipe: Recipe) -> dict[str, int]:
     for group, stride in enumerate(recipe.network.latent_strides):
         strides[f"z.{group}"] = stride
         strides |= {f"flow.{group}.{half}": stride for half in range(2 * recipe.network.flows)}
-    for phase in list_phases(recipe.likelihood.levels):
+    for phase in list_phases(recipe.likelihood.scales):
         strides |= {plane.name: plane.stride for plane in phase.known}
     return strides
 
@@ -128,7 +128,7 @@ def _freeze_groups(
         width, halves = widths[f"z.{index}"], range(2 * recipe.network.flows)
         # with flows a channel's share of the draws' KL may be below zero, for what another one has more
         kept = [channel for channel, kl in enumerate(statistics.kl.tolist()) if abs(kl) >= LEAST_KL]
-        fine = FLOWS_FINE if halves else PHASED_FINE if recipe.likelihood.levels else PLAIN_FINE
+        fine = FLOWS_FINE if halves else PHASED_FINE if recipe.likelihood.scales else PLAIN_FINE
         coarse = fine * FIRST_STEP // (2 if halves else 1)
         before = [widths[f"flow.{index}.{half}"] for half in halves]
         groups.append(

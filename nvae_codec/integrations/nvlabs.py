@@ -24,6 +24,7 @@ from nvae_codec.network.flow import Shift
 from nvae_codec.network.groups import Group
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.steps import SteppingCell
+from nvae_codec.recipes.files import format_recipe, parse_recipe
 from nvae_codec.recipes.recipe import CellRecipe, ImageRecipe, LikelihoodRecipe, NetworkRecipe, Recipe, TrainingRecipe
 
 DEFAULTS = {"ada_groups": False, "min_groups_per_scale": 1, "num_mixture_dec": 10, "num_x_bits": 8, "num_nf": 0}
@@ -96,12 +97,8 @@ def make_recipe(checkpoint: OfficialCheckpoint, name: str = "imported") -> Recip
             decoder_cell=_cell(checkpoint, "dec", "up"),
             preprocess_cell=_cell(checkpoint, "pre", "down"),
             postprocess_cell=_cell(checkpoint, "post", "up"),
-            steps="residual",
-            weight_normalization=True,
-            stem_activation=False,
-            head_activation="elu",
-            top_convolution=True,
-            top_side=state["prior_ftr0"].shape[-1],
+            resampling="residual",
+            top_size=state["prior_ftr0"].shape[-1],
             flows=int(args["num_nf"]),
             residual_normal=bool(args["res_dist"]),
         )
@@ -110,18 +107,15 @@ def make_recipe(checkpoint: OfficialCheckpoint, name: str = "imported") -> Recip
             image=ImageRecipe(
                 channels=channels,
                 bits=8 if kind == "bernoulli" else int(args["num_x_bits"]),
-                binarization="dynamic" if kind == "bernoulli" else "none",
                 padding=padding,
             ),
             network=network,
             likelihood=LikelihoodRecipe(kind=kind, tail_edge=0.99, components=max(mixtures, 1)),
-            training=_training(args, network.top_side * network.stride - 2 * padding),
+            training=_training(args, network.top_size * network.stride - 2 * padding),
         )
     except KeyError as error:
         raise NvaeCodecError(f"an official checkpoint without {error.args[0]}") from None
-    for part in (recipe.image, recipe.network, recipe.likelihood, recipe.training, recipe):
-        part.check()
-    return recipe
+    return parse_recipe(format_recipe(recipe))
 
 
 def _training(args: dict[str, Any], crop: int) -> TrainingRecipe:
@@ -135,21 +129,21 @@ def _training(args: dict[str, Any], crop: int) -> TrainingRecipe:
         steps=steps,
         batch=int(number("batch_size", 1)) * processes,
         crop=crop,
-        rate=rate,
-        final_rate=min(number("learning_rate_min", 1e-4), rate),
+        learning_rate=rate,
+        final_learning_rate=min(number("learning_rate_min", 1e-4), rate),
         warmup_steps=int(number("warmup_epochs", 5)) * steps // epochs,
-        epoch_steps=max(1, steps // epochs),
+        steps_per_epoch=max(1, steps // epochs),
         weight_decay=number("weight_decay", 3e-4),
         clip=float("inf"),
         ema=0.0,
         kl_start=number("kl_const_coeff", 1e-4),
-        kl_hold_share=number("kl_const_portion", 1e-4),
-        kl_warmup_share=number("kl_anneal_portion", 0.3),
+        kl_hold_fraction=number("kl_const_portion", 1e-4),
+        kl_warmup_fraction=number("kl_anneal_portion", 0.3),
         kl_ramp="floor",
         spectral_weight=spectral,
         spectral_start=number("weight_decay_norm_init", 10) if args.get("weight_decay_norm_anneal") else 0.0,
         loss_unit="nats",
-        transpose_share=0.0,
+        transpose_prob=0.0,
     )
 
 

@@ -25,14 +25,14 @@ class Group(nn.Module):
     ) -> None:
         """``width`` channels of the state, ``encoded`` ones of the encoder's features (as many without it)."""
         super().__init__()
-        cell, weight_norm, encoded = recipe.decoder_cell, recipe.weight_normalization, encoded or width
+        cell, weight_norm, encoded = recipe.decoder_cell, recipe.is_official, encoded or width
         count = 0 if top else recipe.decoder_cells
         self.residual = recipe.residual_normal
         self.cells = nn.Sequential(*[ResidualCell(width, cell, weight_norm=weight_norm) for _ in range(count)])
         self.prior_head = None
         if not top:
             head = make_convolution(width, 2 * latents, 1, weight_norm=weight_norm)
-            self.prior_head = nn.Sequential(make_activation(recipe.head_activation or cell.activation), head)
+            self.prior_head = nn.Sequential(make_activation(recipe.head_activation), head)
             if not weight_norm:
                 nn.init.normal_(head.weight, std=0.02)
             nn.init.zeros_(cast(Tensor, head.bias))
@@ -79,7 +79,7 @@ class VeryDeepGroup(nn.Module):
     ) -> None:
         """``width`` channels of the state, ``encoded`` ones of the encoder's features (as many without it)."""
         super().__init__()
-        cell, weight_norm, encoded = recipe.decoder_cell, recipe.weight_normalization, encoded or width
+        cell, weight_norm, encoded = recipe.decoder_cell, recipe.is_official, encoded or width
         narrow = max(width // cell.expansion, 1)
         self.residual = recipe.residual_normal
         self.prior_body = None
@@ -117,6 +117,7 @@ class VeryDeepGroup(nn.Module):
 
 
 AnyGroup = Group | VeryDeepGroup
+GROUPS: dict[str, type[Group] | type[VeryDeepGroup]] = {"nvae": Group, "very_deep": VeryDeepGroup}
 
 
 def make_flows(latents: int, recipe: NetworkRecipe) -> nn.Sequential:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nvae_codec.network.cells import Constant, ConstantMap, ResidualCell, make_activation
 from nvae_codec.network.convolution import make_convolution, shrink
-from nvae_codec.network.groups import AnyGroup, Group, VeryDeepGroup
+from nvae_codec.network.groups import GROUPS, AnyGroup, VeryDeepGroup
 from nvae_codec.network.steps import make_step_down, make_step_up
 from nvae_codec.recipes.recipe import NetworkRecipe
 
@@ -30,8 +30,8 @@ class Encoder(nn.Module):
 
     def __init__(self, recipe: NetworkRecipe, channels: int = 3) -> None:
         super().__init__()
-        cell, width, weight_norm = recipe.encoder_cell, recipe.width, recipe.weight_normalization
-        below = recipe.preprocess_cell or cell
+        cell, width, weight_norm = recipe.encoder_cell, recipe.width, recipe.is_official
+        below = recipe.below_latents
         self.patch = recipe.patch
         self.stem = make_convolution(channels * recipe.patch**2, width, 3, weight_norm=weight_norm)
         before: list[nn.Module] = [make_activation(below.activation)] if recipe.stem_activation else []
@@ -53,7 +53,7 @@ class Encoder(nn.Module):
                 self.towers.append(nn.Sequential(*tower))
         self.groups, self.shared = list(recipe.groups), bool(recipe.scale_cells)
         self.top = None
-        if recipe.top_convolution:
+        if recipe.is_official:
             self.top = nn.Sequential(nn.ELU(), make_convolution(width, width, 1, weight_norm=weight_norm), nn.ELU())
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -81,11 +81,11 @@ class Hierarchy(nn.Module):
     def __init__(self, recipe: NetworkRecipe, channels: int = 3) -> None:
         super().__init__()
         self.encoder = Encoder(recipe, channels)
-        cell, weight_norm = recipe.decoder_cell, recipe.weight_normalization
+        cell, weight_norm = recipe.decoder_cell, recipe.is_official
         halvings = recipe.preprocess_blocks + len(recipe.groups) - 1
-        width, make_group = recipe.decoder_width_at(halvings), VeryDeepGroup if recipe.group == "very_deep" else Group
+        width, make_group = recipe.decoder_width_at(halvings), GROUPS[recipe.group]
         self.stride = recipe.stride
-        self.start = ConstantMap(width, recipe.top_side) if recipe.top_side else Constant(width)
+        self.start = ConstantMap(width, recipe.top_size) if recipe.top_size else Constant(width)
         self.groups, self.steps = nn.ModuleList(), nn.ModuleList()
         for scale in reversed(range(len(recipe.groups))):
             for _ in range(recipe.groups[scale]):
@@ -99,17 +99,17 @@ class Hierarchy(nn.Module):
                 # beyond a scale without groups the last one's step goes on
                 self.steps[-1] = step if isinstance(before, nn.Identity) else nn.Sequential(before, step)
                 width = recipe.decoder_width_at(halvings)
-        above, count = recipe.postprocess_cell or cell, (recipe.postprocess_cells or recipe.preprocess_cells) - 1
+        above, count = recipe.above_latents, (recipe.postprocess_cells or recipe.preprocess_cells) - 1
         after: list[nn.Module] = []
         for _ in range(recipe.preprocess_blocks):
             halvings -= 1
             after.append(make_step_up(width, recipe.decoder_width_at(halvings), recipe, above))
             width = recipe.decoder_width_at(halvings)
             after += [ResidualCell(width, above, weight_norm=weight_norm) for _ in range(count)]
-        if not recipe.preprocess_blocks and recipe.steps != "residual":
+        if not recipe.preprocess_blocks and recipe.resampling != "residual":
             after += [ResidualCell(width, above, weight_norm=weight_norm) for _ in range(count)]
         self.postprocess = nn.Sequential(*after)
-        if recipe.scaled_start:
+        if recipe.group == "very_deep":
             self._scale_starts()
 
     def _scale_starts(self) -> None:

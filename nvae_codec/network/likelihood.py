@@ -70,10 +70,10 @@ class PhasedHeads(nn.Module):
 
     def __init__(self, network: NetworkRecipe, recipe: LikelihoodRecipe) -> None:
         super().__init__()
-        self.phases = list_phases(recipe.levels)
+        self.phases = list_phases(recipe.scales)
         self.base = Head(network.decoder_channels, recipe, base=True)
         self.heads, self.spreads = nn.ModuleList(), nn.ModuleList()
-        for level in range(recipe.levels):
+        for level in range(recipe.scales):
             self.spreads.append(StepUp(network.decoder_channels, recipe.head_features, 2**level))
             for known in (1, 2, 3):
                 hidden = recipe.head_width if known > 1 else 0
@@ -123,8 +123,8 @@ class PlainHead(nn.Module):
         self.mean_scale = recipe.mean_scale
         self.phases = list_phases(0)
         self.spread = StepUp(width, width, network.patch) if network.patch > 1 else nn.Identity()
-        self.activation = make_activation(network.head_activation or network.decoder_cell.activation)
-        self.out = make_convolution(width, raw_channels(image, recipe), 3, weight_norm=network.weight_normalization)
+        self.activation = make_activation(network.head_activation)
+        self.out = make_convolution(width, raw_channels(image, recipe), 3, weight_norm=network.is_official)
         if recipe.kind == "colourwise":  # the official kinds start as the official code does
             self.out.bias = nn.Parameter(first_guess(recipe, base=True))
 
@@ -177,8 +177,7 @@ def split_mixture(raw: Tensor, recipe: LikelihoodRecipe) -> ColourMixture:
     raw, k = widen(raw), recipe.components
     b, (h, w) = len(raw), raw.shape[2:]
     mean, log_scale, logit = raw[:, : 9 * k].view(b, 3, 3, k, h, w).unbind(1)
-    coefficients = torch.tanh(raw[:, 9 * k :]) if recipe.bounded_colour else raw[:, 9 * k :]
-    return ColourMixture(recipe.mean_scale * mean, log_scale.clamp(*LOG_SCALE_RANGE), logit, coefficients)
+    return ColourMixture(recipe.mean_scale * mean, log_scale.clamp(*LOG_SCALE_RANGE), logit, raw[:, 9 * k :])
 
 
 def mixture_nats(raw: Tensor, guess: Tensor, x: Tensor, recipe: LikelihoodRecipe) -> Tensor:

@@ -50,7 +50,7 @@ class Nvae(nn.Module):
         self.hierarchy = Hierarchy(recipe.network, recipe.image.channels)
         self.likelihood: PhasedHeads | PlainHead = (
             PhasedHeads(recipe.network, recipe.likelihood)
-            if recipe.likelihood.levels
+            if recipe.likelihood.scales
             else PlainHead(recipe.network, recipe.likelihood, recipe.image)
         )
         if recipe.network.pyramid_start:
@@ -65,10 +65,8 @@ class Nvae(nn.Module):
     def normalize(self, pixels: Tensor) -> Tensor:
         """Uint8 (B, C, H, W), RGB, to float in [-1, 1], colours in coding order, padded as the recipe says."""
         image = self.recipe.image
-        if image.binarization == "dynamic":
+        if self.recipe.is_binary:
             x = (self.noise.uniform(pixels) < pixels / 255).float() * 2 - 1
-        elif image.binarization == "static":
-            x = (pixels >= 128).float() * 2 - 1
         elif image.bits < 8:
             x = (pixels >> (8 - image.bits)).float() * (2 / (2**image.bits - 1)) - 1
         else:

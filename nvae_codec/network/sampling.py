@@ -151,7 +151,7 @@ def groups_of_scales(recipe: Recipe, scales: int) -> int:
 
 def network_size(recipe: Recipe, height: int, width: int) -> tuple[int, int]:
     """The rows and columns that the network sees of such images. Raises NvaeCodecError where it cannot see them."""
-    stride, padding, top = recipe.stride, 2 * recipe.image.padding, recipe.network.top_side
+    stride, padding, top = recipe.stride, 2 * recipe.image.padding, recipe.network.top_size
     rows, columns = height + padding, width + padding
     if top and (rows, columns) != (top * stride, top * stride):
         side = top * stride - padding
@@ -171,7 +171,7 @@ def cut_middles(images: Sequence[NDArray[np.uint8]], recipe: Recipe, size: tuple
     where an image is too small or has colours that the model does not.
     """
     if size is None:
-        stride, padding, top = recipe.stride, 2 * recipe.image.padding, recipe.network.top_side
+        stride, padding, top = recipe.stride, 2 * recipe.image.padding, recipe.network.top_size
         least = [min(LARGEST_SIDE, *(image.shape[axis] for image in images)) for axis in (0, 1)]
         sides = [top * stride - padding if top else (n + padding) // stride * stride - padding for n in least]
         size = (max(sides[0], stride - padding), max(sides[1], stride - padding))

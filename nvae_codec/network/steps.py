@@ -61,19 +61,19 @@ class RepeatUp(nn.Module):
 
 def make_step_down(channels: int, out: int, recipe: NetworkRecipe, cell: CellRecipe) -> nn.Module:
     """The step of the encoder to the next coarser scale."""
-    weight_norm = recipe.weight_normalization
-    if recipe.steps == "residual":
+    weight_norm = recipe.is_official
+    if recipe.resampling == "residual":
         return SteppingCell(channels, out, cell, "down", weight_norm=weight_norm)
-    if recipe.steps == "nearest":
+    if recipe.resampling == "nearest":
         return PoolDown(channels, out, weight_norm=weight_norm)
     return StepDown(channels, out, cell.activation, weight_norm=weight_norm)
 
 
 def make_step_up(channels: int, out: int, recipe: NetworkRecipe, cell: CellRecipe) -> nn.Module:
     """The step of the decoder to the next finer scale."""
-    weight_norm = recipe.weight_normalization
-    if recipe.steps == "residual":
+    weight_norm = recipe.is_official
+    if recipe.resampling == "residual":
         return SteppingCell(channels, out, cell, "up", weight_norm=weight_norm)
-    if recipe.steps == "nearest":
+    if recipe.resampling == "nearest":
         return RepeatUp(channels, out, weight_norm=weight_norm)
     return StepUp(channels, out, weight_norm=weight_norm)

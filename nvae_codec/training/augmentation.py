@@ -30,8 +30,8 @@ def choose_crop(size: tuple[int, int], training: TrainingRecipe, rng: np.random.
     """A random crop of an image of so many rows and columns."""
     factor = _draw_factor(min(size), training, rng)
     y, x = (int(rng.integers(n - training.crop * factor + 1)) for n in size)
-    mirrored = rng.random() < training.mirror_share
-    transposed = rng.random() < training.transpose_share
+    mirrored = rng.random() < training.hflip_prob
+    transposed = rng.random() < training.transpose_prob
     warped = training.shift or training.rotate or training.scale or training.shear
     return Choice(factor, y, x, mirrored, transposed, draw_warp(training, rng) if warped else None)
 

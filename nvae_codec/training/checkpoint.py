@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from nvae_codec.network.likelihood import PhasedHeads
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.recipes.recipe import Recipe, format_recipe, parse_recipe
+from nvae_codec.recipes.files import format_recipe, parse_recipe
+from nvae_codec.recipes.recipe import Recipe
 
 FILE = "checkpoint.safetensors"
 FORMAT = "nvae-codec run 1"

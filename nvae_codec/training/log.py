@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.recipes.recipe import Recipe, format_recipe
+from nvae_codec.recipes.files import format_recipe
+from nvae_codec.recipes.recipe import Recipe
 
 
 class Log:

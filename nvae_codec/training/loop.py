@@ -142,7 +142,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(training, self.step)
         weight = kl_weight(training, progress)
-        elbo = self._elbo(pixels, progress < training.hierarchy_first_share, expert)
+        elbo = self._elbo(pixels, progress < training.base_first_fraction, expert)
         bits = weigh(elbo, weight, self.alpha if weight < 1 else None, pixels.numel(), self.processes.mean)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(self._loss(bits, weight, pixels)).backward()  # type: ignore[no-untyped-call]
@@ -157,7 +157,9 @@ class Trainer:
             self.skipped += 1
             self.skipped_in_a_row += 1
             if self.skipped_in_a_row >= PERSISTENT:
-                raise NvaeCodecError(f"{PERSISTENT} steps in a row had no finite gradient; lower training.rate")
+                raise NvaeCodecError(
+                    f"{PERSISTENT} steps in a row had no finite gradient; lower training.learning_rate"
+                )
             self._heal()
         self.scaler.update()
         self.step += 1
@@ -214,10 +216,14 @@ def make_optimizer(recipe: Recipe, network: Nvae) -> torch.optim.Optimizer:
     training = recipe.training
     if training.optimizer == "adamax":
         return torch.optim.Adamax(
-            network.parameters(), training.rate, eps=1e-3, weight_decay=training.weight_decay, foreach=True
+            network.parameters(), training.learning_rate, eps=1e-3, weight_decay=training.weight_decay, foreach=True
         )
     return torch.optim.AdamW(
-        network.parameters(), training.rate, betas=(0.9, 0.98), weight_decay=training.weight_decay, foreach=True
+        network.parameters(),
+        training.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=training.weight_decay,
+        foreach=True,
     )
 
 
@@ -305,7 +311,7 @@ def train(trainer: Trainer, data: Crops, held_out: NDArray[np.uint8], report: Ca
                     "step": trainer.step,
                     "seconds": round(trainer.seconds, 1),
                     "steps_per_second": round(steps / (now - reported), 2),
-                    "rate": learning_rate(recipe.training, trainer.step),
+                    "learning_rate": learning_rate(recipe.training, trainer.step),
                     **mean_of_steps(sums),
                     "skipped": trainer.skipped,
                     "peak_memory_mib": peak and round(peak / 2**20),

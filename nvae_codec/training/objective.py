@@ -18,36 +18,40 @@ from nvae_codec.recipes.recipe import Recipe, TrainingRecipe
 
 def kl_weight(training: TrainingRecipe, progress: float) -> float:
     """The weight of the KL after a share of all steps: held, and then linearly to 1, from kl_start or above a floor."""
-    if training.kl_warmup_share <= 0:
+    if training.kl_warmup_fraction <= 0:
         return 1.0
-    risen = max(progress - training.kl_hold_share, 0.0)
+    risen = max(progress - training.kl_hold_fraction, 0.0)
     if training.kl_ramp == "floor":
-        return max(min(risen / training.kl_warmup_share, 1.0), training.kl_start)
-    return min(1.0, training.kl_start + (1 - training.kl_start) * risen / training.kl_warmup_share)
+        return max(min(risen / training.kl_warmup_fraction, 1.0), training.kl_start)
+    return min(1.0, training.kl_start + (1 - training.kl_start) * risen / training.kl_warmup_fraction)
 
 
 def learning_rate(training: TrainingRecipe, step: int) -> float:
-    """Linear warm-up, level, and a cosine down to final_rate over the last decay_share of the steps."""
-    if training.epoch_steps:
+    """Linear warm-up, level, and a cosine down to final_learning_rate over the last decay_fraction of the steps."""
+    if training.steps_per_epoch:
         return _rate_by_epochs(training, step)
     rise = min(1.0, (step + 1) / max(1, training.warmup_steps))
-    begin = training.steps * (1 - training.decay_share)
+    begin = training.steps * (1 - training.decay_fraction)
     fall = max(0.0, (step - begin) / max(1.0, training.steps - begin))
     cosine = 0.5 + 0.5 * math.cos(math.pi * min(1.0, fall))
-    return rise * (training.final_rate + (training.rate - training.final_rate) * cosine)
+    return rise * (training.final_learning_rate + (training.learning_rate - training.final_learning_rate) * cosine)
 
 
 def _rate_by_epochs(training: TrainingRecipe, step: int) -> float:
     """The official schedule: from 0 a step, and after the warm-up's epochs along a cosine, an epoch at a time."""
     if step < training.warmup_steps:
-        return training.rate * step / training.warmup_steps
-    warmup = training.warmup_steps // training.epoch_steps
-    epochs = max(1, training.steps // training.epoch_steps - warmup - 1)
-    done = min(step // training.epoch_steps - warmup, epochs)
+        return training.learning_rate * step / training.warmup_steps
+    warmup = training.warmup_steps // training.steps_per_epoch
+    epochs = max(1, training.steps // training.steps_per_epoch - warmup - 1)
+    done = min(step // training.steps_per_epoch - warmup, epochs)
     top = (
-        training.rate * (training.warmup_steps - 1) / training.warmup_steps if training.warmup_steps else training.rate
+        training.learning_rate * (training.warmup_steps - 1) / training.warmup_steps
+        if training.warmup_steps
+        else training.learning_rate
     )
-    return training.final_rate + (top - training.final_rate) * (0.5 + 0.5 * math.cos(math.pi * done / epochs))
+    return training.final_learning_rate + (top - training.final_learning_rate) * (
+        0.5 + 0.5 * math.cos(math.pi * done / epochs)
+    )
 
 
 def balance_weights(recipe: Recipe, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import cast
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_colours_follow_from_those_before() -> None:
     assert colour_centre(model, coefficients, guess, []).tolist() == [400 * 16]
     assert colour_centre(model, coefficients, guess, [first]).tolist() == [(400 + 20) * 16]
     assert colour_centre(model, coefficients, guess, [first, second]).tolist() == [(400 + 40 + 20) * 16]
-    bounded = frozen_model("phases of one level, elu")
+    bounded = dataclasses.replace(model, bounded_colour=True)
     expected = 400 * 16 + round(40 * 16 * np.tanh(0.5))
     assert abs(int(colour_centre(bounded, coefficients, guess, [first])[0]) - expected) <= 1
 

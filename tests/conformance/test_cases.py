@@ -185,5 +185,5 @@ def test_the_network_is_as_large_as_the_official_one(case: Path) -> None:
     assert network.recipe.network.groups == described["groups_per_scale_enc_order"]
     sides = [side for _, side, _ in described["latent_shapes_top_to_bottom"]]
     assert [latents for latents, _, _ in described["latent_shapes_top_to_bottom"]] == network.latents
-    assert sides[0] == network.recipe.network.top_side
+    assert sides[0] == network.recipe.network.top_size
     assert json.dumps(described)  # a plain description

@@ -31,7 +31,7 @@ def test_imported_models_compress(case: Path) -> None:
     official = read_official(case / "checkpoint.pt")
     recipe = make_recipe(official, "imported")
     network = import_network(official, recipe)
-    side = recipe.network.top_side * recipe.stride - 2 * recipe.image.padding
+    side = recipe.network.top_size * recipe.stride - 2 * recipe.image.padding
     shown = make_images(recipe.image.channels, side, 2 * IMAGES)
     model = freeze(network, [torch.from_numpy(shown[IMAGES:])]).model
     levels = shown[:IMAGES].transpose(0, 2, 3, 1) >> np.uint8(8 - model.value_bits)

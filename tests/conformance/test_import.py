@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.integrations.nvlabs import import_network, make_recipe, read_official
-from nvae_codec.recipes.recipe import format_recipe, parse_recipe, read_recipe
+from nvae_codec.recipes.files import format_recipe, parse_recipe, read_recipe
 from nvae_codec.training.checkpoint import load_average
 from tests.conformance.official import CELLS, make_official, save_official
 

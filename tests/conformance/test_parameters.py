@@ -14,24 +14,18 @@ from torch import nn
 from nvae_codec.integrations.nvlabs import match_modules
 from nvae_codec.network.cells import SqueezeExcitation
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.recipes.recipe import format_recipe, parse_recipe, read_recipe
+from nvae_codec.recipes.files import read_recipe
 from tests.conformance.folder import FOLDER
 
-RECIPES = Path(__file__).parents[2] / "models" / "recipes"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "parameters.json").read_text())
 """Counts of the official code, by the names of our recipes."""
 OFFICIAL_NAMES = {"celeba-hq-256": "celeba_256", "ffhq-256": "ffhq"}
 
 
-def test_every_data_set_has_a_recipe() -> None:
-    assert EXPECTED.keys() <= {path.stem for path in RECIPES.glob("*.toml")}
-
-
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_recipe_has_the_official_parameters(name: str) -> None:
-    recipe = read_recipe(RECIPES / f"{name}.toml")
-    assert recipe.name == name
-    assert parse_recipe(format_recipe(recipe)) == recipe
+    base, without, _ = name.partition("-noflow")
+    recipe = read_recipe(base, ["network.flows=0"] if without else [])
     with torch.device("meta"):
         network = Nvae(recipe)
     expected = EXPECTED[name]

@@ -36,8 +36,8 @@ def trained(case: Path) -> dict[str, NDArray[Any]]:
 def schedule(case: Path) -> TrainingRecipe:
     given = read_description(case)["args_overrides"]
     return TrainingRecipe(
-        steps=given["num_total_iter"], kl_start=given["kl_const_coeff"], kl_hold_share=given["kl_const_portion"],
-        kl_warmup_share=given["kl_anneal_portion"], kl_ramp="floor", loss_unit="nats",
+        steps=given["num_total_iter"], kl_start=given["kl_const_coeff"], kl_hold_fraction=given["kl_const_portion"],
+        kl_warmup_fraction=given["kl_anneal_portion"], kl_ramp="floor", loss_unit="nats",
         spectral_weight=given["weight_decay_norm"],
         spectral_start=given["weight_decay_norm_init"] if given["weight_decay_norm_anneal"] else 0.0,
     )  # fmt: skip
@@ -172,7 +172,10 @@ def test_schedules(case: Path) -> None:
         if match := re.fullmatch(r"lr_table_E(\d+)_W(\d+)_N(\d+)", name):
             epochs, warmup, per_epoch = map(int, match.groups())
             rates = TrainingRecipe(
-                steps=epochs * per_epoch, warmup_steps=warmup * per_epoch, epoch_steps=per_epoch, final_rate=1e-4
+                steps=epochs * per_epoch,
+                warmup_steps=warmup * per_epoch,
+                steps_per_epoch=per_epoch,
+                final_learning_rate=1e-4,
             )
             assert [learning_rate(rates, step) for step in range(len(expected))] == pytest.approx(expected, rel=NEAR)
 

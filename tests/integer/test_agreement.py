@@ -66,7 +66,7 @@ def largest_differences(network: Nvae, frozen: Frozen, pixels: Tensor) -> dict[s
 
     evaluation.give("image", (x * 255).round())
     evaluation.give("blank", network.blank(x))
-    for phase in list_phases(network.recipe.likelihood.levels):
+    for phase in list_phases(network.recipe.likelihood.scales):
         for plane in phase.known:
             evaluation.give(plane.name, (look(plane) * 255).round())
     units = pixel_units(network.recipe)
@@ -91,7 +91,7 @@ def test_a_model_tells_what_coding_needs(which: str) -> None:
     network, frozen = frozen_network(which)
     model, recipe = frozen.model, network.recipe
     assert model.stride == recipe.stride
-    assert len(model.phases) == 1 + 3 * recipe.likelihood.levels
+    assert len(model.phases) == 1 + 3 * recipe.likelihood.scales
     assert [group.channels for group in model.groups] == network.latents
     assert [group.has_prior for group in model.groups] == [False] + [True] * (len(model.groups) - 1)
     assert all(64 <= step <= 4096 for group in model.groups for step in group.steps)

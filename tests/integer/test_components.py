@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,16 +14,14 @@ from nvae_codec.errors import ModelFileError
 from nvae_codec.export.export import Frozen, freeze
 from nvae_codec.integer.operations import Interpolate, Pool, Repeat, SpreadMap
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.recipes.recipe import Recipe, parse_recipe, read_recipe
+from nvae_codec.recipes.files import parse_recipe, read_recipe
+from nvae_codec.recipes.recipe import Recipe
 from tests.integer.test_agreement import NEAR, largest_differences
 from tests.models import OFFICIAL, change, make_image, make_network, random_crops, round_trip
 
-RECIPES = Path(__file__).parents[2] / "models" / "recipes"
 PAPER = change(
-    OFFICIAL + "\n[network.postprocess_cell]\nexpansion = 3\n", "network.steps = 'residual'",
-    "network.weight_normalization = true", "network.stem_activation = false", "network.head_activation = 'elu'",
-    "network.top_convolution = true", "network.top_side = 8", "network.decoder_width = 12",
-    "network.encoder_cell.dilations = [2, 1]", "likelihood.bounded_colour = true",
+    OFFICIAL + "\n[network.postprocess_cell]\nexpansion = 3\n", "network.resampling = 'residual'",
+    "network.top_size = 8", "network.decoder_width = 12", "network.encoder_cell.dilations = [2, 1]",
 )  # fmt: skip
 
 
@@ -36,7 +33,7 @@ def frozen(which: str) -> tuple[Nvae, Frozen]:
 
 def very_deep() -> Recipe:
     """The Very Deep VAE of CIFAR-10, narrow and with one group a scale."""
-    recipe = read_recipe(RECIPES / "vdvae-cifar10.toml")
+    recipe = read_recipe("vdvae-cifar10")
     groups = [min(1, count) for count in recipe.network.groups]
     network = dataclasses.replace(recipe.network, width=12, latents=[3], groups=groups, scale_cells=[1] * len(groups))
     likelihood = dataclasses.replace(recipe.likelihood, kind="colourwise")  # whose units the comparison knows

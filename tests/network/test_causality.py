@@ -76,7 +76,7 @@ def test_phases_see_the_planes_before_them_alone(which: str) -> None:
     network = make_network(make_recipe(which))
     image = network.normalize(random_crops(1, 32))
     before = run(network, image, fixed_z())
-    phases = list_phases(network.recipe.likelihood.levels)
+    phases = list_phases(network.recipe.likelihood.scales)
     for index, phase in enumerate(phases):
         plane = phase.plane
         other = image.clone()

@@ -10,7 +10,8 @@ from torch import nn
 
 from nvae_codec.network.cells import ResidualCell, StepDown, StepUp
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.recipes.recipe import CellRecipe, parse_recipe
+from nvae_codec.recipes.files import parse_recipe
+from nvae_codec.recipes.recipe import CellRecipe
 from tests.models import OFFICIAL, PHASED, RECIPES, change, make_recipe, random_crops
 
 KINDS, NORMS = ("regular", "separable", "depthwise"), ("batch", "none")
@@ -52,7 +53,7 @@ def one_step(text: str) -> Nvae:
     groups = sum(recipe.network.groups)
     assert len(elbo.kl) == groups
     assert [kl.shape for kl in elbo.kl] == [(2, latents) for latents in network.latents]
-    assert len(elbo.pixels) == 1 + 3 * recipe.likelihood.levels
+    assert len(elbo.pixels) == 1 + 3 * recipe.likelihood.scales
     loss = torch.stack(elbo.pixels).sum() + torch.cat(elbo.kl, 1).sum()
     assert torch.isfinite(loss)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -77,7 +78,7 @@ def test_patches_of_pixels(patch: int, blocks: int) -> None:
     one_step(change(OFFICIAL, f"network.patch = {patch}", f"network.preprocess_blocks = {blocks}"))
     if patch > 1:
         levels = patch.bit_length() - 1
-        phased = change(PHASED, f"network.patch = {patch}", f"likelihood.levels = {levels}")
+        phased = change(PHASED, f"network.patch = {patch}", f"likelihood.scales = {levels}")
         one_step(change(phased, f"network.preprocess_blocks = {blocks}"))
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.recipes.recipe import read_recipe
+from nvae_codec.recipes.files import read_recipe
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from nvae_codec.network.normal import normal_of_raw
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.pyramid import COLOURS
 from nvae_codec.polyphase import Plane
-from tests.models import RECIPES, change, make_recipe, random_crops
+from tests.models import make_recipe, random_crops
 
 STARTS = {
     "two scales": ("pyramid", "[3, 4]"),
@@ -101,8 +101,6 @@ def test_it_begins_far_below_a_random_start() -> None:
         ("network.latents = [4]", "network.latents"),
         ("network.width = 28", "network.width"),
         ("network.patch = 1", "network.patch"),
-        ("network.stem_activation = true", "network.stem_activation"),
-        ("network.top_convolution = true", "network.top_convolution"),
         ("network.residual_normal = false", "network.residual_normal"),
         ("network.posterior_reads_prior = false", "network.posterior_reads_prior"),
         ("network.encoder_cell.kind = 'regular'", "network.encoder_cell.kind"),
@@ -117,13 +115,3 @@ def test_it_begins_far_below_a_random_start() -> None:
 def test_what_does_not_fit_is_named(wrong: str, needs: str) -> None:
     with pytest.raises(RecipeError, match=needs):
         make_recipe("pyramid", wrong)
-
-
-def test_very_deep_groups_do_not_read_their_prior() -> None:
-    with pytest.raises(RecipeError, match="posterior_reads_prior"):
-        make_recipe("pyramid", "network.pyramid_start = false", "network.group = 'very_deep'")
-
-
-def test_the_recipe_is_the_only_switch() -> None:
-    assert not make_recipe().network.pyramid_start
-    assert "pyramid_start = true" in change(RECIPES["pyramid"])

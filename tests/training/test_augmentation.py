@@ -45,7 +45,7 @@ def test_shrinking_takes_means() -> None:
 
 @pytest.mark.parametrize("side", [16, 40, 64])
 def test_crops_of_smaller_images_have_their_size(side: int) -> None:
-    training = TrainingRecipe(crop=16, downsample=[1, 2, 4], mirror_share=0)
+    training = TrainingRecipe(crop=16, downsample=[1, 2, 4], hflip_prob=0)
     image, rng = make_image(side, side + 8), np.random.default_rng(0)
     crops = [draw_crop(image, training, rng) for _ in range(30)]
     assert {crop.shape for crop in crops} == {(16, 16, 3)}
@@ -56,10 +56,10 @@ def test_crops_of_smaller_images_have_their_size(side: int) -> None:
 
 def test_digits_are_never_mirrored_where_the_recipe_says_so() -> None:
     image = np.repeat(np.arange(16, dtype=np.uint8)[None, :, None], 16, 0)
-    training = TrainingRecipe(crop=16, mirror_share=0, transpose_share=0)
+    training = TrainingRecipe(crop=16, hflip_prob=0, transpose_prob=0)
     rng = np.random.default_rng(0)
     assert all(np.array_equal(draw_crop(image, training, rng), image) for _ in range(20))
-    warped = TrainingRecipe(crop=16, mirror_share=0, transpose_share=0, rotate=10.0, scale=0.1, shear=0.1, shift=1.0)
+    warped = TrainingRecipe(crop=16, hflip_prob=0, transpose_prob=0, rotate=10.0, scale=0.1, shear=0.1, shift=1.0)
     one, same, other = (draw_crop(image, warped, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nvae_codec.recipes.recipe import TrainingRecipe, parse_recipe
+from nvae_codec.recipes.files import parse_recipe
+from nvae_codec.recipes.recipe import TrainingRecipe
 from nvae_codec.training.checkpoint import load_average
 from nvae_codec.training.data import Crops
 from nvae_codec.training.loop import Options, Trainer
@@ -24,7 +25,7 @@ def test_a_compact_checkpoint_has_the_same_weights_and_resumes(tmp_path: Path, *
     image = tmp_path / "noise.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(image)
     base = parse_recipe(next(iter(RECIPES.values())))
-    training = TrainingRecipe(steps=4, batch=2, crop=2 * base.stride, optimizer="adamw", rate=1e-3)
+    training = TrainingRecipe(steps=4, batch=2, crop=2 * base.stride, optimizer="adamw", learning_rate=1e-3)
     recipe = dataclasses.replace(base, training=training)
     data = Crops(file_source([image]), training)
     run, small = tmp_path / "run", tmp_path / "small"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from nvae_codec.errors import RecipeError
 from nvae_codec.network.nvae import Nvae
+from nvae_codec.recipes.files import parse_recipe
 from nvae_codec.recipes.histories import KINDS, HistoriesRecipe
-from nvae_codec.recipes.recipe import parse_recipe
 from nvae_codec.training.checkpoint import copy_weights, load_average
 from nvae_codec.training.data import Crops
 from nvae_codec.training.histories import (
@@ -114,7 +114,7 @@ def test_held_out_histories_are_always_the_same_and_of_the_kinds_that_are_traine
         (["training.histories.clean = 0.5"], "sum 1.5"),
         (["training.histories.experts = [0, 2, 0, 0, 0]"], r"needs likelihood\.experts = 3"),
         (["training.histories.quality = [90, 80]"], "quality"),
-        (["likelihood.levels = 0"], r"likelihood\.experts = 2 needs likelihood\.levels"),
+        (["likelihood.scales = 0"], r"likelihood\.experts = 2 needs likelihood\.scales"),
     ],
 )
 def test_impossible_histories_and_experts_are_refused(changes: list[str], message: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.recipes.recipe import read_recipe
+from nvae_codec.recipes.files import read_recipe
 from nvae_codec.training.log import Log
 from tests.models import make_recipe
 

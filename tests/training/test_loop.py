@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.recipes.recipe import TrainingRecipe, parse_recipe, read_recipe
+from nvae_codec.recipes.files import parse_recipe, read_recipe
+from nvae_codec.recipes.recipe import TrainingRecipe
 from nvae_codec.training import loop
 from nvae_codec.training.checkpoint import FILE, read_checkpoint
 from nvae_codec.training.data import Crops, held_out_crops
@@ -207,7 +208,7 @@ def test_persistent_failure_ends_the_run_with_one_error(
     trainer.take_step(folder)
     trainer.save()
     trainer.network.hierarchy.encoder.stem.register_forward_hook(lambda module, inputs, output: output * torch.inf)
-    with pytest.raises(NvaeCodecError, match=r"5 steps in a row had no finite gradient; lower training\.rate"):
+    with pytest.raises(NvaeCodecError, match=r"5 steps in a row had no finite gradient; lower training\.learning_rate"):
         train(trainer, folder, held_out(folder), lambda line: None)
     assert read_checkpoint(tmp_path)[2]["step"] == 1
     for line in (tmp_path / "log.jsonl").read_text().splitlines():

@@ -10,11 +10,18 @@ import pytest
 import torch
 
 from nvae_codec.network.nvae import Elbo
-from nvae_codec.recipes.recipe import TrainingRecipe, parse_recipe
+from nvae_codec.recipes.files import parse_recipe
+from nvae_codec.recipes.recipe import TrainingRecipe
 from nvae_codec.training.objective import balance_weights, kl_weight, learning_rate, weigh
 
 TRAINING = TrainingRecipe(
-    steps=1000, rate=0.01, warmup_steps=100, decay_share=0.5, final_rate=0.001, kl_start=0.1, kl_warmup_share=0.3
+    steps=1000,
+    learning_rate=0.01,
+    warmup_steps=100,
+    decay_fraction=0.5,
+    final_learning_rate=0.001,
+    kl_start=0.1,
+    kl_warmup_fraction=0.3,
 )
 
 
@@ -28,11 +35,13 @@ def test_the_rate_rises_stays_and_falls() -> None:
     assert all(a >= b for a, b in itertools.pairwise(rates[500:]))
 
 
-@pytest.mark.parametrize("change", [{"warmup_steps": 0}, {"decay_share": 0.0}, {"decay_share": 1.0}, {"steps": 1}])
+@pytest.mark.parametrize(
+    "change", [{"warmup_steps": 0}, {"decay_fraction": 0.0}, {"decay_fraction": 1.0}, {"steps": 1}]
+)
 def test_the_rate_is_possible_at_the_ends_of_its_settings(change: dict[str, float]) -> None:
     training = dataclasses.replace(TRAINING, **change)  # type: ignore[arg-type]
     for step in range(training.steps + 1):
-        assert 0 < learning_rate(training, step) < training.rate * 1.000001
+        assert 0 < learning_rate(training, step) < training.learning_rate * 1.000001
 
 
 def test_the_weight_of_the_divergence_rises_to_one() -> None:
@@ -40,7 +49,7 @@ def test_the_weight_of_the_divergence_rises_to_one() -> None:
     assert kl_weight(TRAINING, 0.15) == pytest.approx(0.55)
     assert kl_weight(TRAINING, 0.3) == pytest.approx(1)
     assert kl_weight(TRAINING, 1) == 1
-    assert kl_weight(dataclasses.replace(TRAINING, kl_warmup_share=0), 0) == 1
+    assert kl_weight(dataclasses.replace(TRAINING, kl_warmup_fraction=0), 0) == 1
 
 
 def test_balance_weights_follow_the_size_of_the_maps() -> None:

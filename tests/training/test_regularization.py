@@ -68,9 +68,11 @@ def test_the_weight_falls_with_the_kl() -> None:
 
 
 def test_official_schedules() -> None:
-    training = TrainingRecipe(steps=60, kl_ramp="floor", kl_hold_share=0.1, kl_warmup_share=0.4, kl_start=0.01)
+    training = TrainingRecipe(steps=60, kl_ramp="floor", kl_hold_fraction=0.1, kl_warmup_fraction=0.4, kl_start=0.01)
     assert [kl_weight(training, share) for share in (0, 0.1, 0.3, 0.5, 1)] == pytest.approx([0.01, 0.01, 0.5, 1, 1])
-    training = TrainingRecipe(steps=60, warmup_steps=20, epoch_steps=10, rate=0.01, final_rate=1e-4)
+    training = TrainingRecipe(
+        steps=60, warmup_steps=20, steps_per_epoch=10, learning_rate=0.01, final_learning_rate=1e-4
+    )
     rates = [learning_rate(training, step) for step in range(60)]
     assert rates[0] == 0
     assert rates[:20] == pytest.approx([0.01 * step / 20 for step in range(20)])

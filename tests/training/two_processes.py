@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from nvae_codec.cli.main import end_at_once
-from nvae_codec.recipes.recipe import Recipe, parse_recipe
+from nvae_codec.recipes.files import parse_recipe
+from nvae_codec.recipes.recipe import Recipe
 from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.loop import Options, Trainer, train
 from nvae_codec.training.objective import BitsPerDim
@@ -25,15 +26,13 @@ from tests.models import OFFICIAL, change, make_recipe
 STEPS = 6
 RECIPES = {
     # in its first two steps parts have no gradient
-    "phases": make_recipe("phases of two levels", "training.batch = 4", "training.hierarchy_first_share = 0.05"),
+    "phases": make_recipe("phases of two levels", "training.batch = 4", "training.base_first_fraction = 0.05"),
     # binary values are drawn, too, and weights regularised
-    "binary": parse_recipe(
-        change(
-            OFFICIAL + "[image]", "image.channels = 1", "image.binarization = 'dynamic'",
-            "likelihood.kind = 'bernoulli'", "training.batch = 4", "training.spectral_weight = 0.1",
-            "network.encoder_cell.normalization = 'none'", "network.decoder_cell.normalization = 'none'",
-        )
-    ),
+    "binary": parse_recipe(change(
+        OFFICIAL + "[image]", "image.channels = 1", "likelihood.kind = 'bernoulli'", "training.batch = 4",
+        "training.spectral_weight = 0.1", "network.encoder_cell.normalization = 'none'",
+        "network.decoder_cell.normalization = 'none'",
+    )),
     "batch norm": make_recipe("official: batch norm, gates, swish", "training.batch = 4"),
 }  # fmt: skip
 
