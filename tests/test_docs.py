@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from nvae_codec.cli.main import COMMANDS, main
-from nvae_codec.recipes.recipe import parse_recipe
+from nvae_codec.recipes.files import parse_recipe
 from tests.models import make_image, save_images
 from tools.reference import man_pages
 

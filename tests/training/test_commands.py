@@ -71,7 +71,7 @@ def test_a_dry_run_prints_the_recipe_and_leaves_nothing(recipe: Path, images: Pa
 
 def test_dead_latents_are_named_by_train_and_freeze(images: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(change(PHASED, "training.rate = 1e-9", "training.final_rate = 0.0"))
+    recipe.write_text(change(PHASED, "training.learning_rate = 1e-9", "training.final_learning_rate = 0.0"))
     run = tmp_path / "run"
     trainer = Trainer(parse_recipe(recipe.read_text()), run, Options(), resume=False)
     run.mkdir()
