@@ -53,8 +53,8 @@ def describe_dead_groups(active: Sequence[float]) -> str:
         return ""
     which = f"group {dead[0]}" if len(dead) == 1 else f"groups {', '.join(dead)}"
     return (
-        f"latents: {which} of {len(active)} carry no information; start again with a longer training.kl_warmup_fraction, "
-        "a smaller training.kl_start, or network.pyramid_start (docs/training.md)"
+        f"latents: {which} of {len(active)} carry no information; start again with a longer "
+        "training.kl_warmup_fraction, a smaller training.kl_start, or network.pyramid_start (docs/training.md)"
     )
 
 
