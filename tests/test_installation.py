@@ -1,0 +1,60 @@
+"""The package works from every working directory: in a clone and elsewhere, installed, editable or not installed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LOAD = "import nvae_codec; print(nvae_codec.load_model('photo', device='cpu').name, nvae_codec.__file__)"
+
+pytest.importorskip("pip", reason="pip, which installs the package, is not installed")
+pytest.importorskip("setuptools", reason="setuptools, which builds the package, is not installed")
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A copy of this tree, as an installation builds in it and must not find what was built before."""
+    ignored = shutil.ignore_patterns(".git", ".*_cache", "__pycache__", "build", "dist", "site", "*.egg-info", "tests")
+    return Path(shutil.copytree(ROOT, tmp_path / "clone", ignore=ignored))
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """A new environment with everything but the package."""
+    venv.create(tmp_path / "env", symlinks=True)
+    (packages,) = (tmp_path / "env").glob("lib/*/site-packages")
+    needed = {Path(str(importlib.import_module(name).__file__)).parents[1] for name in ("torch", "setuptools", "click")}
+    (packages / "needed.pth").write_text("".join(f"{folder}\n" for folder in needed))
+    return tmp_path / "env" / "bin" / "python"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="environments are laid out as on Linux")
+@pytest.mark.parametrize("how", ["not installed", "installed", "editable"])
+def test_the_package_works_in_the_clone_and_elsewhere(clone: Path, python: Path, how: str) -> None:
+    def run(*command: str | Path) -> str:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    folder = clone
+    if how != "not installed":
+        editable = ["--editable"] if how == "editable" else []
+        install = (sys.executable, "-m", "pip", "-q", "--python", python, "install", "--no-deps", "--no-build-isolation")
+        run(*install, *editable, clone)
+    for folder in (clone,) if how == "not installed" else (clone, clone.parent):
+        name, file = run(python, "-c", LOAD).split()
+        assert name == "photo"
+        used = clone if how == "editable" or folder == clone else python.parents[1]
+        assert Path(file).is_relative_to(used)
+        assert "photo" in run(python, "-m", "nvae_codec", "models")
+        if how != "not installed":
+            assert "photo" in run(python.with_name("nvae-codec"), "models")
