@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LOAD = "import nvae_codec; print(nvae_codec.load_model('photo', device='cpu').name, nvae_codec.__file__)"
+LARGEST_WHEEL = 8_000_000
 
 pytest.importorskip("pip", reason="pip, which installs the package, is not installed")
 pytest.importorskip("setuptools", reason="setuptools, which builds the package, is not installed")
@@ -46,10 +47,15 @@ def test_the_package_works_in_the_clone_and_elsewhere(clone: Path, python: Path,
 
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     folder = clone
-    if how != "not installed":
-        editable = ["--editable"] if how == "editable" else []
-        install = (sys.executable, "-m", "pip", "-q", "--python", python, "install", "--no-deps", "--no-build-isolation")
-        run(*install, *editable, clone)
+    pip = (sys.executable, "-m", "pip", "-q", "--python", python)
+    how_to_build = ("--no-deps", "--no-build-isolation")
+    if how == "editable":
+        run(*pip, "install", *how_to_build, "--editable", clone)
+    if how == "installed":
+        run(*pip, "wheel", *how_to_build, "-w", clone.parent, clone)
+        (wheel,) = clone.parent.glob("*.whl")
+        assert wheel.stat().st_size < LARGEST_WHEEL
+        run(*pip, "install", "--no-deps", wheel)
     for folder in (clone,) if how == "not installed" else (clone, clone.parent):
         name, file = run(python, "-c", LOAD).split()
         assert name == "photo"
