@@ -194,7 +194,7 @@ def _collect(
     measured: Iterable[Measured], outputs: Outputs, total: int, report: Reporter
 ) -> tuple[list[Row], list[Shown]]:
     """The rows of the report, and the images that its page shows."""
-    from nvae_codec.evaluation.peers import peer_bits
+    from nvae_codec.evaluation.baselines import baseline_bits
     from nvae_codec.evaluation.report.html import Shown
     from nvae_codec.evaluation.report.thumbnails import thumbnail_side
 
@@ -203,7 +203,7 @@ def _collect(
         for image, row, heat in measured:
             pixels = image.require_pixels("the model")
             if outputs.with_baselines:
-                row["peers"] = peer_bits(pixels)
+                row["baselines"] = baseline_bits(pixels)
             if outputs.html is not None:
                 shown.append(Shown.of(pixels, heat, thumbnail_side(total)))
             rows.append(row)

@@ -45,10 +45,10 @@ def show_tables(result: dict[str, Any], console: Console) -> None:
     console.print(causes)
 
     parts = Table(title="the integer-model ELBO by part, and what the files have of it")
-    for name in ("part", "exact bits/dim", "file bits/dim", "channels", "kept", "active"):
+    for name in ("part", "exact bits/dim", "file bits/dim", "channels", "coded", "active"):
         parts.add_column(name, justify="left" if name == "part" else "right")
     for index, group in enumerate(total["groups"]):
-        counts = [str(group["channels"]), str(group["kept"]), f"{group['active']:.1f}"]
+        counts = [str(group["channels"]), str(group["coded"]), f"{group['active']:.1f}"]
         parts.add_row(f"latents {index}, 1/{group['stride']}", *_part_cells(group, total["dims"]), *counts)
     for index, phase in enumerate(total["phases"]):
         parts.add_row(f"pixels, phase {index}", *_part_cells(phase, total["dims"]))
@@ -62,4 +62,4 @@ def _rate_cells(row: dict[str, Any]) -> list[str]:
 
 
 def _part_cells(part: dict[str, float], dims: int) -> list[str]:
-    return [f"{part['exact'] / dims:.5f}", f"{part['file'] / dims:.5f}"]
+    return [f"{part['integer_elbo'] / dims:.5f}", f"{part['file'] / dims:.5f}"]

@@ -1,4 +1,4 @@
-"""Rates of images: the whole file against the exact and the float ELBO.
+"""Rates of images: the whole file against the integer-model and the float ELBO.
 
     python -m tools.rates IMAGES... [--model NAME|PATH] [--run RUN] [--samples 4] [--json OUT]
 
@@ -27,18 +27,18 @@ def measure_image(path: Path, codec: ModelCodec, network: Nvae | None, samples: 
     """Bits/dim of one image."""
     pixels = np.ascontiguousarray(read_image(path))
     bits = 8 * len(compress(pixels, model=codec, method="model"))
-    exact = integer_elbo(pixels, codec, samples=samples)
+    elbo = integer_elbo(pixels, codec, samples=samples)
     row: dict[str, Any] = {
         "name": path.name,
         "bpd_file": bits / pixels.size,
-        "bpd_integer_elbo": exact.bits_per_dim,
-        "file_over_integer": bits / exact.bits,
-        "bpd_kl": [kl / pixels.size for kl in exact.kl],
-        "bpd_phases": [phase / pixels.size for phase in exact.pixels],
+        "bpd_integer_elbo": elbo.bits_per_dim,
+        "file_over_integer": bits / elbo.bits,
+        "bpd_kl": [kl / pixels.size for kl in elbo.kl],
+        "bpd_phases": [phase / pixels.size for phase in elbo.pixels],
     }
     if network is not None:
         real = float_elbo(pixels, network, samples=samples)
-        row |= {"bpd_float_elbo": real.bits_per_dim, "exact_over_float": exact.bits / real.bits}
+        row |= {"bpd_float_elbo": real.bits_per_dim, "integer_over_float": elbo.bits / real.bits}
     return row
 
 

@@ -22,8 +22,8 @@ from nvae_codec.container.archive.segment import Named, unpack_segment
 from nvae_codec.container.archive.writer import write_archive
 from nvae_codec.container.metadata import pack_shared_metadata
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.evaluation.causes import Walked, split_walks
 from nvae_codec.evaluation.images import Bounds, Evaluator, Row
+from nvae_codec.evaluation.overhead import ImageCosts, break_down_segment
 from nvae_codec.images.raster import same_image
 from nvae_codec.zoo.library import Models
 
@@ -54,42 +54,44 @@ def measure_archive(evaluator: Evaluator, groups: Sequence[Sequence[Named]]) -> 
         coded = evaluator.codec.encode([evaluator.codec.input.take(image)[1] for _, image in group], ledger)
         if coded.payload not in file[segment.start : segment.start + segment.length]:
             raise NvaeCodecError("a second encoding gave another archive")
-        walks = _split_segment(group, segment, ledger, 8 * len(coded.payload), bounds, evaluator)
-        for (name, image), bound, walk in zip(group, bounds, walks, strict=True):
-            walk.bits["header"] += common[len(found)]
-            walk.bits["checksums"] += trailer[len(found)]
-            achieved = walk.achieved()
+        by_image = _break_down(group, segment, ledger, 8 * len(coded.payload), bounds, evaluator)
+        for (name, image), bound, costs in zip(group, bounds, by_image, strict=True):
+            costs.bits["header"] += common[len(found)]
+            costs.bits["checksums"] += trailer[len(found)]
+            achieved = costs.achieved()
             seconds = encode_seconds / count, decode_seconds / count
             found.append((evaluator.make_row(name, image, bound, achieved, *seconds), achieved.heat))
     return found, {"segments": len(index.segments), "bytes": len(file)}
 
 
-def _split_segment(
+def _break_down(
     group: Sequence[Named],
     segment: Segment,
     ledger: Ledger,
     payload: int,
     bounds: Sequence[Bounds],
     evaluator: Evaluator,
-) -> list[Walked]:
+) -> list[ImageCosts]:
     """The bits of a segment by image and cause; ``payload``: those of its stack in the file."""
     pixels = [image.require_pixels("the model") for _, image in group]
-    exact = [bound.exact for bound in bounds]
-    walks = split_walks(pixels, evaluator.codec, ledger, exact, seed=evaluator.seed, samples=evaluator.samples)
+    exact = [bound.integer for bound in bounds]
+    by_image = break_down_segment(
+        pixels, evaluator.codec, ledger, exact, seed=evaluator.seed, samples=evaluator.samples
+    )
     chunks = [image.chunks for _, image in group if image.chunks]
     metadata = 8 * len(pack_shared_metadata(chunks)) if chunks else 0
     shared = {
-        "stack": ledger.stack_bits - sum(walk.ideal for walk in walks),
+        "stack": ledger.stack_bits - sum(costs.ideal for costs in by_image),
         "padding": payload - ledger.stack_bits,
         "header": 8 * segment.length - payload - metadata - CHECKSUM_BITS,
         "checksums": CHECKSUM_BITS,
     }
-    parts = {cause: share_bits(bits, len(walks)) for cause, bits in shared.items()}
+    parts = {cause: share_bits(bits, len(by_image)) for cause, bits in shared.items()}
     described = iter(share_bits(metadata, len(chunks)) if chunks else [])
-    for at, (walk, (_, image)) in enumerate(zip(walks, group, strict=True)):
-        walk.bits |= {cause: bits[at] for cause, bits in parts.items()}
-        walk.bits["metadata"] = next(described) if image.chunks else 0.0
-    return walks
+    for at, (costs, (_, image)) in enumerate(zip(by_image, group, strict=True)):
+        costs.bits |= {cause: bits[at] for cause, bits in parts.items()}
+        costs.bits["metadata"] = next(described) if image.chunks else 0.0
+    return by_image
 
 
 def share_bits(bits: float, count: int) -> list[float]:

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.evaluation.baselines import Baseline, list_baselines
 from nvae_codec.evaluation.inputs import Input, find_inputs
-from nvae_codec.evaluation.peers import Peer, list_peers
 
 OURS = "nvae-codec"
 WARM_UP = 64
@@ -77,29 +77,29 @@ def machine_load() -> float | None:
 
 def codec_names() -> list[str]:
     """Ours, and then the others."""
-    return [OURS, *(peer.name for peer in list_peers())]
+    return [OURS, *(baseline.name for baseline in list_baselines())]
 
 
-def measure_codec(peer: Peer, inputs: Sequence[str]) -> Row:
+def measure_codec(baseline: Baseline, inputs: Sequence[str]) -> Row:
     """Size and speed of a codec over images, in this process."""
-    row: Row = {"name": peer.name, "library": peer.made_by}
-    if peer.made_by is None:
+    row: Row = {"name": baseline.name, "library": baseline.made_by}
+    if baseline.made_by is None:
         return row
     found = find_inputs(inputs)
     warm = np.ascontiguousarray(_pixels(found[0])[:WARM_UP, :WARM_UP])
-    peer.decode(peer.encode(warm))
+    baseline.decode(baseline.encode(warm))
     rest, seconds = peak_memory(), [0.0, 0.0]
     sizes: list[int] = []
     rates, names, pixel_count, dims = [], [], 0, 0
     for item in found:
         pixels = np.ascontiguousarray(_pixels(item))
         start = time.perf_counter()
-        data = peer.encode(pixels)
+        data = baseline.encode(pixels)
         middle = time.perf_counter()
-        restored = peer.decode(data)
+        restored = baseline.decode(data)
         end = time.perf_counter()
         if not _same(restored, pixels):
-            raise NvaeCodecError(f"{peer.name} does not give back {item.name}")
+            raise NvaeCodecError(f"{baseline.name} does not give back {item.name}")
         seconds[0] += middle - start
         seconds[1] += end - middle
         sizes.append(8 * len(data))
@@ -130,13 +130,13 @@ def _same(restored: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> bool:
     return np.array_equal(restored, np.repeat(pixels[:, :, None], 3, 2) if gray_as_colours else pixels)
 
 
-def our_codec(options: dict[str, Any]) -> Peer:
+def our_codec(options: dict[str, Any]) -> Baseline:
     """This codec as one of them: ``--method model``, the model loaded once."""
     from nvae_codec import __version__, compress, decompress, load_model
 
     codec = load_model(options["model"], **{key: options[key] for key in ("device", "threads", "batch_tiles")})
     library = f"nvae-codec {__version__}, {codec.name} {codec.identity[:4].hex()}"
-    return Peer(
+    return Baseline(
         OURS,
         library,
         lambda pixels: compress(pixels, model=codec, method="model"),
@@ -160,8 +160,8 @@ def peak_memory() -> int:
 def main() -> None:
     """Measure one codec and print its row."""
     name, options, *inputs = sys.argv[1:]
-    peer = our_codec(json.loads(options)) if name == OURS else {p.name: p for p in list_peers()}[name]
-    print(json.dumps(measure_codec(peer, inputs)))
+    baseline = our_codec(json.loads(options)) if name == OURS else {p.name: p for p in list_baselines()}[name]
+    print(json.dumps(measure_codec(baseline, inputs)))
 
 
 if __name__ == "__main__":

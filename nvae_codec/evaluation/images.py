@@ -1,23 +1,24 @@
 """Every number that ``nvae-codec evaluate`` shows, for one image and for all of them.
 
-Rates are in bits/dim, where an image has W·H·3 dims, gray W·H. Keys of the JSON:
+Rates are in bits/dim; an image has W * H * 3 dims, a gray one W * H. Keys of the JSON:
 
     format, model {name, identity}, run, seed, samples, machine
-    archive   null, or of --archive {segments, bytes}: then the bits of each image are its share of that file
-    shard     null, or of --shard {number, count, whole}: evaluation/reports.py
-    total     over all images, null where a shard has none; images[]    an image each, with name, width, height,
-        tiles, batches. Both have:
+    archive   null, or with --archive {segments, bytes}; then the bits of each image are its share of that file
+    shard     null, or with --shard {number, count, whole}: report/files.py
+    total     over all images, null where a shard has none
+    images[]  an object per image, which also has name, width, height, tiles, batches
+    total and each of images[] have:
       dims, file_bits
       bpd_file, bpd_integer_elbo, bpd_importance, bpd_float_elbo (null without a run's weights)
       file_over_integer, file_over_float (null likewise)
-      bits {cause: bits}    adds up to file_bits exactly; the causes: nvae_codec/evaluation/causes.py
-      groups [{exact, file, channels, kept, active, stride}]    bits of each group's latents, from the top: in the
-          integer-model ELBO, and in the file (-log2 of the widths of its intervals); its channels, those that are
-          coded, those with more than 0.01 bits a latent here (in the total: the mean over images)
-      phases [{exact, file}]    bits of each phase's pixels
+      bits {cause: bits}    these add up to file_bits exactly; the causes: overhead.py
+      groups [{integer_elbo, file, channels, coded, active, stride}]    from the top: KL in bits, of the integer-model
+          ELBO and in the file (-log2 of frequencies); number of channels, of those not pruned, and of those with more
+          than 0.01 bits per latent (in total: mean over images)
+      phases [{integer_elbo, file}]    bits of each phase's pixels
       encode_seconds, decode_seconds
-      peers {name: bits}    other formats' files of the same pixels; null where they were not made
-    total alone: images (how many), mean_file_over_integer, largest_file_over_integer
+      baselines {name: bits}    files of the same pixels in other formats; null where they were not made
+    total also has images (how many), mean_file_over_integer, largest_file_over_integer
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ from nvae_codec.coding.ledger import Ledger
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES
 from nvae_codec.container.image import read_file, write_model_file
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.evaluation.causes import CAUSES, Achieved, split_file
 from nvae_codec.evaluation.elbo import ImageElbo, exact_draws, float_elbo, importance_bound, mean_of
 from nvae_codec.evaluation.machine import describe_machine
+from nvae_codec.evaluation.overhead import CAUSES, Achieved, break_down_file
 from nvae_codec.images.raster import RasterImage
 from nvae_codec.zoo.library import Models
 
@@ -52,11 +53,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Bounds:
-    """What an image should take: its integer-model ELBO by part, importance-weighted bound and float ELBO in bits."""
+    """What an image should take: its integer-model ELBO by part, and two other bounds in bits."""
 
-    exact: ImageElbo
+    integer: ImageElbo
     importance: float
-    real: float | None
+    float_elbo: float | None
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Evaluator:
     seed: int = 0
 
     def measure(self, name: str, image: RasterImage) -> tuple[Row, NDArray[np.float32]]:
-        """The row of an image, 8-bit RGB or gray, and where its bits went, (H, W) bits a pixel."""
+        """The row of an image, 8-bit RGB or gray, and where its bits went, (H, W) bits per pixel."""
         pixels = image.require_pixels("the model")
         file, encode_seconds, decode_seconds = self._code(image)
         bounds = self.bound(pixels)
@@ -77,7 +78,9 @@ class Evaluator:
         coded = self.codec.encode([self.codec.input.take(image)[1]], ledger)
         if not file.endswith(coded.payload + file[-FILE_CHECKSUM_BYTES:]):
             raise NvaeCodecError("a second encoding gave another file")
-        achieved = split_file(file, pixels, self.codec, ledger, bounds.exact, seed=self.seed, samples=self.samples)
+        achieved = break_down_file(
+            file, pixels, self.codec, ledger, bounds.integer, seed=self.seed, samples=self.samples
+        )
         return self.make_row(name, image, bounds, achieved, encode_seconds, decode_seconds), achieved.heat
 
     def bound(self, pixels: NDArray[np.uint8]) -> Bounds:
@@ -97,33 +100,33 @@ class Evaluator:
         encode_seconds: float,
         decode_seconds: float,
     ) -> Row:
-        """The row of an image whose file, or whose share of an archive, was split."""
-        exact = bounds.exact
+        """The row of an image whose file, or share of an archive, was broken down."""
+        elbo = bounds.integer
         groups = [
             {
-                "exact": kl,
+                "integer_elbo": kl,
                 "file": used,
                 "channels": g.channels,
-                "kept": len(g.kept),
+                "coded": len(g.kept),
                 "active": active,
                 "stride": g.stride,
             }
-            for kl, used, active, g in zip(exact.kl, achieved.kl, achieved.active, self.codec.model.groups, strict=True)
+            for kl, used, active, g in zip(elbo.kl, achieved.kl, achieved.active, self.codec.model.groups, strict=True)
         ]
-        phases = [{"exact": a, "file": b} for a, b in zip(exact.pixels, achieved.phases, strict=True)]
+        phases = [{"integer_elbo": a, "file": b} for a, b in zip(elbo.pixels, achieved.phases, strict=True)]
         return {
             "name": name,
             "width": image.width,
             "height": image.height,
             "tiles": achieved.tiles,
             "batches": achieved.batches,
-            **_rates(exact.dims, sum(achieved.bits.values()), exact.bits, bounds.importance, bounds.real),
+            **_rates(elbo.dims, sum(achieved.bits.values()), elbo.bits, bounds.importance, bounds.float_elbo),
             "bits": achieved.bits,
             "groups": groups,
             "phases": phases,
             "encode_seconds": encode_seconds,
             "decode_seconds": decode_seconds,
-            "peers": None,
+            "baselines": None,
         }
 
     def _code(self, image: RasterImage) -> tuple[bytes, float, float]:
@@ -155,22 +158,22 @@ class Evaluator:
         }
 
 
-def _rates(dims: int, file: float, exact: float, importance: float, real: float | None) -> Row:
+def _rates(dims: int, file: float, integer: float, importance: float, real: float | None) -> Row:
     file = int(file) if file == int(file) else file
     return {
         "dims": dims,
         "file_bits": file,
         "bpd_file": file / dims,
-        "bpd_integer_elbo": exact / dims,
+        "bpd_integer_elbo": integer / dims,
         "bpd_importance": importance / dims,
         "bpd_float_elbo": None if real is None else real / dims,
-        "file_over_integer": file / exact,
+        "file_over_integer": file / integer,
         "file_over_float": None if real is None else file / real,
     }
 
 
 def sum_rows(rows: Sequence[Row]) -> Row:
-    """All images together: every rate is the sum of bits by the sum of dims."""
+    """All images together: every rate is the sum of bits over the sum of dims."""
 
     def bits_of(key: str) -> float:
         return math.fsum(row[key] * row["dims"] for row in rows)
@@ -188,19 +191,19 @@ def sum_rows(rows: Sequence[Row]) -> Row:
         "phases": [_sum_parts([row["phases"][at] for row in rows]) for at in range(len(rows[0]["phases"]))],
         "encode_seconds": math.fsum(row["encode_seconds"] for row in rows),
         "decode_seconds": math.fsum(row["decode_seconds"] for row in rows),
-        "peers": _sum_peers(rows),
+        "baselines": _sum_baselines(rows),
     }
 
 
 def _sum_parts(parts: Sequence[Row]) -> Row:
     total = dict(parts[0])
-    total |= {key: math.fsum(part[key] for part in parts) for key in ("exact", "file")}
+    total |= {key: math.fsum(part[key] for part in parts) for key in ("integer_elbo", "file")}
     if "active" in total:
         total["active"] = math.fsum(part["active"] for part in parts) / len(parts)
     return total
 
 
-def _sum_peers(rows: Sequence[Row]) -> dict[str, int] | None:
-    if any(row["peers"] is None for row in rows):
+def _sum_baselines(rows: Sequence[Row]) -> dict[str, int] | None:
+    if any(row["baselines"] is None for row in rows):
         return None
-    return {name: sum(row["peers"][name] for row in rows) for name in rows[0]["peers"]}
+    return {name: sum(row["baselines"][name] for row in rows) for name in rows[0]["baselines"]}

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from nvae_codec import compress
+from nvae_codec.evaluation.baselines import Baseline, baseline_bits, list_baselines
 from nvae_codec.evaluation.bench import codec_names, measure_codec, peak_memory
-from nvae_codec.evaluation.peers import Peer, list_peers, peer_bits
 from tests.cli.conftest import Run
 from tests.models import make_image, save_images
 
@@ -50,28 +50,32 @@ def test_all_formats_give_the_pixels_back(tmp_path: Path) -> None:
     assert codec_names() == [
         "nvae-codec", "PNG", "WebP m2", "WebP m6", "JPEG 2000", "JPEG XL e3", "JPEG XL e7", "JPEG XL e9",
     ]  # fmt: skip
-    for peer in list_peers():
-        row = measure_codec(peer, [str(folder)])
+    for baseline in list_baselines():
+        row = measure_codec(baseline, [str(folder)])
         assert row["library"] is None or row["bpd"] < 8
 
 
 def test_gray_is_measured_as_gray(tmp_path: Path) -> None:
     gray = np.stack([make_image(40, 48, seed)[:, :, 1] for seed in range(2)])
     np.savez(tmp_path / "gray.npz", images=gray)
-    for peer in list_peers():
-        row = measure_codec(peer, [str(tmp_path / "gray.npz")])
+    for baseline in list_baselines():
+        row = measure_codec(baseline, [str(tmp_path / "gray.npz")])
         assert row["library"] is None or row["bpd"] == row["bits"] / gray.size
-    png = measure_codec(list_peers()[0], [str(tmp_path / "gray.npz")])
-    with Image.open(io.BytesIO(list_peers()[0].encode(gray[0]))) as image:
+    png = measure_codec(list_baselines()[0], [str(tmp_path / "gray.npz")])
+    with Image.open(io.BytesIO(list_baselines()[0].encode(gray[0]))) as image:
         assert image.mode == "L"
     assert png["mean_bpd"] < 8
 
 
 def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib, "import_module", _refuse)
-    assert [peer.name for peer in list_peers() if peer.made_by is None] == ["JPEG XL e3", "JPEG XL e7", "JPEG XL e9"]
-    assert measure_codec(list_peers()[-1], []) == {"name": "JPEG XL e9", "library": None}
-    assert set(peer_bits(make_image(16, 16))) == {"PNG", "WebP m6"}
+    assert [baseline.name for baseline in list_baselines() if baseline.made_by is None] == [
+        "JPEG XL e3",
+        "JPEG XL e7",
+        "JPEG XL e9",
+    ]
+    assert measure_codec(list_baselines()[-1], []) == {"name": "JPEG XL e9", "library": None}
+    assert set(baseline_bits(make_image(16, 16))) == {"PNG", "WebP m6"}
 
 
 def _refuse(name: str) -> None:
@@ -80,7 +84,7 @@ def _refuse(name: str) -> None:
 
 def test_wrong_pixels_are_an_error(tmp_path: Path) -> None:
     folder = save_images(tmp_path, 1, 24)
-    broken = Peer("broken", "it 1", lambda pixels: b"", lambda data: np.zeros((2, 2, 3), np.uint8))
+    broken = Baseline("broken", "it 1", lambda pixels: b"", lambda data: np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(Exception, match="does not give back"):
         measure_codec(broken, [str(folder)])
 

@@ -173,7 +173,7 @@ def test_a_report_is_written(run: Run, tmp_path: Path) -> None:
     result = run("evaluate", folder, "--model", MODEL, "--samples", "1", "-q", "--json", out, "--html", page)
     assert (result.code, result.out, result.err) == (0, b"", "")
     found = json.loads(out.read_text())
-    assert found["total"]["peers"]["PNG"] == sum(row["peers"]["PNG"] for row in found["images"])
+    assert found["total"]["baselines"]["PNG"] == sum(row["baselines"]["PNG"] for row in found["images"])
     text = page.read_text(encoding="utf-8")
     assert f'data-key="bpd_file">{found["total"]["bpd_file"]:.4f}<' in text
     assert text.count("<img") == 4

@@ -14,8 +14,8 @@ from nvae_codec.container.archive.segment import Named
 from nvae_codec.container.archive.writer import group_images, write_archive
 from nvae_codec.evaluation import integer_elbo
 from nvae_codec.evaluation.archives import measure_archive, share_bits
-from nvae_codec.evaluation.causes import CAUSES
 from nvae_codec.evaluation.images import Evaluator, sum_rows
+from nvae_codec.evaluation.overhead import CAUSES
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.raster import Chunk, RasterImage
 from nvae_codec.zoo.library import Models

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from nvae_codec.coding.codec import ModelCodec
+from nvae_codec.evaluation.baselines import baseline_bits
 from nvae_codec.evaluation.images import Evaluator
-from nvae_codec.evaluation.peers import peer_bits
 from nvae_codec.evaluation.report.charts import Bar, Point, draw_bars, draw_scatter, nice_step
 from nvae_codec.evaluation.report.html import CAUSE_NAMES, Shown, write_report
 from nvae_codec.evaluation.report.thumbnails import draw_heat, draw_image, thumbnail_side
@@ -70,7 +70,7 @@ def evaluate(count: int, times: int = 1) -> tuple[dict[str, Any], str]:
     for index in range(count):
         pixels = make_image(24, 32, index)
         row, heat = evaluator.measure(f"<{index}> & co", RasterImage.from_pixels(pixels))
-        row["peers"] = peer_bits(pixels)
+        row["baselines"] = baseline_bits(pixels)
         rows.append(row)
         shown.append(Shown.of(pixels, heat, side))
     result = evaluator.describe(rows * times, None)
@@ -91,8 +91,8 @@ def test_the_numbers_shown_are_those_of_the_json(count: int) -> None:
         assert f"{total['bits'][cause]:,.1f} bits, {total['bits'][cause] / total['file_bits']:.4%}" in shown
     assert set(total["bits"]) == {"integer_elbo", *CAUSE_NAMES}
     for part in (*total["groups"], *total["phases"]):
-        assert f"{part['exact'] / total['dims']:.5f} bits/dim" in shown
-    for bits in (total["file_bits"], *total["peers"].values()):
+        assert f"{part['integer_elbo'] / total['dims']:.5f} bits/dim" in shown
+    for bits in (total["file_bits"], *total["baselines"].values()):
         assert f"{bits / total['dims']:.4f} bits/dim" in shown
     for row in result["images"]:
         assert f"{row['name']}: {row['bpd_integer_elbo']:.4f} → {row['bpd_file']:.4f}" in shown

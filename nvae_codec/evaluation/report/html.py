@@ -68,7 +68,8 @@ def write_report(result: dict[str, Any], shown: Sequence[Shown], side: int) -> s
         _bars("Bits a latent group", "The integer ELBO's KL of each group, from the top of the hierarchy: its scale, "
               "channels coded of all.", _group_bars(total)),
         _bars("Bits a phase of pixels", "Given the latents and the phases before.", _phase_bars(total)),
-        _bars("Beside other formats", "Whole files of the same pixels.", _peer_bars(total)) if total["peers"] else "",
+        _bars("Beside other formats", "Whole files of the same pixels.", _baseline_bars(total))
+        if total["baselines"] else "",
         "</div>",
         _section("Where the bits go", "Beside each image, bits a pixel: bright where there are many. Each map has "
                  "a range of its own, up to what is said below it."),
@@ -124,9 +125,9 @@ def _cause_bars(total: dict[str, Any]) -> list[Bar]:
 def _group_bars(total: dict[str, Any]) -> list[Bar]:
     return [
         Bar(
-            f"{index}: 1/{group['stride']}, {group['kept']} of {group['channels']}",
-            group["exact"],
-            f"{group['exact'] / total['dims']:.5f} bits/dim",
+            f"{index}: 1/{group['stride']}, {group['coded']} of {group['channels']}",
+            group["integer_elbo"],
+            f"{group['integer_elbo'] / total['dims']:.5f} bits/dim",
         )
         for index, group in enumerate(total["groups"])
     ]
@@ -134,13 +135,13 @@ def _group_bars(total: dict[str, Any]) -> list[Bar]:
 
 def _phase_bars(total: dict[str, Any]) -> list[Bar]:
     return [
-        Bar(f"phase {index}", phase["exact"], f"{phase['exact'] / total['dims']:.5f} bits/dim")
+        Bar(f"phase {index}", phase["integer_elbo"], f"{phase['integer_elbo'] / total['dims']:.5f} bits/dim")
         for index, phase in enumerate(total["phases"])
     ]
 
 
-def _peer_bars(total: dict[str, Any]) -> list[Bar]:
-    sizes = {"nvae-codec": total["file_bits"], **total["peers"]}
+def _baseline_bars(total: dict[str, Any]) -> list[Bar]:
+    sizes = {"nvae-codec": total["file_bits"], **total["baselines"]}
     return [
         Bar(name, bits, f"{bits / total['dims']:.4f} bits/dim", "a" if name == "nvae-codec" else "c")
         for name, bits in sizes.items()

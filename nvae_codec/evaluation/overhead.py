@@ -1,23 +1,23 @@
-"""A file's bits by cause: the integer-model ELBO and everything that the file has beyond it, so that all parts add up.
+"""The overhead of a file, broken down by cause: what it takes beyond the integer-model ELBO, so that the causes add up.
 
-Each part is the difference of two neighbours in a row of totals, from the integer ELBO to the file, each measured:
+Each cause is the difference between two neighbours in a series of totals, each of them measured:
 
     integer-model ELBO of the whole image, mean of K draws
-      + tile_edges          the same of each tile alone, summed: what the network does not see beyond a tile's edge
-      + start_up            first batch: its own latents on the coarse grid, nothing back for them, over its bound
-      + latent_rounding     other batches: real-valued cost of the grid points that the stack's bits chose, over their
-                            bound (the mean of K other draws on the same grid: this part has their noise, either sign)
-      + frequency_rounding  whole-number widths: -log2(width / 2^P) over the real-valued -log2 of the same symbols
-      + stack               bits on the final stack over those ideal bits: borrowed and not returned, and 24-bit
-                            rounding of widths in the coder
-      + padding             the payload's bytes over the stack's bits: the last byte, less zero bytes left out
+      + tile_edges          sum of the tiles' own ELBOs less that of the whole: context beyond the tiles' edges is lost
+      + start_up            first batch, which gets no bits back for its latents: its cost less its ELBO
+      + latent_rounding     other batches: the real-valued cost of the latents that the stack's bits chose, less the
+                            ELBO, which is the mean of K other draws on the same grid: its noise has either sign
+      + frequency_rounding  -log2(frequency / 2^P) less the real-valued -log2 p of the same symbols
+      + stack               bits on the final stack less that ideal: initial bits that are not returned, and rounding
+                            to 24 bits in the coder
+      + padding             bits of the payload less those of the stack: the last byte, less zero bytes left out
       + header              magic, version, kind, model, size, plan, length of the metadata
-      + metadata            the compressed block of what the image's file held beside its pixels
+      + metadata            the compressed block of metadata
       + checksums           of the content, the file, and the metadata
     = the file
 
 Real-valued totals are rounded to multiples of 2^-20 bit before they are subtracted. A float64 holds those, and their
-sums up to a gigabyte of files, without rounding: so the parts, added in any order, give the file's bits exactly.
+sums up to a gigabyte of files, without rounding: the causes, added in any order, give the file's bits exactly.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ CAUSES = (
     "integer_elbo", "tile_edges", "start_up", "latent_rounding", "frequency_rounding", "stack", "padding", "header",
     "metadata", "checksums",
 )  # fmt: skip
-"""The parts in the order from the bound to the file."""
+"""In the order from the bound to the file."""
 
 ACTIVE_BITS = 0.01
-"""A channel is active in an image where its KL is more than so many bits a latent."""
+"""A channel is active in an image where its KL exceeds this many bits per latent."""
 
 
 @dataclass(frozen=True)
 class Achieved:
     """Where a file's bits went.
 
-    bits: by cause, multiples of 2^-20. kl: by group, price of the latents under the prior less what came back for them
-    (nothing in the first batch), ideal. phases: pixels by phase, ideal. active: channels by group. heat: (H, W) bits a
-    pixel, pixels and latents.
+    bits: by cause, multiples of 2^-20. kl: ideal bits of each group's latents under the prior, less those that came
+    back for them (none in the first batch). phases: ideal bits of each phase's pixels. active: channels per group.
+    heat: (H, W), bits per pixel of pixels and latents.
     """
 
     bits: dict[str, float]
@@ -64,10 +64,11 @@ class Achieved:
 
 
 @dataclass
-class Walked:
-    """What coding an image put on the stack. bits: the causes up to frequency_rounding, and those after it as 0.
+class ImageCosts:
+    """What the coding pass put on the stack for an image.
 
-    The rest as in Achieved, with (2, channels) of each group: KL and latents.
+    bits: the causes up to frequency_rounding, and zeros for those after it. channels: (2, channels) of each group, its
+    KL in bits and its number of latents. The rest as in Achieved.
     """
 
     bits: dict[str, float]
@@ -80,7 +81,7 @@ class Walked:
 
     @property
     def ideal(self) -> float:
-        """The ideal price of all its symbols, in bits."""
+        """The ideal cost of all its symbols, in bits."""
         return sum(self.bits.values())
 
     def achieved(self) -> Achieved:
@@ -89,83 +90,87 @@ class Walked:
         return Achieved(self.bits, self.kl.tolist(), self.phases.tolist(), active, self.tiles, self.batches, self.heat)
 
 
-def split_file(
+def break_down_file(
     file: bytes,
     pixels: NDArray[np.uint8],
     codec: ModelCodec,
     ledger: Ledger,
-    exact: ImageElbo,
+    elbo: ImageElbo,
     *,
     seed: int,
     samples: int,
 ) -> Achieved:
-    """Split a file of pixels, uint8 (H, W, 3) or (H, W), with the ``ledger`` of its coding; ``exact`` is its bound."""
+    """Break down the file of pixels, uint8 (H, W, 3) or (H, W). ``ledger``: of its coding; ``elbo``: its bound."""
     parts = split_parts(file)
-    walked = split_walks([pixels], codec, ledger, [exact], seed=seed, samples=samples)[0]
+    costs = break_down_segment([pixels], codec, ledger, [elbo], seed=seed, samples=samples)[0]
     checksums = 8 + FILE_CHECKSUM_BYTES + (FILE_CHECKSUM_BYTES if parts.metadata else 0)
     metadata = max(0, len(parts.metadata) - FILE_CHECKSUM_BYTES)
-    walked.bits |= {
-        "stack": ledger.stack_bits - walked.ideal,
+    costs.bits |= {
+        "stack": ledger.stack_bits - costs.ideal,
         "padding": 8.0 * len(parts.payload) - ledger.stack_bits,
         "header": 8.0 * (len(file) - len(parts.payload) - metadata - checksums),
         "metadata": 8.0 * metadata,
         "checksums": 8.0 * checksums,
     }
-    return walked.achieved()
+    return costs.achieved()
 
 
-def split_walks(
+def break_down_segment(
     images: Sequence[NDArray[np.uint8]],
     codec: ModelCodec,
     ledger: Ledger,
-    exact: Sequence[ImageElbo],
+    elbos: Sequence[ImageElbo],
     *,
     seed: int,
     samples: int,
-) -> list[Walked]:
-    """Split what ``codec`` put on the stack for the images of a segment, as its ``ledger`` says; ``exact``: bounds."""
+) -> list[ImageCosts]:
+    """Break down what ``codec`` put on the stack for a segment, as its ``ledger`` says. elbos: bounds of the images."""
     model = codec.model
-    walks = [
-        Walked(
-            dict.fromkeys(CAUSES, 0.0) | {"integer_elbo": on_grid(bound.bits)},
+    by_image = [
+        ImageCosts(
+            dict.fromkeys(CAUSES, 0.0) | {"integer_elbo": on_grid(elbo.bits)},
             np.zeros(pixels.shape[:2], np.float32),
             np.zeros(len(model.groups)),
             np.zeros(len(model.phases)),
             [np.zeros((2, group.channels)) for group in model.groups],
         )
-        for pixels, bound in zip(images, exact, strict=True)
+        for pixels, elbo in zip(images, elbos, strict=True)
     ]
     for batch in ledger.batches:
         for tile in batch.tiles:
-            walks[tile.image].tiles += 1
+            by_image[tile.image].tiles += 1
     for batch in ledger.batches:
         count = len(batch.tiles)
-        costs = _real_costs(batch, codec)
-        back = [0 * group for group in costs.posterior] if batch.first else costs.posterior
-        own = _by_tile([*costs.prior, *costs.pixels], count) - _by_tile(back, count)
+        real_costs = _real_costs(batch, codec)
+        back = [0 * group for group in real_costs.posterior] if batch.first else real_costs.posterior
+        real_bits = _by_tile([*real_costs.prior, *real_costs.pixels], count) - _by_tile(back, count)
         values = [_each_tile(phase, count) for phase in batch.value_bits()]
         paid, returned = batch.prior_bits(), batch.returned()
         latents = [_each_tile(price - got, count) for price, got in zip(paid, returned, strict=True)]
         for image in {tile.image for tile in batch.tiles}:
-            walks[image].batches += 1
+            by_image[image].batches += 1
         for at, tile in enumerate(batch.tiles):
-            walk = walks[tile.image]
-            bound = walk.bits["integer_elbo"]
-            if walk.tiles > 1:
+            costs = by_image[tile.image]
+            bound = costs.bits["integer_elbo"]
+            if costs.tiles > 1:
                 crop = images[tile.image][tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
                 bound = on_grid(integer_elbo(crop, codec, seed=seed, samples=samples).bits)
-                walk.bits["tile_edges"] += bound
-            real, kl, phases = on_grid(float(own[at])), [x[at].sum() for x in latents], [x[at].sum() for x in values]
-            walk.bits["start_up" if batch.first else "latent_rounding"] += real - bound
-            walk.bits["frequency_rounding"] += on_grid(float(sum(kl) + sum(phases))) - real
-            walk.kl += kl
-            walk.phases += phases
-            _paint(walk.heat, tile, batch, codec, [x[at] for x in values], [x[at] for x in latents])
-        _add_channels(walks, batch, costs, codec)
-    for walk in walks:
-        if walk.tiles > 1:
-            walk.bits["tile_edges"] -= walk.bits["integer_elbo"]
-    return walks
+                costs.bits["tile_edges"] += bound
+            real, kl, phases = on_grid(float(real_bits[at])), _sums(latents, at), _sums(values, at)
+            costs.bits["start_up" if batch.first else "latent_rounding"] += real - bound
+            costs.bits["frequency_rounding"] += on_grid(float(sum(kl) + sum(phases))) - real
+            costs.kl += kl
+            costs.phases += phases
+            _paint(costs.heat, tile, batch, codec, [x[at] for x in values], [x[at] for x in latents])
+        _add_channels(by_image, batch, real_costs, codec)
+    for costs in by_image:
+        if costs.tiles > 1:
+            costs.bits["tile_edges"] -= costs.bits["integer_elbo"]
+    return by_image
+
+
+def _sums(parts: Sequence[Float64], tile: int) -> list[float]:
+    return [float(part[tile].sum()) for part in parts]
 
 
 def on_grid(bits: float) -> float:
@@ -191,13 +196,13 @@ def _real_costs(batch: BatchCosts, codec: ModelCodec) -> Costs:
         return measure_costs(codec.repeat(batch), lambda index, _: batch.symbols[index])
 
 
-def _add_channels(walks: Sequence[Walked], batch: BatchCosts, costs: Costs, codec: ModelCodec) -> None:
+def _add_channels(by_image: Sequence[ImageCosts], batch: BatchCosts, costs: Costs, codec: ModelCodec) -> None:
     for index, group in enumerate(codec.model.groups):
         kept = list(group.kept)
         if kept:
             each = (costs.prior[index] - costs.posterior[index]).reshape(len(batch.tiles), len(kept), -1)
             for tile, bits in zip(batch.tiles, each, strict=True):
-                total = walks[tile.image].channels[index]
+                total = by_image[tile.image].channels[index]
                 total[0, kept] += bits.sum(1)
                 total[1, kept] += bits.shape[1]
 
@@ -210,7 +215,7 @@ def _paint(
     values: list[Float64],
     latents: list[Float64],
 ) -> None:
-    """Add a tile's bits at the pixels that they are for; a latent's spread evenly over its cell."""
+    """Add a tile's bits to the pixels that they are spent on; a latent's are spread evenly over its cell."""
     area = np.zeros(batch.canvas.size)
     for phase, bits in zip(codec.model.phases, values, strict=True):
         plane = area[phase.plane.row :: phase.plane.stride, phase.plane.column :: phase.plane.stride]

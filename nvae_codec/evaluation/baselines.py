@@ -18,7 +18,7 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Peer:
+class Baseline:
     """A format at an effort. made_by: what makes it, with its version; None where it is not installed."""
 
     name: str
@@ -27,24 +27,24 @@ class Peer:
     decode: Callable[[bytes], Pixels]
 
 
-def list_peers() -> list[Peer]:
+def list_baselines() -> list[Baseline]:
     """All formats that are compared with, in the order of the tables."""
     pillow = f"Pillow {pillow_version}"
     webp = f"{pillow}, libwebp {features.version('webp')}" if features.check("webp") else None
     jpeg2000 = f"{pillow}, OpenJPEG {features.version('jpg_2000')}" if features.check("jpg_2000") else None
-    peers = [_pillow("PNG", pillow, format="PNG", optimize=True)]
+    baselines = [_pillow("PNG", pillow, format="PNG", optimize=True)]
     for name, method, quality in (("WebP m2", 2, 80), ("WebP m6", 6, 100)):
-        peers.append(_pillow(name, webp, format="WEBP", lossless=True, method=method, quality=quality))
-    peers.append(_pillow("JPEG 2000", jpeg2000, format="JPEG2000", irreversible=False, mct=1, no_jp2=True))
-    return peers + [_jpeg_xl(effort) for effort in (3, 7, 9)]
+        baselines.append(_pillow(name, webp, format="WEBP", lossless=True, method=method, quality=quality))
+    baselines.append(_pillow("JPEG 2000", jpeg2000, format="JPEG2000", irreversible=False, mct=1, no_jp2=True))
+    return baselines + [_jpeg_xl(effort) for effort in (3, 7, 9)]
 
 
 REPORTED = ("PNG", "WebP m6", "JPEG XL e7")
 """Those that the report of ``evaluate`` stands beside."""
 
 
-def _pillow(name: str, made_by: str | None, **options: Any) -> Peer:
-    return Peer(name, made_by, partial(_encode_pillow, options=options), _decode_pillow)
+def _pillow(name: str, made_by: str | None, **options: Any) -> Baseline:
+    return Baseline(name, made_by, partial(_encode_pillow, options=options), _decode_pillow)
 
 
 def _encode_pillow(pixels: Pixels, options: dict[str, Any]) -> bytes:
@@ -58,25 +58,25 @@ def _decode_pillow(data: bytes) -> Pixels:
         return np.asarray(image)
 
 
-def _jpeg_xl(effort: int) -> Peer:
+def _jpeg_xl(effort: int) -> Baseline:
     name = f"JPEG XL e{effort}"
     try:
         imagecodecs: Any = importlib.import_module("imagecodecs")
         library = f"imagecodecs {imagecodecs.__version__}, {imagecodecs.jpegxl_version()}"
     except (ImportError, AttributeError, RuntimeError):  # a build without JPEG XL raises when it is asked
-        return Peer(name, None, _missing, _missing)
+        return Baseline(name, None, _missing, _missing)
     encode = partial(imagecodecs.jpegxl_encode, lossless=True, effort=effort, numthreads=1)
-    return Peer(name, library, encode, partial(imagecodecs.jpegxl_decode, numthreads=1))
+    return Baseline(name, library, encode, partial(imagecodecs.jpegxl_decode, numthreads=1))
 
 
 def _missing(_: Any) -> Any:
     raise RuntimeError("not installed")
 
 
-def peer_bits(pixels: Pixels) -> dict[str, int]:
+def baseline_bits(pixels: Pixels) -> dict[str, int]:
     """The files of the reported formats that are installed, in bits, for pixels uint8 (H, W, 3)."""
     return {
-        peer.name: 8 * len(peer.encode(pixels))
-        for peer in list_peers()
-        if peer.name in REPORTED and peer.made_by is not None
+        baseline.name: 8 * len(baseline.encode(pixels))
+        for baseline in list_baselines()
+        if baseline.name in REPORTED and baseline.made_by is not None
     }

@@ -10,9 +10,9 @@ from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.ledger import Ledger
 from nvae_codec.evaluation import integer_elbo
 from nvae_codec.evaluation.archives import measure_archive
-from nvae_codec.evaluation.causes import CAUSES
 from nvae_codec.evaluation.elbo import exact_draws, importance_bound, mean_of
 from nvae_codec.evaluation.images import Evaluator, sum_rows
+from nvae_codec.evaluation.overhead import CAUSES
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.raster import Chunk, RasterImage
 from tests.models import RECIPES, frozen_model, frozen_network, make_image
@@ -30,8 +30,8 @@ def test_the_causes_add_up_to_the_files_bits(which: str, size: tuple[int, int]) 
     assert sum(reversed(row["bits"].values())) == row["file_bits"]
     exact = integer_elbo(pixels, codec, seed=3, samples=2)
     assert row["bpd_integer_elbo"] == pytest.approx(exact.bits_per_dim, abs=1e-9)
-    assert [group["exact"] for group in row["groups"]] == pytest.approx(exact.kl)
-    assert [phase["exact"] for phase in row["phases"]] == pytest.approx(exact.pixels)
+    assert [group["integer_elbo"] for group in row["groups"]] == pytest.approx(exact.kl)
+    assert [phase["integer_elbo"] for phase in row["phases"]] == pytest.approx(exact.pixels)
     assert row["bits"]["checksums"] == 8 * 12
     assert row["bits"]["metadata"] == 0
     assert row["bits"]["header"] >= 8 * 14
@@ -108,4 +108,6 @@ def test_rows_sum_and_the_float_bound_needs_weights() -> None:
     assert both["bpd_float_elbo"] == pytest.approx(both["bpd_integer_elbo"], rel=0.02)
     assert rows[2]["bpd_float_elbo"] is None
     assert sum_rows(rows)["bpd_float_elbo"] is None
-    assert sum_rows(rows)["groups"][0]["exact"] == pytest.approx(sum(row["groups"][0]["exact"] for row in rows))
+    assert sum_rows(rows)["groups"][0]["integer_elbo"] == pytest.approx(
+        sum(row["groups"][0]["integer_elbo"] for row in rows)
+    )
