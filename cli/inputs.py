@@ -25,18 +25,15 @@ def list_inputs(paths: tuple[Path, ...], there: list[str], left: Findings) -> li
     ``left`` takes what is left in folders.
     """
     from nvae_codec.container.archive.index import check_count
-    from nvae_codec.container.archive.names import Names
+    from nvae_codec.container.archive.names import name_problems
     from nvae_codec.evaluation.inputs import find_inputs
 
-    names = Names(there)
-    found: list[Found] = []
-    for path in paths:
-        for item in find_inputs([path], left):
-            index = f"{len(there) + len(found):05d}.png"
-            name = index if path.suffix.lower() == ".npz" else item.name
-            found.append((name, item, names.add(name)))
-    check_count(len(there) + len(found))
-    return found
+    items = [(path.suffix.lower() == ".npz", item) for path in paths for item in find_inputs([path], left)]
+    start = len(there)
+    check_count(start + len(items))
+    names = [f"{index:05d}.png" if is_array else item.name for index, (is_array, item) in enumerate(items, start)]
+    problems = name_problems([*there, *names])
+    return [(name, item, problems.get(start + index, "")) for index, (name, (_, item)) in enumerate(zip(names, items, strict=True))]
 
 
 @dataclass(frozen=True)

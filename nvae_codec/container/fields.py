@@ -59,6 +59,9 @@ class ByteReader:
 
     def varint(self, least: int, most: int) -> int:
         """The next varint, which must be from ``least`` to ``most`` and take no more bytes than it needs."""
+        if self._position < self._end and least <= (value := self._data[self._position]) <= min(most, 0x7F):
+            self._position += 1  # a single byte: an index has millions of them
+            return value
         value = 0
         for shift in range(0, 35, 7):
             byte = self.take(1)[0]

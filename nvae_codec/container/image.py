@@ -12,6 +12,7 @@ from nvae_codec.container.checksums import content_checksum
 from nvae_codec.container.extensions import METADATA, extension
 from nvae_codec.container.fields import ByteReader
 from nvae_codec.container.header import ID_BYTES, MODEL_KINDS, Header, Kind, Parts, join_parts, model_kind, split_parts
+from nvae_codec.container.limits import pixel_limit
 from nvae_codec.container.metadata import pack_metadata, unpack_metadata
 from nvae_codec.container.planes import add_planes, pack_planes, take_planes
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
@@ -36,6 +37,8 @@ def write_model_file(image: RasterImage, codec: ImageCodec) -> bytes:
     """A image through a model; raises UnsupportedImageError for one that it does not take."""
     shown, levels = codec.input.take(image)
     coded = codec.encode([levels])
+    if image.width * image.height > pixel_limit(len(coded.payload)):
+        raise UnsupportedImageError("the model has no need of so few bytes for so many pixels; --method auto takes it")
     return _write(image, model_kind(shown), pack_planes(image) + coded.payload, codec.identity[:ID_BYTES], coded.plan)
 
 
@@ -45,8 +48,10 @@ def _read_model_payload(parts: Parts, codecs: CodecFinder) -> RasterImage:
     check_input(codec.input, header.kind, header.colour)
     reader = ByteReader(parts.payload, 0, len(parts.payload))
     blocks = take_planes(reader, header.colour)
-    shape = Shape(header.height, header.width, header.colour.is_gray)
-    levels = codec.decode([shape], Coded(reader.take(reader.left), header.plan))
+    stack = reader.take(reader.left)
+    if header.width * header.height > pixel_limit(len(stack)):
+        raise DamagedFileError("damaged: its payload is too short for its pixels")
+    levels = codec.decode([Shape(header.height, header.width, header.colour.is_gray)], Coded(stack, header.plan))
     pixels, low = add_planes(codec.input.show(levels[0], MODEL_KINDS[header.kind]), header.colour, blocks)
     return _image(parts, pixels, low)
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
 from nvae_codec.container.fields import ByteReader, pack_sized
-from nvae_codec.container.inflate import inflate
-from nvae_codec.errors import DamagedFileError
+from nvae_codec.container.limits import count_limit, inflate, inflated_limit
+from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.raster import Chunk
 
@@ -25,15 +25,22 @@ _NOT_METADATA = frozenset((b"IHDR", b"IEND"))
 
 
 def pack_metadata(chunks: Sequence[Chunk]) -> bytes:
-    """The block that holds these chunks."""
-    stream = zlib.compress(_join_chunks(chunks), 9)
+    """The block that holds these chunks. Raises UnsupportedImageError where they are beyond a reader's limits."""
+    plain = _join_chunks(chunks)
+    stream = zlib.compress(plain, 9)
+    if len(chunks) > count_limit(0) or len(plain) > metadata_limit(len(stream)):
+        raise UnsupportedImageError(f"its metadata is too much: {len(chunks):,} chunks, {len(plain):,} bytes")
     return stream + bytes_checksum(stream)
 
 
 def pack_shared_metadata(images: Sequence[Sequence[Chunk]]) -> bytes:
-    """One stream with the chunks of several images."""
-    blocks = [_join_chunks(chunks) for chunks in images]
-    return zlib.compress(b"".join(pack_sized(block) for block in blocks), 9)
+    """One stream with the chunks of several images, each of which ``pack_metadata`` takes."""
+    return zlib.compress(b"".join(pack_sized(_join_chunks(chunks)) for chunks in images), 9)
+
+
+def metadata_limit(room: int) -> int:
+    """How many bytes the metadata in a file or segment of ``room`` bytes may inflate to."""
+    return min(LARGEST_METADATA, inflated_limit(room))
 
 
 def _join_chunks(chunks: Sequence[Chunk]) -> bytes:
@@ -45,23 +52,29 @@ def unpack_metadata(block: bytes) -> tuple[Chunk, ...]:
     stream, checksum = block[:-FILE_CHECKSUM_BYTES], block[-FILE_CHECKSUM_BYTES:]
     if bytes_checksum(stream) != checksum:
         raise DamagedFileError("damaged: the checksum of its metadata is wrong")
-    return _split_chunks(inflate(stream, LARGEST_METADATA, "metadata"))
+    plain = inflate(stream, metadata_limit(len(stream)), "metadata")
+    return _split_chunks(plain, count_limit(0))
 
 
-def unpack_shared_metadata(stream: bytes, count: int) -> list[tuple[Chunk, ...]]:
-    """The chunks of ``count`` images; raises DamagedFileError."""
-    plain = inflate(stream, LARGEST_METADATA, "metadata")
-    reader = ByteReader(plain)
-    images = [_split_chunks(reader.sized(1)) for _ in range(count)]
+def unpack_shared_metadata(stream: bytes, count: int, room: int) -> list[tuple[Chunk, ...]]:
+    """The chunks of ``count`` images in a segment of ``room`` bytes; raises DamagedFileError."""
+    reader = ByteReader(inflate(stream, metadata_limit(room), "metadata"))
+    images: list[tuple[Chunk, ...]] = []
+    most = count_limit(room)
+    for _ in range(count):
+        images.append(_split_chunks(reader.sized(1), most))
+        most -= len(images[-1])
     if reader.left:
         raise DamagedFileError("damaged: its metadata is too long or cut off")
     return images
 
 
-def _split_chunks(plain: bytes) -> tuple[Chunk, ...]:
-    chunks = []
+def _split_chunks(plain: bytes, most: int) -> tuple[Chunk, ...]:
+    chunks: list[Chunk] = []
     reader = ByteReader(plain)
     while reader.left:
+        if len(chunks) == most:
+            raise DamagedFileError("damaged: its metadata has too many chunks")
         kind = reader.take(4)
         chunks.append(Chunk(kind, reader.sized()))
         if not (kind.isalpha() and kind.isascii()) or kind in _NOT_METADATA:

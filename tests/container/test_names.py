@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvae_codec.container.archive.names import Names, name_problem, next_name
+from nvae_codec.container.archive.names import name_problem, name_problems, next_name
 
 
 @pytest.mark.parametrize("name", ["a.png", "a/b/c.png", "ä ö/日本.png", "..a", "a..b", "-", "x" * 1024])
@@ -21,12 +21,46 @@ def test_bad_names(name: str) -> None:
 
 
 def test_names_must_go_into_one_folder_together() -> None:
-    names = Names(["a.png", "b/c.png", "\u00e9.png"])
-    assert names.add("a.png") == "is there twice"
-    assert names.add("e\u0301.png") == "is there twice", "the same letters in another normal form"
-    assert names.add("b") == names.add("a.png/d") == "is an image and a folder"
-    assert names.add("b/d.png") == ""
-    assert names.add("b/d.png") == "is there twice"
+    names = [
+        "a.png",
+        "b/c.png",
+        "\u00e9.png",
+        "a.png",
+        "e\u0301.png",
+        "b",
+        "a.png/d",
+        "b/d.png",
+        "b/d.png",
+        "/x",
+        "a.p",
+    ]
+    assert name_problems(names) == {
+        3: "is there twice",
+        4: "is there twice",  # the same letters in another normal form
+        5: "is an image and a folder",
+        6: "is an image and a folder",
+        8: "is there twice",
+        9: "is no path below a folder",
+    }
+
+
+PARTS = st.lists(st.sampled_from(["a", "a!", "ab", "b"]), min_size=1, max_size=4).map("/".join)
+
+
+@given(st.lists(PARTS, max_size=12))
+def test_names_without_a_problem_unpack_into_files(names: list[str]) -> None:
+    problems = name_problems(names)
+    good = [name for place, name in enumerate(names) if place not in problems]
+    assert len(set(good)) == len(good)
+    assert not any(one.startswith(other + "/") for one in good for other in good)
+    for place in problems:  # with good reason: it conflicts with an earlier name
+        one = names[place] + "/"
+        assert any(one.startswith(other + "/") or (other + "/").startswith(one) for other in names[:place])
+
+
+def test_folders_are_nested_64_deep_at_most() -> None:
+    assert name_problem("a/" * 64 + "x") == ""
+    assert name_problem("a/" * 65 + "x") == "is in more than 64 nested folders"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
     magic d6 4e ┬ version ┬ kind ┬ identity of the model, 32 │ segments │ index, one zlib stream ┬ length, 8 ┬ XXH3, 8
 
-The checksum at the end is of header, index and length; the segments' are in the index. ``docs/format.md`` describes
-every byte.
+The checksum at the end covers header, index and length; those of the segments are in the index. ``docs/format.md``
+describes every byte.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import io
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import xxhash
 
-from nvae_codec.container.archive.names import Names, next_name
+from nvae_codec.container.archive.names import LONGEST_NAME, name_problems, next_name
 from nvae_codec.container.extensions import (
     SHARD,
     Extension,
@@ -27,17 +27,17 @@ from nvae_codec.container.extensions import (
     read_extensions,
 )
 from nvae_codec.container.fields import (
-    LARGEST,
     ByteReader,
     Field,
     Fixed,
     Varint,
     pack_fields,
+    pack_sized,
     pack_varint,
     read_fields,
 )
-from nvae_codec.container.header import ARCHIVE, LARGEST_SIDE, MAGIC, VERSION, Kind, pack_kind, read_kind
-from nvae_codec.container.inflate import inflate
+from nvae_codec.container.header import ARCHIVE, MAGIC, SIDE, VERSION, Kind, check_version, pack_kind, read_kind
+from nvae_codec.container.limits import FREE_BYTES, count_limit, inflate, inflated_limit
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from nvae_codec.images.raster import Colour
 
@@ -48,9 +48,8 @@ LARGEST_INDEX = 1 << 28  # bytes once inflated
 MOST_IMAGES = 1 << 22
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A image of an archive, as its index knows it."""
+class Entry(NamedTuple):
+    """An image of an archive, as its index describes it."""
 
     name: str
     kind: Kind
@@ -74,15 +73,17 @@ class Segment:
     checksum: bytes
     entries: tuple[Entry, ...]
 
-
-SHARD_FIELDS: Mapping[str, Field] = {"number": Varint(1), "count": Varint(1), "whole": Fixed(8)}
+    @property
+    def images(self) -> int:
+        """How many images it has."""
+        return len(self.entries)
 
 
 @dataclass(frozen=True)
 class Shard:
     """Which part of a whole archive this one is: ``number`` from 1 to ``count``.
 
-    ``whole``, 8 bytes, is the same in all parts of one whole, and else another (container/shards.py).
+    ``whole``, 8 bytes, is the same in all shards of one archive, and differs between archives (container/shards.py).
     """
 
     number: int
@@ -108,7 +109,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Index:
-    """What an archive holds: its model's identity, 32 bytes, and its segments in their order."""
+    """What an archive holds: its model's identity, 32 bytes, its segments in their order, and extension blocks."""
 
     identity: bytes
     segments: tuple[Segment, ...]
@@ -119,6 +120,94 @@ class Index:
         """Which part of a whole archive this one is, if it is one. Raises DamagedFileError."""
         block = find_extension(self.extensions, SHARD)
         return None if block is None else Shard.unpack(block)
+
+
+class Column(Protocol):
+    """How one field of all images is written to an index and read back."""
+
+    def pack(self, entries: Sequence[Entry]) -> bytes:
+        """The bytes of the column."""
+        ...
+
+    def read(self, reader: ByteReader, count: int) -> Sequence[Any]:
+        """The values of so many images; raises DamagedFileError."""
+        ...
+
+
+class Names:
+    """Each name after its length; a length of 0 stands for the name that follows the one before (``next_name``)."""
+
+    @staticmethod
+    def implied_limit(count: int) -> int:
+        """How many characters the names that follow from others may have, of so many images."""
+        return FREE_BYTES + count * LONGEST_NAME // 4
+
+    def pack(self, entries: Sequence[Entry]) -> bytes:
+        """The bytes of the column."""
+        out, before, left = bytearray(), "", self.implied_limit(len(entries))
+        for entry in entries:
+            implied = bool(before) and next_name(before) == entry.name and len(entry.name) <= left
+            left -= len(entry.name) if implied else 0
+            out += pack_sized(b"" if implied else entry.name.encode())
+            before = entry.name
+        return bytes(out)
+
+    def read(self, reader: ByteReader, count: int) -> Sequence[str]:
+        """Raises DamagedFileError also for names that an archive cannot have."""
+        names: list[str] = []
+        left = self.implied_limit(count)
+        for _ in range(count):
+            encoded = reader.sized()
+            if not encoded and not names:
+                raise DamagedFileError("damaged: its first image has no name")
+            try:
+                names.append(encoded.decode() if encoded else next_name(names[-1]))
+            except UnicodeDecodeError as error:
+                raise DamagedFileError("damaged: a name is no text") from error
+            left -= 0 if encoded else len(names[-1])
+            if left < 0:
+                raise DamagedFileError("damaged: its names are too long")
+        for place, problem in name_problems(names).items():
+            raise DamagedFileError(f"refused: the name {names[place]!r} in it {problem}")
+        return names
+
+
+class Kinds:
+    """A byte of each image: kind, colour, and whether it has metadata."""
+
+    def pack(self, entries: Sequence[Entry]) -> bytes:
+        """The bytes of the column."""
+        return bytes(pack_kind(entry.kind, entry.colour, entry.metadata) for entry in entries)
+
+    def read(self, reader: ByteReader, count: int) -> Sequence[tuple[Kind, Colour, bool]]:
+        """Raises DamagedFileError."""
+        column = reader.take(count)
+        known = {byte: read_kind(byte) for byte in set(column)}
+        if any(kind is Kind.PNG and metadata for kind, _, metadata in known.values()):
+            raise DamagedFileError("damaged: a PNG file keeps its metadata itself")
+        return [known[byte] for byte in column]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """A field that is a number of pixels."""
+
+    name: str
+
+    def pack(self, entries: Sequence[Entry]) -> bytes:
+        """The bytes of the column."""
+        return b"".join(SIDE.pack(getattr(entry, self.name)) for entry in entries)
+
+    def read(self, reader: ByteReader, count: int) -> Sequence[int]:
+        """Raises DamagedFileError."""
+        return [SIDE.read(reader) for _ in range(count)]
+
+
+SEGMENT: Mapping[str, Field] = {"length": Varint(1), "images": Varint(1), "checksum": Fixed(8)}
+"""The fields of each segment in the index."""
+COLUMNS: Sequence[Column] = (Names(), Kinds(), Sides("width"), Sides("height"))
+"""The fields of all images, which follow: column by column, they deflate to less."""
+SHARD_FIELDS: Mapping[str, Field] = {"number": Varint(1), "count": Varint(1), "whole": Fixed(8)}
 
 
 def segment_checksum(data: bytes) -> bytes:
@@ -132,7 +221,7 @@ def archive_header(identity: bytes) -> bytes:
 
 
 def check_count(images: int) -> None:
-    """Raise NvaeCodecError for more images than an archive has."""
+    """Raise NvaeCodecError for more images than an archive may have."""
     if images > MOST_IMAGES:
         raise NvaeCodecError(f"{images:,} images: an archive has at most {MOST_IMAGES:,}")
 
@@ -141,19 +230,13 @@ def pack_index(index: Index) -> bytes:
     """The index and what follows it, to the end of the file. Raises NvaeCodecError for too many images."""
     entries = [entry for segment in index.segments for entry in segment.entries]
     check_count(len(entries))
-    plain = bytearray(pack_varint(len(index.segments)))
-    for segment in index.segments:
-        plain += pack_varint(segment.length) + pack_varint(len(segment.entries)) + segment.checksum
-    before = ""
-    for entry in entries:
-        name = b"" if before and next_name(before) == entry.name else entry.name.encode()
-        plain += pack_varint(len(name)) + name
-        before = entry.name
-    plain += bytes(pack_kind(entry.kind, entry.colour, entry.metadata) for entry in entries)
-    for sides in ([entry.width for entry in entries], [entry.height for entry in entries]):
-        plain += b"".join(map(pack_varint, sides))
-    plain += pack_extensions(index.extensions)
-    stream = zlib.compress(bytes(plain), 9)
+    plain = pack_varint(len(index.segments))
+    plain += b"".join(pack_fields(SEGMENT, segment) for segment in index.segments)
+    plain += b"".join(column.pack(entries) for column in COLUMNS) + pack_extensions(index.extensions)
+    stream = zlib.compress(plain, 9)
+    room = HEADER_BYTES + sum(segment.length for segment in index.segments) + len(stream) + TRAILER_BYTES
+    if len(entries) > count_limit(room) or len(plain) > min(LARGEST_INDEX, inflated_limit(room)):
+        raise NvaeCodecError(f"{len(entries):,} images and their names are too many for an archive of {room:,} bytes")
     length = len(stream).to_bytes(8, "little")
     return stream + length + segment_checksum(archive_header(index.identity) + stream + length)
 
@@ -168,11 +251,11 @@ def read_index(file: BinaryIO) -> Index:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     header = file.read(HEADER_BYTES)
-    if header[:2] == MAGIC and len(header) > 2 and header[2] != VERSION:
-        raise DamagedFileError(f"a file of format version {header[2]}; this nvae-codec reads version {VERSION}")
+    if header[:2] == MAGIC and len(header) > 2:
+        check_version(header[2])
     if not is_archive(header):
-        lone = ": nvae-codec decompress restores it" if header[:2] == MAGIC and len(header) > 3 else ""
-        raise DamagedFileError(f"{'one image, ' if lone else ''}not an archive{lone}")
+        single = ": nvae-codec decompress restores it" if header[:2] == MAGIC and len(header) > 3 else ""
+        raise DamagedFileError(f"{'one image, ' if single else ''}not an archive{single}")
     if size < HEADER_BYTES + TRAILER_BYTES:
         raise DamagedFileError("truncated archive")
     file.seek(size - TRAILER_BYTES)
@@ -185,28 +268,23 @@ def read_index(file: BinaryIO) -> Index:
     stream = file.read(length)
     if segment_checksum(header + stream + trailer[:8]) != trailer[8:]:
         raise DamagedFileError("damaged or truncated: the checksum of its index is wrong")
-    segments, extensions = _unpack_plain(inflate(stream, LARGEST_INDEX, "index"), start)
-    index = Index(header[len(ARCHIVE_MAGIC) :], segments, extensions)
-    _ = index.shard  # refused here, before anything is read
+    plain = inflate(stream, min(LARGEST_INDEX, inflated_limit(size)), "index")
+    index = Index(header[len(ARCHIVE_MAGIC) :], *_unpack_plain(plain, start, min(MOST_IMAGES, count_limit(size))))
+    _ = index.shard  # an impossible one is refused here, before anything is decoded
     return index
 
 
-def _unpack_plain(plain: bytes, end: int) -> tuple[tuple[Segment, ...], Extensions]:
-    """The segments, which fill the file from the header to ``end``, and the extension blocks."""
-    reader = ByteReader(plain, 0, len(plain))
-    rows = [
-        (reader.varint(1, LARGEST), reader.varint(1, reader.left), reader.take(8))
-        for _ in range(reader.varint(0, reader.left))
-    ]
-    count = sum(row[1] for row in rows)
-    names = _read_names(reader, count)
-    bytes_of_kinds = reader.take(count)
-    known = {byte: read_kind(byte) for byte in set(bytes_of_kinds)}
-    if any(kind is Kind.PNG and metadata for kind, _, metadata in known.values()):
-        raise DamagedFileError("damaged: a PNG file keeps its metadata itself")
-    kinds = [known[byte] for byte in bytes_of_kinds]
-    widths = [reader.varint(1, LARGEST_SIDE) for _ in range(count)]
-    heights = [reader.varint(1, LARGEST_SIDE) for _ in range(count)]
+def _unpack_plain(plain: bytes, end: int, most: int) -> tuple[tuple[Segment, ...], Extensions]:
+    """The segments, which fill the file from the header to ``end``, and the extension blocks.
+
+    There are at most ``most`` segments, and images.
+    """
+    reader = ByteReader(plain)
+    rows = [read_fields(SEGMENT, reader) for _ in range(reader.varint(0, min(most, reader.left)))]
+    count = sum(row["images"] for row in rows)
+    if count > min(most, reader.left):
+        raise DamagedFileError("damaged: its index does not hold so many images")
+    names, kinds, widths, heights = (column.read(reader, count) for column in COLUMNS)
     extensions = read_extensions(reader) if reader.left else ()
     if reader.left:
         raise DamagedFileError("damaged: its index is too long")
@@ -215,28 +293,10 @@ def _unpack_plain(plain: bytes, end: int) -> tuple[tuple[Segment, ...], Extensio
         for name, (kind, colour, metadata), width, height in zip(names, kinds, widths, heights, strict=True)
     ]
     segments, start, first = [], HEADER_BYTES, 0
-    for length, images, checksum in rows:
-        segments.append(Segment(start, length, checksum, tuple(entries[first : first + images])))
+    for row in rows:
+        length, images = row["length"], row["images"]
+        segments.append(Segment(start, length, row["checksum"], tuple(entries[first : first + images])))
         start, first = start + length, first + images
     if start != end:
         raise DamagedFileError("damaged: its segments do not fill it")
     return tuple(segments), extensions
-
-
-def _read_names(reader: ByteReader, count: int) -> Sequence[str]:
-    if count > min(reader.left, MOST_IMAGES):
-        raise DamagedFileError("damaged: its index does not hold so many images")
-    names: list[str] = []
-    known = Names()
-    for _ in range(count):
-        length = reader.varint(0, reader.left)
-        if not length and not names:
-            raise DamagedFileError("damaged: its first image has no name")
-        try:
-            name = reader.take(length).decode() if length else next_name(names[-1])
-        except UnicodeDecodeError as error:
-            raise DamagedFileError("damaged: a name is no text") from error
-        if problem := known.add(name):
-            raise DamagedFileError(f"refused: the name {name!r} in it {problem}")
-        names.append(name)
-    return names

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 LONGEST_NAME = 1024  # bytes of UTF-8
+MOST_FOLDERS = 64
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LAST_NUMBER = re.compile(r"([0-9]+)([^0-9]*)\Z")
@@ -24,44 +25,31 @@ def name_problem(name: str) -> str:
         return "has control characters"
     if "\\" in name or ":" in name:
         return "has a backslash or a colon, which lead elsewhere on other systems"
-    if any(part in ("", ".", "..") for part in name.split("/")):
+    parts = name.split("/")
+    if len(parts) > MOST_FOLDERS + 1:
+        return f"is in more than {MOST_FOLDERS} nested folders"
+    if any(part in ("", ".", "..") for part in parts):
         return "is no path below a folder"
     return ""
 
 
-class Names:
-    """The names of an archive so far; each new one must be good, new, and neither in nor above another."""
+def name_problems(names: Sequence[str]) -> dict[int, str]:
+    """What is wrong with the names of an archive, by their position; of two that conflict, with the later one.
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self._names: set[str] = set()
-        self._folders: set[str] = set()
-        for name in names:
-            self.add(name)
-
-    def problem(self, name: str) -> str:
-        """Why a name cannot stand beside the others, in words that follow it; empty where it can."""
-        if bad := name_problem(name):
-            return bad
-        same = unicodedata.normalize("NFC", name)
-        if same in self._names:
-            return "is there twice"
-        if same in self._folders or any(folder in self._names for folder in _folders(same)):
-            return "is an image and a folder"
-        return ""
-
-    def add(self, name: str) -> str:
-        """Take a name that has no problem; gives the problem otherwise."""
-        problem = self.problem(name)
-        if not problem:
-            same = unicodedata.normalize("NFC", name)
-            self._names.add(same)
-            self._folders.update(_folders(same))
-        return problem
-
-
-def _folders(name: str) -> list[str]:
-    parts = name.split("/")
-    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+    Each name must be good, differ from the others in normal form C, and be neither a folder of another nor in one.
+    """
+    problems = {place: problem for place, name in enumerate(names) if (problem := name_problem(name))}
+    # with NUL, which no name has, for the slash, what is in a folder of a name follows that name
+    keys = [unicodedata.normalize("NFC", name).replace("/", "\0") for name in names]
+    before: int | None = None
+    for place in sorted((place for place in range(len(names)) if place not in problems), key=keys.__getitem__):
+        conflict = before is not None and (keys[place] + "\0").startswith(keys[before] + "\0")
+        if before is not None and conflict:
+            same = keys[place] == keys[before]
+            problems[max(place, before)] = "is there twice" if same else "is an image and a folder"
+        if not conflict or place not in problems:
+            before = place
+    return problems
 
 
 def next_name(name: str) -> str:

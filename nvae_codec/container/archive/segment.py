@@ -29,6 +29,7 @@ from nvae_codec.container.extensions import (
 from nvae_codec.container.fields import ByteReader, Varints, pack_sized, pack_varint, pack_varints
 from nvae_codec.container.header import MODEL_KINDS, Header, Kind, Parts, model_kind, split_parts
 from nvae_codec.container.image import CodecFinder, check_input, check_samples, read_classical_payload
+from nvae_codec.container.limits import pixel_limit
 from nvae_codec.container.metadata import pack_shared_metadata, unpack_shared_metadata
 from nvae_codec.container.methods import ChosenCodec, write_file, write_without_model
 from nvae_codec.container.planes import add_planes, pack_planes, take_planes
@@ -149,7 +150,7 @@ def unpack_wanted(
     extensions = read_extensions(reader) if reader.left else ()
     if reader.left:
         raise DamagedFileError("damaged: it is too long")
-    chunks = iter(_shared_metadata(extensions, sum(entry.metadata for entry in entries)))
+    chunks = iter(_shared_metadata(extensions, sum(entry.metadata for entry in entries), len(data)))
     pixels = _decode_modelled(plan, stack, entries, identity, codecs, wanted) if modelled else {}
     whole = len(pixels) == sum(entry.kind in MODEL_KINDS for entry in entries)
     images: dict[int, RasterImage] = {}
@@ -170,12 +171,12 @@ def unpack_wanted(
     return images
 
 
-def _shared_metadata(extensions: Extensions, count: int) -> list[tuple[Chunk, ...]]:
+def _shared_metadata(extensions: Extensions, count: int, room: int) -> list[tuple[Chunk, ...]]:
     """The chunks of the ``count`` images of a segment that have metadata."""
     block = find_extension(extensions, METADATA)
     if (block is not None) != bool(count):
         raise DamagedFileError("damaged: index and segment disagree about metadata")
-    return [] if block is None else unpack_shared_metadata(block, count)
+    return [] if block is None else unpack_shared_metadata(block, count, room)
 
 
 def _decode_modelled(
@@ -192,6 +193,8 @@ def _decode_modelled(
     for place in modelled:
         check_input(codec.input, entries[place].kind, entries[place].colour)
     shapes = [Shape(e.height, e.width, e.colour.is_gray) for e in (entries[place] for place in modelled)]
+    if sum(shape.height * shape.width for shape in shapes) > pixel_limit(len(stack)):
+        raise DamagedFileError("damaged: its stack is too short for its pixels")
     all_of_them = not all(_is_by_model_alone(entries[place]) for place in wanted)
     goal = [at for at, place in enumerate(modelled) if all_of_them or place in wanted]
     levels = codec.decode(shapes, Coded(stack, tuple(plan)), goal)

@@ -29,7 +29,7 @@ from nvae_codec.container.archive.index import (
     pack_index,
     read_index,
 )
-from nvae_codec.container.archive.names import Names
+from nvae_codec.container.archive.names import name_problems
 from nvae_codec.container.archive.writer import Some
 from nvae_codec.container.extensions import SHARD, Extensions, merge_extensions
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
@@ -72,10 +72,8 @@ def merge_shards(paths: Sequence[Path], out: BinaryIO, advance: Callable[[int], 
     if not entries:
         raise NvaeCodecError("there is no image in any of the shards")
     check_count(len(entries))
-    names = Names()
-    for entry in entries:
-        if problem := names.add(entry.name):
-            raise NvaeCodecError(f"the name {entry.name!r} {problem}")
+    for place, problem in name_problems([entry.name for entry in entries]).items():
+        raise NvaeCodecError(f"the name {entries[place].name!r} {problem}")
     extensions: Extensions = ()
     for path, index in shards:
         own = tuple(block for block in index.extensions if block.type != SHARD.number)
