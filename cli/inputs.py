@@ -33,7 +33,8 @@ def list_inputs(paths: tuple[Path, ...], there: list[str], left: Findings) -> li
     check_count(start + len(items))
     names = [f"{index:05d}.png" if is_array else item.name for index, (is_array, item) in enumerate(items, start)]
     problems = name_problems([*there, *names])
-    return [(name, item, problems.get(start + index, "")) for index, (name, (_, item)) in enumerate(zip(names, items, strict=True))]
+    found = zip(names, (item for _, item in items), strict=True)
+    return [(name, item, problems.get(index, "")) for index, (name, item) in enumerate(found, start)]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from nvae_codec.container.archive.index import Segment
     from nvae_codec.container.archive.reader import Archive
+    from nvae_codec.container.extensions import Extensions
     from nvae_codec.images.raster import RasterImage
     from nvae_codec.zoo.library import Models
 
@@ -120,6 +121,7 @@ class Task:
 
     path: Path
     identity: bytes
+    shared: Extensions
     segment: Segment
     label: str
     targets: tuple[Path | None, ...]
@@ -207,7 +209,9 @@ def _run(unpacking: Unpacking, targets: dict[str, Path], work: Callable[[Models,
         wanted = tuple(targets.get(entry.name) for entry in segment.entries)
         if any(wanted):
             label = archive.name_segment(number)
-            tasks.append(Task(archive.path, archive.identity, segment, label, wanted, unpacking.force))
+            tasks.append(
+                Task(archive.path, archive.identity, archive.extensions, segment, label, wanted, unpacking.force)
+            )
     with report.progress(archive.path.name, sum(task.segment.length for task in tasks)) as bar:
         for done in map_in_order(work, tasks, unpacking.models, Processes(unpacking.workers)):
             for problem in done.problems:
@@ -257,7 +261,7 @@ def _decode(models: Models, task: Task) -> tuple[list[tuple[str, RasterImage, Pa
 
     wanted = {at: target for at, target in enumerate(task.targets) if target is not None}
     try:
-        images = read_wanted(task.path, task.segment, task.identity, models, wanted)
+        images = read_wanted(task.path, task.segment, task.identity, models, wanted, task.shared)
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # a panic of constriction is no Exception

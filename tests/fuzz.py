@@ -34,7 +34,8 @@ from nvae_codec.container.archive.index import (
 from nvae_codec.container.archive.reader import Archive
 from nvae_codec.container.archive.writer import write_archive
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
-from nvae_codec.container.image import read_file, write_model_file, write_pixels_file, write_png_file, write_webp_file
+from nvae_codec.container.image import read_file
+from nvae_codec.container.methods import write_file
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.images.raster import RasterImage
 from nvae_codec.images.read import read_image
@@ -61,19 +62,21 @@ class Target:
 
 
 def make_targets(folder: Path) -> list[Target]:
-    """A file of each kind: lone images, archives, a model, PNGs. ``folder`` holds what must lie on disk."""
+    """A file of each kind: single images, archives, a model, PNGs. ``folder`` holds what must lie on disk."""
     models = Models(ModelCodec(read_model(TINY)))
     image = RasterImage.from_pixels(make_image(40, 56))
     tagged = read_image((PNGSUITE / "ccwn2c08.png").read_bytes())
     deep = read_image((PNGSUITE / "basn6a16.png").read_bytes())
     palette = read_image((PNGSUITE / "tp1n3p08.png").read_bytes())
-    lone = {
-        "model": write_model_file(image, models.chosen()), "tagged": write_model_file(tagged, models.chosen()),
-        "deep": write_model_file(deep, models.chosen()),
-        "webp": write_webp_file(image), "palette": write_webp_file(palette),
-        "pixels": write_pixels_file(image), "png": write_png_file(tagged),
+    single = {
+        "model": (image, "model"), "tagged": (tagged, "model"), "deep": (deep, "model"),
+        "webp": (image, "webp"), "palette": (palette, "webp"),
+        "pixels": (image, "stored"), "png": (tagged, "stored"),
     }  # fmt: skip
-    targets = [Target(name, data, lambda data: read_file(data, models), _mend_file) for name, data in lone.items()]
+    targets = [
+        Target(name, write_file(*made_of, models), lambda data: read_file(data, models), _mend_file)
+        for name, made_of in single.items()
+    ]
 
     archive, model = folder / "archive.nvae", folder / "model.safetensors"
     with archive.open("wb") as out:

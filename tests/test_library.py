@@ -14,7 +14,7 @@ from nvae_codec.arrays import nvae_decode, nvae_encode
 from nvae_codec.container.header import Kind, split_parts
 from nvae_codec.errors import ModelFileError, NvaeCodecError, UnknownModelError, UnsupportedImageError
 from nvae_codec.zoo.library import find_model, installed_models, read_model_info
-from tests.fakes import FakeLoader, write_fake_model
+from tests.fakes import FakeCodec, FakeLoader, OneCodec, write_fake_model
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (30, 20, 3), np.uint8)
 
@@ -75,11 +75,11 @@ def test_16_bits_come_back(shape: tuple[int, ...], method: str) -> None:
 
 @pytest.mark.usefixtures("fake_models")
 def test_what_is_no_array_of_samples_is_refused(pngsuite: Path) -> None:
-    from nvae_codec.container.image import write_png_file
+    from nvae_codec.container.methods import write_file
     from nvae_codec.images.read import read_image
 
     for name, why in (("basn3p08", "has a palette"), ("basn0g02", "has 2 bits a sample")):
-        file = write_png_file(read_image((pngsuite / f"{name}.png").read_bytes()))
+        file = write_file(read_image((pngsuite / f"{name}.png").read_bytes()), "stored", OneCodec(FakeCodec("photo")))
         assert split_parts(file).header.kind is Kind.PNG
         with pytest.raises(UnsupportedImageError, match=why):
             nvae_codec.decompress(file)

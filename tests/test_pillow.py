@@ -14,17 +14,16 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 import nvae_codec.pillow
-from nvae_codec.container.image import write_model_file
 from nvae_codec.container.methods import write_file
 from nvae_codec.images.raster import RasterImage
 from nvae_codec.images.read import read_image
 from nvae_codec.pillow import NvaeImageFile
 from nvae_codec.zoo.library import Models
 from tests.conftest import PNGSUITE
-from tests.fakes import FakeCodec, FakeLoader
+from tests.fakes import FakeCodec, FakeLoader, OneCodec
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (19, 31, 3), np.uint8)
-BY_MODEL = write_model_file(RasterImage.from_pixels(PIXELS), FakeCodec("photo"))
+BY_MODEL = write_file(RasterImage.from_pixels(PIXELS), "model", OneCodec(FakeCodec("photo")))
 SOUND = sorted(path.name for path in PNGSUITE.glob("[!x]*.png") if path.name != "PngSuite.png")
 
 

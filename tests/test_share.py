@@ -15,16 +15,17 @@ import pytest
 import nvae_codec
 from nvae_codec.container.archive.index import archive_header
 from nvae_codec.container.header import ARCHIVE, MAGIC, VERSION, Kind
-from nvae_codec.container.image import write_model_file, write_pixels_file, write_png_file, write_webp_file
+from nvae_codec.container.methods import write_file
 from nvae_codec.images.raster import RasterImage
 from nvae_codec.images.read import read_image
 from nvae_codec.pillow import NvaeImageFile
 from tests.conftest import PNGSUITE
-from tests.fakes import FakeCodec
+from tests.fakes import FakeCodec, OneCodec
 
 SHARE = Path(nvae_codec.__file__).parent / "share"
 NAMESPACE = {"": "http://www.freedesktop.org/standards/shared-mime-info"}
 CODEC = FakeCodec("photo")
+CODECS = OneCodec(CODEC)
 
 
 def image(*shape: int) -> RasterImage:
@@ -32,12 +33,12 @@ def image(*shape: int) -> RasterImage:
 
 
 FILES = {
-    "model": (write_model_file(image(3, 4, 3), CODEC), f"RGB, by model {CODEC.identity[:4].hex()}"),
-    "webp": (write_webp_file(image(3, 4, 4)), "RGBA, as WebP"),
-    "gray": (write_pixels_file(image(3, 4)), "gray, stored"),
-    "alpha": (write_pixels_file(image(3, 4, 2)), "gray+alpha, stored"),
-    "metadata": (write_webp_file(read_image((PNGSUITE / "ccwn2c08.png").read_bytes())), "RGB, as WebP"),
-    "png": (write_png_file(read_image((PNGSUITE / "basn2c16.png").read_bytes())), "a stored PNG"),
+    "model": (write_file(image(3, 4, 3), "model", CODECS), f"RGB, by model {CODEC.identity[:4].hex()}"),
+    "webp": (write_file(image(3, 4, 4), "webp", CODECS), "RGBA, as WebP"),
+    "gray": (write_file(image(3, 4), "stored", CODECS), "gray, stored"),
+    "alpha": (write_file(image(3, 4, 2), "stored", CODECS), "gray+alpha, stored"),
+    "metadata": (write_file(read_image((PNGSUITE / "ccwn2c08.png").read_bytes()), "webp", CODECS), "RGB, as WebP"),
+    "png": (write_file(read_image((PNGSUITE / "basn2c16.png").read_bytes()), "stored", CODECS), "a stored PNG"),
 }
 ARCHIVE_FILE = archive_header(CODEC.identity) + bytes(40)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from nvae_codec.coding.coded import Coded
 from nvae_codec.container.fields import LARGEST, ByteReader, pack_sized, pack_varint
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 
@@ -33,6 +34,9 @@ SHARD = ExtensionType(3, "shard", critical=False)  # container/archive/shards.py
 
 TYPES = {each.number: each for each in (METADATA, ADAPTATION, SHARD)}
 """All types that this release knows. Numbers are never used again; those from 64 on are free for experiments."""
+
+CODER_TYPES = (ADAPTATION.number,)
+"""Those that a codec takes."""
 
 
 class Extension(NamedTuple):
@@ -59,6 +63,17 @@ def extension(kind: ExtensionType, data: bytes) -> Extension:
 def find_extension(extensions: Iterable[Extension], kind: ExtensionType) -> bytes | None:
     """The bytes of the block of this type; None where there is none."""
     return next((block.data for block in extensions if block.type == kind.number), None)
+
+
+def pack_coder_blocks(coded: Coded) -> Extensions:
+    """The blocks that a codec wants to find when it decodes."""
+    return tuple(Extension(number, data, TYPES[number].critical) for number, data in sorted(coded.extensions))
+
+
+def coder_blocks(*levels: Extensions) -> tuple[tuple[int, bytes], ...]:
+    """Types and bytes of the blocks that a codec takes, of a segment and then of its archive: the first one holds."""
+    found = {block.type: block.data for blocks in reversed(levels) for block in blocks if block.type in CODER_TYPES}
+    return tuple(sorted(found.items()))
 
 
 def merge_extensions(one: Extensions, other: Extensions, *, alike: bool = False) -> Extensions:

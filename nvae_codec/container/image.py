@@ -1,7 +1,8 @@
-"""One image, one file: each kind of .nvae file written and, right below, read."""
+"""One image, one file: what a method made of an image finalized as an .nvae file and, right below, read back."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -9,18 +10,18 @@ from numpy.typing import NDArray
 
 from nvae_codec.coding.coded import Coded
 from nvae_codec.container.checksums import content_checksum
-from nvae_codec.container.extensions import METADATA, extension
+from nvae_codec.container.extensions import METADATA, Extensions, coder_blocks, extension, pack_coder_blocks
 from nvae_codec.container.fields import ByteReader
-from nvae_codec.container.header import ID_BYTES, MODEL_KINDS, Header, Kind, Parts, join_parts, model_kind, split_parts
+from nvae_codec.container.header import MODEL_KINDS, Header, Kind, Parts, join_parts, split_parts
 from nvae_codec.container.limits import pixel_limit
 from nvae_codec.container.metadata import pack_metadata, unpack_metadata
-from nvae_codec.container.planes import add_planes, pack_planes, take_planes
-from nvae_codec.errors import DamagedFileError, UnsupportedImageError
+from nvae_codec.container.planes import add_planes, take_planes
+from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.levels import ModelInput
 from nvae_codec.images.limits import check_size
 from nvae_codec.images.png import check_palette, parse_png
-from nvae_codec.images.raster import Chunk, Colour, RasterImage
-from nvae_codec.images.webp import BEST, decode_webp, encode_webp
+from nvae_codec.images.raster import Colour, RasterImage
+from nvae_codec.images.webp import decode_webp
 from nvae_codec.schedule.shape import Shape
 from nvae_codec.zoo.library import ImageCodec
 
@@ -33,73 +34,40 @@ class CodecFinder(Protocol):
         ...
 
 
-def write_model_file(image: RasterImage, codec: ImageCodec) -> bytes:
-    """A image through a model; raises UnsupportedImageError for one that it does not take."""
-    shown, levels = codec.input.take(image)
-    coded = codec.encode([levels])
-    if image.width * image.height > pixel_limit(len(coded.payload)):
-        raise UnsupportedImageError("the model has no need of so few bytes for so many pixels; --method auto takes it")
-    return _write(image, model_kind(shown), pack_planes(image) + coded.payload, codec.identity[:ID_BYTES], coded.plan)
+@dataclass(frozen=True)
+class Candidate:
+    """An image as one method keeps it, before it is a file.
+
+    coded: the method's payload; of a model also plan and extension blocks. planes: what the model does not code, which
+    comes before its payload. model_id: the first bytes of the model's identity; empty for other methods.
+    """
+
+    kind: Kind
+    coded: Coded
+    planes: bytes = b""
+    model_id: bytes = b""
+
+    def size(self, image: RasterImage, metadata: Extensions) -> int:
+        """How many bytes the file will have."""
+        return len(self._join(image, metadata, bytes(8), b"")) + len(self.planes) + len(self.coded.payload)
+
+    def finalize(self, image: RasterImage, metadata: Extensions) -> bytes:
+        """The file of the image that this is made of. ``metadata``: what ``describe`` gave."""
+        checksum = content_checksum(image, as_file=self.kind is Kind.PNG)
+        return self._join(image, metadata, checksum, self.planes + self.coded.payload)
+
+    def _join(self, image: RasterImage, metadata: Extensions, checksum: bytes, payload: bytes) -> bytes:
+        own = metadata if self.kind is not Kind.PNG else ()  # a PNG file keeps its metadata itself
+        header = Header(
+            self.kind, image.colour, image.width, image.height, checksum, self.model_id, self.coded.plan,
+            own + pack_coder_blocks(self.coded),
+        )  # fmt: skip
+        return join_parts(Parts(header, payload))
 
 
-def _read_model_payload(parts: Parts, codecs: CodecFinder) -> RasterImage:
-    header = parts.header
-    codec = codecs.made_by(header.model_id)
-    check_input(codec.input, header.kind, header.colour)
-    reader = ByteReader(parts.payload, 0, len(parts.payload))
-    blocks = take_planes(reader, header.colour)
-    stack = reader.take(reader.left)
-    if header.width * header.height > pixel_limit(len(stack)):
-        raise DamagedFileError("damaged: its payload is too short for its pixels")
-    levels = codec.decode([Shape(header.height, header.width, header.colour.is_gray)], Coded(stack, header.plan))
-    pixels, low = add_planes(codec.input.show(levels[0], MODEL_KINDS[header.kind]), header.colour, blocks)
-    return _image(parts, pixels, low)
-
-
-def check_input(model: ModelInput, kind: Kind, colour: Colour) -> None:
-    """Raise DamagedFileError for an image of a kind that the model cannot have made."""
-    if colour not in model.colours or (model.bits == 8 and kind is not Kind.MODEL):
-        raise DamagedFileError("damaged: its model does not make such images")
-
-
-def write_webp_file(image: RasterImage, effort: tuple[int, int] = BEST) -> bytes:
-    """Pixels of at most 8 bits as lossless WebP; raises UnsupportedImageError where WebP cannot hold them."""
-    return _write(image, Kind.WEBP, encode_webp(image.require_bytes("WebP"), effort))
-
-
-def _read_webp_payload(parts: Parts) -> RasterImage:
-    header = parts.header
-    return _image(parts, decode_webp(parts.payload, header.width, header.height, header.colour))
-
-
-def write_pixels_file(image: RasterImage) -> bytes:
-    """Pixels of at most 8 bits as they are: for images so small, or so noisy, that nothing gains."""
-    return _write(image, Kind.PIXELS, image.require_bytes("this method").tobytes())
-
-
-def _read_pixels_payload(parts: Parts) -> RasterImage:
-    header = parts.header
-    if len(parts.payload) != header.width * header.height * header.colour.channels:
-        raise DamagedFileError("damaged: its pixels are of the wrong length")
-    shape = (header.height, header.width, header.colour.channels)
-    pixels = np.frombuffer(parts.payload, np.uint8).reshape(shape if header.colour.channels > 1 else shape[:2])
-    return _image(parts, pixels)
-
-
-def write_png_file(image: RasterImage) -> bytes:
-    """A image that came as a PNG, as that file, byte for byte."""
-    if image.png is None:
-        raise UnsupportedImageError("only a PNG is kept as a file")
-    as_file = RasterImage(image.width, image.height, image.colour, None, (), image.png)
-    return _write(as_file, Kind.PNG, image.png)
-
-
-def _read_png_payload(parts: Parts) -> RasterImage:
-    header = parts.header
-    png = parse_png(parts.payload)
-    if (png.width, png.height, png.colour) != (header.width, header.height, header.colour):
-        raise DamagedFileError("damaged: its PNG is another image")
-    return RasterImage(png.width, png.height, png.colour, None, (), parts.payload)
+def describe(image: RasterImage) -> Extensions:
+    """The metadata block of an image, if it has metadata; raises UnsupportedImageError where that is too much."""
+    return (extension(METADATA, pack_metadata(image.chunks)),) if image.chunks else ()
 
 
 def read_file(data: bytes, codecs: CodecFinder) -> RasterImage:
@@ -108,18 +76,41 @@ def read_file(data: bytes, codecs: CodecFinder) -> RasterImage:
     Raises DamagedFileError for a file that is not whole and unaltered, UnknownModelError where its model is missing,
     and UnsupportedImageError beyond Pillow's pixel limit.
     """
-    parts = split_parts(data)
-    check_size(parts.header.width, parts.header.height)
-    by_model = parts.header.kind in MODEL_KINDS
-    image = _read_model_payload(parts, codecs) if by_model else read_classical_payload(parts)
+    header, payload = (parts := split_parts(data)).header, parts.payload
+    check_size(header.width, header.height)
+    low = png = pixels = None
+    if header.kind in MODEL_KINDS:
+        reader = ByteReader(payload)
+        planes = take_planes(reader, header.colour)
+        coded = Coded(reader.take(reader.left), header.plan, coder_blocks(header.extensions))
+        shape = Shape(header.height, header.width, header.colour.is_gray)
+        codec = codecs.made_by(header.model_id)
+        check_coded(codec.input, [(header.kind, header.colour)], [shape], coded)
+        levels = codec.decode([shape], coded)[0]
+        pixels, low = add_planes(codec.input.show(levels, MODEL_KINDS[header.kind]), header.colour, planes)
+    else:
+        pixels, png = read_payload(header.kind, header.colour, header.width, header.height, payload)
+    chunks = unpack_metadata(parts.metadata) if parts.metadata else ()
+    image = RasterImage(header.width, header.height, header.colour, pixels, chunks, png, low=low)
     check_samples(image)
-    if content_checksum(image) != parts.header.content_checksum:
+    if content_checksum(image) != header.content_checksum:
         raise DamagedFileError("damaged: the checksum of its pixels is wrong")
     return image
 
 
+def check_coded(
+    model: ModelInput, kinds: list[tuple[Kind, Colour]], shapes: list[Shape], coded: Coded, what: str = "payload"
+) -> None:
+    """Raise DamagedFileError, before anything is decoded, for images that the model cannot have coded like this."""
+    for kind, colour in kinds:
+        if colour not in model.colours or (model.bits == 8 and kind is not Kind.MODEL):
+            raise DamagedFileError("damaged: its model does not make such images")
+    if sum(shape.pixels for shape in shapes) > pixel_limit(len(coded.payload)):
+        raise DamagedFileError(f"damaged: its {what} is too short for its pixels")
+
+
 def check_samples(image: RasterImage) -> None:
-    """Raise DamagedFileError where samples have more bits than their colour, or a palette is none."""
+    """Raise DamagedFileError where samples have more bits than their colour, or a palette is impossible."""
     if image.pixels is None:
         return
     if image.colour.bits < 8 and image.pixels.max() >> image.colour.bits:
@@ -127,25 +118,21 @@ def check_samples(image: RasterImage) -> None:
     check_palette(image.colour, image.chunks)
 
 
-def read_classical_payload(parts: Parts) -> RasterImage:
-    """The image of a payload that needs no model; raises DamagedFileError. Its checksum is the caller's to check."""
-    match parts.header.kind:
+def read_payload(
+    kind: Kind, colour: Colour, width: int, height: int, payload: bytes
+) -> tuple[NDArray[np.uint8] | None, bytes | None]:
+    """Pixels, or a PNG file, of a payload that needs no model; raises DamagedFileError."""
+    match kind:
         case Kind.WEBP:
-            return _read_webp_payload(parts)
+            return decode_webp(payload, width, height, colour), None
         case Kind.PIXELS:
-            return _read_pixels_payload(parts)
+            if len(payload) != width * height * colour.channels:
+                raise DamagedFileError("damaged: its pixels are of the wrong length")
+            shape = (height, width, colour.channels) if colour.channels > 1 else (height, width)
+            return np.frombuffer(payload, np.uint8).reshape(shape), None
         case Kind.PNG:
-            return _read_png_payload(parts)
+            png = parse_png(payload)
+            if (png.width, png.height, png.colour) != (width, height, colour):
+                raise DamagedFileError("damaged: its PNG is another image")
+            return None, payload
     raise ValueError("a payload of the model")
-
-
-def _write(image: RasterImage, kind: Kind, payload: bytes, model_id: bytes = b"", plan: tuple[int, ...] = ()) -> bytes:
-    checksum = content_checksum(image)
-    extensions = (extension(METADATA, pack_metadata(image.chunks)),) if image.chunks else ()
-    header = Header(kind, image.colour, image.width, image.height, checksum, model_id, plan, extensions)
-    return join_parts(Parts(header, payload))
-
-
-def _image(parts: Parts, pixels: NDArray[np.uint8], low: NDArray[np.uint8] | None = None) -> RasterImage:
-    chunks: tuple[Chunk, ...] = unpack_metadata(parts.metadata) if parts.metadata else ()
-    return RasterImage(parts.header.width, parts.header.height, parts.header.colour, pixels, chunks, low=low)

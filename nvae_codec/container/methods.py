@@ -1,17 +1,26 @@
-"""Which way an image is kept: the method that was asked for, or the smallest of all, without paying for losers."""
+"""How an image is kept: by the method asked for, or by the one that takes least, without paying for those that lose.
+
+candidates ──> the smallest ──> finalized as a file, once
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import math
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from nvae_codec.container.image import write_model_file, write_pixels_file, write_png_file, write_webp_file
+from nvae_codec.coding.coded import Coded
+from nvae_codec.container.extensions import Extensions
+from nvae_codec.container.header import ID_BYTES, Kind, model_kind
+from nvae_codec.container.image import Candidate, describe
+from nvae_codec.container.limits import pixel_limit
+from nvae_codec.container.planes import pack_planes
 from nvae_codec.errors import UnsupportedImageError
 from nvae_codec.images.levels import ModelInput
 from nvae_codec.images.raster import RasterImage
-from nvae_codec.images.webp import MEDIUM, SMALL_IMAGE
+from nvae_codec.images.webp import BEST, MEDIUM, SMALL_IMAGE, encode_webp
 from nvae_codec.zoo.library import ImageCodec
 
 METHODS = ("auto", "model", "webp", "stored")
@@ -47,73 +56,130 @@ def write_file(image: RasterImage, method: str, codecs: ChosenCodec) -> bytes:
     as its own bytes, other images as their pixels. ``auto`` takes the smallest of those that the image allows.
     Raises UnsupportedImageError where the method does not take the image, and what loading a model raises.
     """
+    if only := needs_png(image, method):
+        return only.finalize(image, ())
+    metadata = describe(image)
+    candidates = _all_candidates(image, metadata, codecs) if method == "auto" else [code(image, method, codecs)]
+    return _smallest(image, metadata, candidates).finalize(image, metadata)
+
+
+def needs_png(image: RasterImage, method: str) -> Candidate | None:
+    """The PNG file of an image that is to be kept as one, or whose metadata is too much for other methods."""
+    if image.png is None or method not in ("auto", "stored"):
+        return None
+    if method == "auto":
+        with contextlib.suppress(UnsupportedImageError):
+            describe(image)
+            return None
+    return code_png(image)
+
+
+def code(image: RasterImage, method: str, codecs: ChosenCodec) -> Candidate:
+    """What a method other than ``auto`` makes of an image that does not need its PNG; raises as ``write_file`` does."""
     match method:
-        case "auto":
-            return _write_smallest(image, codecs)
         case "model":
-            codecs.input().take(image)
-            return write_model_file(image, codecs.chosen())
+            codecs.input().take(image)  # refused before a model is loaded
+            return code_model(image, codecs.chosen())
         case "webp":
-            return write_webp_file(image)
+            return code_webp(image)
         case "stored":
-            return write_png_file(image) if image.png is not None else write_pixels_file(image)
+            return code_pixels(image)
     raise ValueError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
 
 
-def write_without_model(image: RasterImage, to_beat: float = math.inf) -> bytes:
-    """The smallest file that needs no model, giving up on WebP where it cannot be below ``to_beat`` bytes."""
-    best = _write_stored(image)
-    if image.has_bytes:
-        with contextlib.suppress(UnsupportedImageError):
-            best = _try_webp(image, best, min(to_beat, len(best)), always=0)
-    return best
+def code_model(image: RasterImage, codec: ImageCodec) -> Candidate:
+    """An image through a model; raises UnsupportedImageError for one that it does not take."""
+    shown, levels = codec.input.take(image)
+    coded = codec.encode([levels])
+    if image.width * image.height > pixel_limit(len(coded.payload)):
+        raise UnsupportedImageError("the model takes too few bytes for so many pixels; --method auto keeps it")
+    return Candidate(model_kind(shown), coded, pack_planes(image), codec.identity[:ID_BYTES])
 
 
-def _write_stored(image: RasterImage) -> bytes:
-    best = write_png_file(image) if image.png is not None else None
-    if best is None or (image.has_bytes and image.dims < len(best)):
-        best = _smaller(best, write_pixels_file(image))
-    return best
+def code_webp(image: RasterImage, effort: tuple[int, int] = BEST) -> Candidate:
+    """Pixels of at most 8 bits as lossless WebP; raises UnsupportedImageError where WebP cannot hold them."""
+    return Candidate(Kind.WEBP, Coded(encode_webp(image.require_bytes("WebP"), effort), method="webp"))
 
 
-def _write_smallest(image: RasterImage, codecs: ChosenCodec) -> bytes:
-    """The smallest file. Only the best so far is kept: a large image's files are large, too."""
-    best = _write_stored(image)
-    if image.pixels is None:
+def code_pixels(image: RasterImage) -> Candidate:
+    """Pixels of at most 8 bits as they are: for images so small, or so noisy, that nothing gains."""
+    return Candidate(Kind.PIXELS, Coded(image.require_bytes("this method").tobytes(), method="stored"))
+
+
+def code_png(image: RasterImage) -> Candidate:
+    """An image that came as a PNG, as that file, byte for byte."""
+    if image.png is None:
+        raise UnsupportedImageError("only a PNG is kept as a file")
+    return Candidate(Kind.PNG, Coded(image.png, method="stored"))
+
+
+def choose_without_model(image: RasterImage, to_beat: float = math.inf) -> Candidate:
+    """The smallest candidate that needs no model, giving up on WebP where it cannot be below ``to_beat`` bytes."""
+    metadata = describe(image)
+    best = _smallest(image, metadata, _stored_candidates(image))
+    size = best.size(image, metadata)
+    if not image.has_bytes:
         return best
+    return _smallest(image, metadata, [best, *_webp_candidates(image, metadata, min(to_beat, size), always=0)])
+
+
+def _all_candidates(image: RasterImage, metadata: Extensions, codecs: ChosenCodec) -> Iterator[Candidate]:
+    """All that may be the smallest, one after another."""
+    sizes = []
+    for candidate in _stored_candidates(image):
+        sizes.append(candidate.size(image, metadata))
+        yield candidate
+    if image.pixels is None:
+        return
     if codecs.input().takes(image):
-        best = _smaller(best, write_model_file(image, codecs.chosen()))
+        with contextlib.suppress(UnsupportedImageError):  # too few bytes
+            candidate = code_model(image, codecs.chosen())
+            sizes.append(candidate.size(image, metadata))
+            yield candidate
         _return_free_memory()
-    with contextlib.suppress(UnsupportedImageError):  # too wide for WebP, or too much for its memory
-        best = _try_webp(image, best, len(best))
-    return best
+    if image.has_bytes:
+        yield from _webp_candidates(image, metadata, min(sizes))
 
 
-def _try_webp(image: RasterImage, best: bytes, to_beat: float, always: int = SMALL_IMAGE) -> bytes:
-    """The best file and WebP's, with growing effort for as long as the next may still be the smallest.
+def _stored_candidates(image: RasterImage) -> Iterator[Candidate]:
+    if image.png is not None:
+        yield code_png(image)
+    if image.png is None or image.has_bytes:
+        yield code_pixels(image)
 
-    Up to ``always`` pixels its best effort is always made.
+
+def _webp_candidates(
+    image: RasterImage, metadata: Extensions, to_beat: float, always: int = SMALL_IMAGE
+) -> Iterator[Candidate]:
+    """WebP with growing effort while the next may be below ``to_beat`` bytes; up to ``always`` pixels the best one.
+
+    None where the image is too wide for WebP, or too large for its memory.
     """
-    smallest = None
-    if image.width * image.height > always:
-        for effort in (FAST, MEDIUM):
-            file = write_webp_file(image, effort)
-            best = _smaller(best, file)
-            smallest = min(smallest or len(file), len(file))
-            photo = image.colour.is_8_bit and 8 * smallest > GRAPHICS_BITS_PER_DIM * image.dims
-            if smallest > to_beat * (PHOTO_MARGIN if photo else GRAPHICS_MARGINS[effort]):
-                return best
-            if photo and effort == MEDIUM:
-                return best
-            del file
-    return _smaller(best, write_webp_file(image))
+    smallest = math.inf
+    with contextlib.suppress(UnsupportedImageError):
+        if image.width * image.height > always:
+            for effort in (FAST, MEDIUM):
+                candidate = code_webp(image, effort)
+                smallest = min(smallest, candidate.size(image, metadata))
+                yield candidate
+                photo = image.colour.is_8_bit and 8 * smallest > GRAPHICS_BITS_PER_DIM * image.dims
+                margin = PHOTO_MARGIN if photo else GRAPHICS_MARGINS[effort]
+                if smallest > to_beat * margin or (photo and effort == MEDIUM):
+                    return
+        yield code_webp(image)
+
+
+def _smallest(image: RasterImage, metadata: Extensions, candidates: Iterable[Candidate]) -> Candidate:
+    """The smallest candidate, of equal ones the first. Only it is kept: those of a large image are large, too."""
+    best, least = None, math.inf
+    for candidate in candidates:
+        if (size := candidate.size(image, metadata)) < least:
+            best, least = candidate, size
+    assert best is not None, "every image has a candidate"
+    return best
 
 
 def _return_free_memory() -> None:
     """Give back what the network's evaluation left unused in glibc's heap: 400 MB, which WebP needs elsewhere."""
     with contextlib.suppress(OSError, TypeError, AttributeError):  # other C libraries have no such function
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _smaller(best: bytes | None, other: bytes) -> bytes:
-    return other if best is None or len(other) < len(best) else best

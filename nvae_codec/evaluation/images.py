@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.ledger import Ledger
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES
-from nvae_codec.container.image import read_file, write_model_file
+from nvae_codec.container.image import read_file
+from nvae_codec.container.methods import write_file
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.evaluation.elbo import ImageElbo, exact_draws, float_elbo, importance_bound, mean_of
 from nvae_codec.evaluation.machine import describe_machine
@@ -132,7 +133,7 @@ class Evaluator:
     def _code(self, image: RasterImage) -> tuple[bytes, float, float]:
         """A image's file, and the seconds of making and reading it."""
         start = time.perf_counter()
-        file = write_model_file(image, self.codec)
+        file = write_file(image, "model", Models(self.codec))
         middle = time.perf_counter()
         restored = read_file(file, Models(self.codec))
         end = time.perf_counter()

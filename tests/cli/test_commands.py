@@ -225,7 +225,7 @@ def test_an_interruption_leaves_nothing(run: Run, photo: Path, monkeypatch: pyte
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nvae_codec.container.methods.write_model_file", interrupt)
+    monkeypatch.setattr("nvae_codec.container.methods.code_model", interrupt)
     result = run("compress", photo)
     assert (result.code, result.err.strip()) == (130, "nvae-codec: interrupted")
     assert files_in(photo.parent) == ["photo.png"]

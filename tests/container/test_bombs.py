@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import nvae_codec.pillow as pillow_plugin
+from nvae_codec.coding.coded import Coded
 from nvae_codec.container.archive.index import (
     HEADER_BYTES,
     Entry,
@@ -29,7 +30,7 @@ from nvae_codec.container.checksums import bytes_checksum
 from nvae_codec.container.extensions import METADATA, extension
 from nvae_codec.container.fields import pack_sized, pack_varint
 from nvae_codec.container.header import Kind, Parts, join_parts, split_parts
-from nvae_codec.container.image import read_file, write_pixels_file
+from nvae_codec.container.image import read_file
 from nvae_codec.container.methods import write_file
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
 from nvae_codec.images.png import IDAT_PLACE
@@ -58,7 +59,7 @@ def peak_of(work: Callable[[], Any]) -> float:
 
 def with_metadata(plain: bytes) -> bytes:
     """A file of one pixel with this metadata."""
-    parts = split_parts(write_pixels_file(DOT))
+    parts = split_parts(write_file(DOT, "stored", CODECS))
     stream = zlib.compress(plain, 9)
     blocks = (extension(METADATA, stream + bytes_checksum(stream)),)
     return join_parts(Parts(replace(parts.header, extensions=blocks), parts.payload))
@@ -171,8 +172,8 @@ def test_many_pixels_in_a_short_payload_are_refused_before_they_are_decoded() ->
 
 def test_what_a_reader_would_refuse_is_not_written() -> None:
     class Short(FakeCodec):
-        def encode(self, pixels: Any) -> tuple[list[int], bytes]:
-            return [7, 1, 0, 19], b"x"
+        def encode(self, *rest: Any) -> Coded:
+            return replace(super().encode(*rest), payload=b"x")
 
     flat = RasterImage.from_pixels(np.zeros((600, 600, 3), np.uint8))
     codecs = OneCodec(Short("photo"))

@@ -18,8 +18,8 @@ from nvae_codec.container import methods as choice
 from nvae_codec.container.archive.segment import pack_segment, unpack_segment
 from nvae_codec.container.checksums import bytes_checksum
 from nvae_codec.container.header import Kind, Parts, join_parts, split_parts
-from nvae_codec.container.image import read_file, write_model_file, write_pixels_file, write_webp_file
-from nvae_codec.container.methods import FAST, METHODS, write_file
+from nvae_codec.container.image import Candidate, read_file
+from nvae_codec.container.methods import FAST, METHODS, code_webp, write_file
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.raster import COLOURS, WHOLE_BYTES, Chunk, Colour, RasterImage, find_colour, same_image
@@ -186,7 +186,7 @@ def hostile_blocks() -> list[bytes]:
 def test_planes_that_are_none_are_damaged(block: int) -> None:
     """Too short, of no kind, empty WebP, WebP of another size, longer than the file, none."""
     rgba = RasterImage.from_pixels(noise(6, 6, 4) | np.uint8(255))
-    whole = split_parts(write_model_file(rgba, CODECS.codec))
+    whole = split_parts(write_file(rgba, "model", CODECS))
     assert whole.payload.startswith(b"\0")
     stack = whole.payload[1:] if block != 6 else b""
     with pytest.raises(DamagedFileError):
@@ -204,11 +204,11 @@ def test_auto_is_the_smallest_of_all() -> None:
 def test_large_images_pay_for_the_slow_webp_only_where_it_may_win(monkeypatch: pytest.MonkeyPatch) -> None:
     efforts: list[tuple[int, int]] = []
 
-    def watched(image: RasterImage, effort: tuple[int, int] = (6, 100)) -> bytes:
+    def watched(image: RasterImage, effort: tuple[int, int] = (6, 100)) -> Candidate:
         efforts.append(effort)
-        return write_webp_file(image, FAST)
+        return code_webp(image, FAST)
 
-    monkeypatch.setattr(choice, "write_webp_file", watched)
+    monkeypatch.setattr(choice, "code_webp", watched)
     write_file(
         RasterImage.from_pixels(noise(400, 400, 3)), "auto", CODECS
     )  # webp comes within a few bytes of the pixels
@@ -241,8 +241,8 @@ def test_webp_refuses_what_it_cannot_hold() -> None:
 
 def small_files() -> list[bytes]:
     image = RasterImage.from_pixels(noise(12, 10, 3), CHUNKS)
-    stored = write_file(read_image(write_png(image)), "stored", CODECS)
-    return [write_model_file(image, CODECS.codec), write_webp_file(image), write_pixels_file(image), stored]
+    files = [write_file(image, method, CODECS) for method in ("model", "webp", "stored")]
+    return [*files, write_file(read_image(write_png(image)), "stored", CODECS)]
 
 
 @pytest.mark.parametrize("kind", range(4))

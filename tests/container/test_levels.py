@@ -14,7 +14,7 @@ import nvae_codec
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.container.archive.segment import pack_segment, unpack_segment
 from nvae_codec.container.header import Header, Kind, Parts, join_parts, split_parts
-from nvae_codec.container.image import read_file, write_model_file
+from nvae_codec.container.image import read_file
 from nvae_codec.container.methods import write_file
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.levels import Shown, show_levels
@@ -110,9 +110,7 @@ def test_an_archive_holds_digits_of_every_mode() -> None:
 
 @pytest.mark.parametrize("kind", [Kind.MODEL, Kind.MODEL_SPREAD])
 def test_images_that_their_model_cannot_have_made_are_damaged(kind: Kind) -> None:
-    whole = split_parts(
-        write_model_file(RasterImage.from_pixels(make_levels("bernoulli")), models("bernoulli").chosen())
-    )
+    whole = split_parts(write_file(RasterImage.from_pixels(make_levels("bernoulli")), "model", models("bernoulli")))
     header = whole.header
     other = Header(kind, RGB8, header.width, header.height, header.content_checksum, header.model_id, header.plan)
     with pytest.raises(DamagedFileError, match="its model does not make such images"):

@@ -10,6 +10,7 @@ from typing import Any
 
 from nvae_codec.container.archive.index import Entry, Segment, is_archive, read_index, segment_checksum
 from nvae_codec.container.archive.segment import unpack_wanted
+from nvae_codec.container.extensions import Extensions
 from nvae_codec.container.image import CodecFinder
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.raster import RasterImage
@@ -93,7 +94,7 @@ class Archive:
 
     def _read_wanted(self, number: int, wanted: Collection[int]) -> dict[int, RasterImage]:
         try:
-            return read_wanted(self.path, self.segments[number], self.identity, self._codecs, wanted)
+            return read_wanted(self.path, self.segments[number], self.identity, self._codecs, wanted, self.extensions)
         except DamagedFileError as error:
             raise DamagedFileError(f"{self.name_segment(number)}: {error}") from error
 
@@ -105,7 +106,12 @@ class Archive:
 
 
 def read_wanted(
-    path: Path, segment: Segment, identity: bytes, codecs: CodecFinder, wanted: Collection[int]
+    path: Path,
+    segment: Segment,
+    identity: bytes,
+    codecs: CodecFinder,
+    wanted: Collection[int],
+    shared: Extensions = (),
 ) -> dict[int, RasterImage]:
     """What ``unpack_wanted`` gives of a segment of an archive at ``path``; raises as it does, and OSError."""
     with path.open("rb") as file:  # anew each time: no process shares a position with another
@@ -113,7 +119,7 @@ def read_wanted(
         data = file.read(segment.length)
     if segment_checksum(data) != segment.checksum:
         raise DamagedFileError("damaged: its checksum is wrong")
-    return unpack_wanted(data, segment.entries, identity, codecs, wanted)
+    return unpack_wanted(data, segment.entries, identity, codecs, wanted, shared)
 
 
 def is_archive_file(path: Path) -> bool:

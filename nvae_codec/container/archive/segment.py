@@ -8,7 +8,7 @@ Plan and stack are there if the model codes an image; all parts but the checksum
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import xxhash
@@ -21,22 +21,32 @@ from nvae_codec.container.checksums import content_checksum
 from nvae_codec.container.extensions import (
     METADATA,
     Extensions,
+    coder_blocks,
     extension,
     find_extension,
+    pack_coder_blocks,
     pack_extensions,
     read_extensions,
 )
-from nvae_codec.container.fields import ByteReader, Varints, pack_sized, pack_varint, pack_varints
-from nvae_codec.container.header import MODEL_KINDS, Header, Kind, Parts, model_kind, split_parts
-from nvae_codec.container.image import CodecFinder, check_input, check_samples, read_classical_payload
+from nvae_codec.container.fields import ByteReader, Varints, pack_sized
+from nvae_codec.container.header import MODEL_KINDS, Kind, model_kind
+from nvae_codec.container.image import (
+    Candidate,
+    CodecFinder,
+    check_coded,
+    check_samples,
+    describe,
+    read_payload,
+)
 from nvae_codec.container.limits import pixel_limit
 from nvae_codec.container.metadata import pack_shared_metadata, unpack_shared_metadata
-from nvae_codec.container.methods import ChosenCodec, write_file, write_without_model
+from nvae_codec.container.methods import ChosenCodec, choose_without_model, code, needs_png
 from nvae_codec.container.planes import add_planes, pack_planes, take_planes
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.limits import check_pixel_count
 from nvae_codec.images.raster import Chunk, RasterImage
 from nvae_codec.schedule.shape import Shape
+from nvae_codec.zoo.library import ImageCodec
 
 Named = tuple[str, RasterImage]
 
@@ -51,122 +61,139 @@ class PackedSegment:
 
 
 def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> PackedSegment:
-    """Code images into a segment, each by the method or, for ``auto``, by what takes least for it.
+    """Code images into a segment, each by the method or, for ``auto``, by the one that takes least for it.
 
-    A image that the method does not take is left out. Raises what loading a model raises.
+    An image that the method does not take is left out. Raises what loading a model raises.
     """
-    classical: dict[int, Parts] = {}
+    candidates: dict[int, Candidate] = {}
     problems: dict[int, str] = {}
     modelled: list[int] = []
     for index, (_, image) in enumerate(named):
+        if only := needs_png(image, method):
+            candidates[index] = only
+            continue
         try:
-            if method == "model":
+            describe(image)
+            by_model = method == "model" or (method == "auto" and codecs.input().takes(image))
+            if by_model:
                 codecs.input().take(image)
-            if method == "model" or (method == "auto" and codecs.input().takes(image)):
                 modelled.append(index)
             else:
-                file = write_without_model(image) if method == "auto" else write_file(image, method, codecs)
-                classical[index] = split_parts(file)
+                candidates[index] = choose_without_model(image) if method == "auto" else code(image, method, codecs)
         except UnsupportedImageError as error:
             problems[index] = str(error)
-    shared = b""
-    beside = {index: pack_planes(named[index][1]) for index in modelled}
+    coded = None
     if modelled:
-        shared, cheaper = _pack_stack({index: named[index][1] for index in modelled}, beside, method, codecs)
-        classical |= cheaper
-    chosen = [(name, image, classical.get(at)) for at, (name, image) in enumerate(named) if at not in problems]
-    entries = tuple(_describe(name, image, parts, codecs) for name, image, parts in chosen)
-    out = bytearray(_join_checksums([p.header.content_checksum if p else content_checksum(x) for _, x, p in chosen]))
-    out += shared
-    parts_of = (at for at in range(len(named)) if at not in problems)
-    out += b"".join(pack_sized(classical[at].payload) if at in classical else beside[at] for at in parts_of)
-    with_metadata = [image.chunks for (_, image, _), entry in zip(chosen, entries, strict=True) if entry.metadata]
-    if with_metadata:
-        out += pack_extensions([extension(METADATA, pack_shared_metadata(with_metadata))])
+        coded, chosen = _code_together({index: named[index][1] for index in modelled}, method, codecs)
+        candidates |= chosen
+    kept = [(*named[index], candidates[index]) for index in sorted(candidates)]
+    entries = tuple(
+        Entry(
+            name, each.kind, image.colour, image.width, image.height, bool(image.chunks) and each.kind is not Kind.PNG
+        )
+        for name, image, each in kept
+    )
+    out = bytearray(join_checksums([content_checksum(x, as_file=each.kind is Kind.PNG) for _, x, each in kept]))
+    if coded is not None:
+        out += Varints().pack(coded.plan) + pack_sized(coded.payload)
+    for _, _, candidate in kept:
+        out += candidate.planes if candidate.kind in MODEL_KINDS else pack_sized(candidate.coded.payload)
+    chunks = [image.chunks for (_, image, _), entry in zip(kept, entries, strict=True) if entry.metadata]
+    metadata = (extension(METADATA, pack_shared_metadata(chunks)),) if chunks else ()
+    out += pack_extensions(metadata + (pack_coder_blocks(coded) if coded is not None else ()))
     return PackedSegment(bytes(out), entries, tuple((named[at][0], reason) for at, reason in problems.items()))
 
 
-def _pack_stack(
-    images: dict[int, RasterImage], beside: dict[int, bytes], method: str, codecs: ChosenCodec
-) -> tuple[bytes, dict[int, Parts]]:
-    """Plan and stack of the images that are best coded by the model, and the others by what is smaller.
-
-    ``beside``: what of each image the model does not code.
-    """
+def _code_together(
+    images: dict[int, RasterImage], method: str, codecs: ChosenCodec
+) -> tuple[Coded | None, dict[int, Candidate]]:
+    """What the model makes of those images that it codes best, and how each image is kept."""
     codec = codecs.chosen()
-    pixels = {index: codec.input.take(image)[1] for index, image in images.items()}
-    cheaper: dict[int, Parts] = {}
-    if method == "model":
-        coded = codec.encode(list(pixels.values()))
-    else:
-        ledger = Ledger()
-        coded = codec.encode(list(pixels.values()), ledger)
+    taken = {index: codec.input.take(image) for index, image in images.items()}
+    ledger = Ledger() if method == "auto" else None
+    coded = codec.encode([levels for _, levels in taken.values()], ledger)
+    kept = {
+        index: Candidate(model_kind(shown), Coded(b""), pack_planes(images[index]))
+        for index, (shown, _) in taken.items()
+    }  # fmt: skip
+    if ledger is not None:
         for (index, image), bits in zip(images.items(), ledger.image_bits, strict=True):
-            price = bits / 8 + len(beside[index])
-            parts = split_parts(write_without_model(image, price))
-            if len(parts.payload) < price:
-                cheaper[index] = parts
-        if cheaper:
-            left = [pixels[index] for index in pixels if index not in cheaper]
-            if not left:
-                return b"", cheaper
-            coded = codec.encode(left)
-    return pack_varint(len(coded.plan)) + pack_varints(coded.plan) + pack_sized(coded.payload), cheaper
+            price = bits / 8 + len(kept[index].planes)
+            other = choose_without_model(image, price)
+            if len(other.coded.payload) < price:
+                kept[index] = other
+        left = [index for index, candidate in kept.items() if candidate.kind in MODEL_KINDS]
+        if not left:
+            return None, kept
+        if len(left) < len(kept):
+            coded = codec.encode([taken[index][1] for index in left])
+    pixels = sum(images[index].width * images[index].height for index in kept if kept[index].kind in MODEL_KINDS)
+    if pixels > pixel_limit(len(coded.payload)):
+        raise UnsupportedImageError("the model takes too few bytes for so many pixels; --method webp keeps them")
+    return coded, kept
 
 
-def _describe(name: str, image: RasterImage, parts: Parts | None, codecs: ChosenCodec) -> Entry:
-    kind = parts.header.kind if parts else model_kind(codecs.input().take(image)[0])
-    metadata = bool(image.chunks) and kind is not Kind.PNG
-    return Entry(name, kind, image.colour, image.width, image.height, metadata)
-
-
-def _join_checksums(checksums: Sequence[bytes]) -> bytes:
+def join_checksums(checksums: Sequence[bytes]) -> bytes:
+    """The content checksum of a segment: the XXH3-64 of those of its images."""
     return xxhash.xxh3_64_intdigest(b"".join(checksums)).to_bytes(8, "little")
 
 
-def unpack_segment(data: bytes, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder) -> list[RasterImage]:
+def unpack_segment(
+    data: bytes, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder, shared: Extensions = ()
+) -> list[RasterImage]:
     """The images of a segment whose own checksum is right; raises as ``unpack_wanted``."""
-    return list(unpack_wanted(data, entries, identity, codecs, range(len(entries))).values())
+    return list(unpack_wanted(data, entries, identity, codecs, range(len(entries)), shared).values())
 
 
 def unpack_wanted(
-    data: bytes, entries: Sequence[Entry], identity: bytes, codecs: CodecFinder, wanted: Collection[int]
+    data: bytes,
+    entries: Sequence[Entry],
+    identity: bytes,
+    codecs: CodecFinder,
+    wanted: Collection[int],
+    shared: Extensions = (),
 ) -> dict[int, RasterImage]:
-    """The ``wanted`` images of a segment whose own checksum is right, by their place in it, and maybe others.
+    """The ``wanted`` images of a segment whose own checksum is right, by their index in it, and maybe others.
 
-    ``identity`` of the model, 32 bytes. The model stops behind them where it can; the checksums of its batches then
-    take the place of that of the segment's content. Raises DamagedFileError, UnknownModelError, and
-    UnsupportedImageError beyond Pillow's pixel limit.
+    identity: of the model, 32 bytes. shared: the extension blocks of the archive. The model stops after the wanted
+    images where it can; the checksums of its batches then replace that of the segment's content. Raises
+    DamagedFileError, UnknownModelError, and UnsupportedImageError beyond Pillow's pixel limit.
     """
     pixel_count = sum(entry.width * entry.height for entry in entries)
     check_pixel_count(pixel_count, f"a segment of {pixel_count:,} pixels")
+    modelled = [index for index, entry in enumerate(entries) if entry.kind in MODEL_KINDS]
     reader = ByteReader(data)
     checksum = reader.take(8)
-    modelled = any(entry.kind in MODEL_KINDS for entry in entries)
     plan, stack = (Varints().read(reader), reader.sized()) if modelled else ((), b"")
-    blocks_of = [
+    payloads = [
         take_planes(reader, entry.colour) if entry.kind in MODEL_KINDS else [reader.sized()] for entry in entries
     ]
     extensions = read_extensions(reader) if reader.left else ()
     if reader.left:
         raise DamagedFileError("damaged: it is too long")
     chunks = iter(_shared_metadata(extensions, sum(entry.metadata for entry in entries), len(data)))
-    pixels = _decode_modelled(plan, stack, entries, identity, codecs, wanted) if modelled else {}
-    whole = len(pixels) == sum(entry.kind in MODEL_KINDS for entry in entries)
+    pixels: dict[int, NDArray[np.uint8]] = {}
+    if modelled:
+        all_of_them = not all(_is_by_model_alone(entries[index]) for index in wanted)
+        goal = [at for at, index in enumerate(modelled) if all_of_them or index in wanted]
+        coded = Coded(stack, plan, coder_blocks(extensions, shared))
+        levels = _decode_modelled(codecs.made_by(identity), [entries[index] for index in modelled], coded, goal)
+        pixels = {modelled[at]: each for at, each in levels.items()}
+    whole = len(pixels) == len(modelled)
     images: dict[int, RasterImage] = {}
-    for place, (entry, blocks) in enumerate(zip(entries, blocks_of, strict=True)):
+    for index, (entry, payload) in enumerate(zip(entries, payloads, strict=True)):
         its_chunks = next(chunks) if entry.metadata else ()
-        if not whole and not (place in pixels and _is_by_model_alone(entry)):
+        if not whole and not (index in pixels and _is_by_model_alone(entry)):
             continue
-        if place in pixels:
-            samples, low = add_planes(pixels[place], entry.colour, blocks)
-            image = RasterImage(entry.width, entry.height, entry.colour, samples, its_chunks, low=low)
+        samples, low, png = None, None, None
+        if index in pixels:
+            samples, low = add_planes(pixels[index], entry.colour, payload)
         else:
-            header = Header(entry.kind, entry.colour, entry.width, entry.height, b"")
-            image = replace(read_classical_payload(Parts(header, blocks[0])), chunks=its_chunks)
+            samples, png = read_payload(entry.kind, entry.colour, entry.width, entry.height, payload[0])
+        image = RasterImage(entry.width, entry.height, entry.colour, samples, its_chunks, png, low=low)
         check_samples(image)
-        images[place] = image
-    if whole and _join_checksums([content_checksum(image) for image in images.values()]) != checksum:
+        images[index] = image
+    if whole and join_checksums([content_checksum(image) for image in images.values()]) != checksum:
         raise DamagedFileError("damaged: the checksum of its pixels is wrong")
     return images
 
@@ -180,26 +207,13 @@ def _shared_metadata(extensions: Extensions, count: int, room: int) -> list[tupl
 
 
 def _decode_modelled(
-    plan: Sequence[int],
-    stack: bytes,
-    entries: Sequence[Entry],
-    identity: bytes,
-    codecs: CodecFinder,
-    wanted: Collection[int],
+    codec: ImageCodec, entries: Sequence[Entry], coded: Coded, goal: Sequence[int]
 ) -> dict[int, NDArray[np.uint8]]:
-    """The pixels of images that the model codes: of all, unless it codes those that are ``wanted`` alone."""
-    modelled = [place for place, entry in enumerate(entries) if entry.kind in MODEL_KINDS]
-    codec = codecs.made_by(identity)
-    for place in modelled:
-        check_input(codec.input, entries[place].kind, entries[place].colour)
-    shapes = [Shape(e.height, e.width, e.colour.is_gray) for e in (entries[place] for place in modelled)]
-    if sum(shape.height * shape.width for shape in shapes) > pixel_limit(len(stack)):
-        raise DamagedFileError("damaged: its stack is too short for its pixels")
-    all_of_them = not all(_is_by_model_alone(entries[place]) for place in wanted)
-    goal = [at for at, place in enumerate(modelled) if all_of_them or place in wanted]
-    levels = codec.decode(shapes, Coded(stack, tuple(plan)), goal)
-    kinds = [MODEL_KINDS[entries[place].kind] for place in modelled]
-    return {modelled[at]: codec.input.show(part, kinds[at]) for at, part in levels.items()}
+    """The pixels of images that the model codes, those of the ``goal`` at least."""
+    shapes = [Shape(entry.height, entry.width, entry.colour.is_gray) for entry in entries]
+    check_coded(codec.input, [(entry.kind, entry.colour) for entry in entries], shapes, coded, "stack")
+    levels = codec.decode(shapes, coded, goal)
+    return {index: codec.input.show(each, MODEL_KINDS[entries[index].kind]) for index, each in levels.items()}
 
 
 def _is_by_model_alone(entry: Entry) -> bool:
