@@ -40,7 +40,7 @@ def together(argument: str, make: Callable[..., object], *options: Command) -> C
         before = len(getattr(call, "__click_params__", ()))
         for option in reversed(options):
             call = option(call)
-        names = [parameter.name for parameter in call.__click_params__[before:]]  # type: ignore[attr-defined]
+        names = list(dict.fromkeys(parameter.name for parameter in call.__click_params__[before:]))  # type: ignore[attr-defined]
         return call
 
     return decorate

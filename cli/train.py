@@ -1,38 +1,171 @@
-"""nvae-codec train: a model from a recipe and a folder of images."""
+"""nvae-codec train: a model from a recipe and images."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.runtime import DEVICES
+from nvae_codec.runtime import DEVICES, Runtime
 
-from .options import FiniteRange
+from .options import EXISTING, FiniteRange, reporting_options, together
+from .report import Reporter, print_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nvae_codec.recipes.recipe import Recipe
+    from nvae_codec.training.data import Crops
+    from nvae_codec.training.loop import Trainer
+
+HELD_OUT = 20
+"""Every so many images are held out where no others are given."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where images come from, to train on and to measure on, and the size of the latter's crops."""
+
+    data: tuple[str, ...]
+    valid: tuple[str, ...]
+    valid_crop: int
+
+    def open(self, recipe: Recipe) -> tuple[Crops, NDArray[np.uint8]]:
+        """Training images and held-out crops, uint8 (N, C, H, W). Raises NvaeCodecError."""
+        from nvae_codec.training.data import Crops, held_out_crops, pad_smaller
+        from nvae_codec.training.sources import open_source
+
+        channels, size = recipe.image.channels, self.valid_crop
+        images = [load for source in self.data for load in open_source(source, channels)]
+        if self.valid:
+            held_out = [load for source in self.valid for load in open_source(source, channels)]
+        elif len(images) > 1:
+            held_out, images = images[::HELD_OUT], [load for at, load in enumerate(images) if at % HELD_OUT]
+        else:
+            raise NvaeCodecError(f"{self.data[0]}: one image cannot be both trained on and held out; give --valid")
+        if recipe.network.top_size:  # a network for images of one size
+            size = recipe.training.crop
+            images, held_out = ([pad_smaller(load, size) for load in loads] for loads in (images, held_out))
+        crops = held_out_crops(held_out, size, recipe.stride, recipe.image.padding)
+        return Crops(images, recipe.training), crops
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run begins: from random weights, from its checkpoint, or with weights of another run."""
+
+    resume: bool
+    other: Path | None
+    prefix: str
+
+    def check(self, run: Path) -> None:
+        """Raise NvaeCodecError where options do not go together, or a run is there that would be overwritten."""
+        from nvae_codec.training.checkpoint import FILE
+
+        if self.resume and self.other is not None:
+            raise NvaeCodecError("--resume and --weights-from do not go together")
+        if self.prefix and self.other is None:
+            raise NvaeCodecError("--weights needs --weights-from")
+        if not self.resume and (run / FILE).exists():
+            raise NvaeCodecError(f"{run}: a run is here already; --resume goes on with it")
+
+
+source_options = together(
+    "sources",
+    Sources,
+    click.option(
+        "--data",
+        required=True,
+        multiple=True,
+        metavar="SOURCE",
+        help="What to train on: a folder of images, an .npz, .nvae, or idx file, or mnist, cifar10, celeba, "
+        "imagefolder:PATH. May be given more than once.",
+    ),
+    click.option(
+        "--valid",
+        multiple=True,
+        metavar="SOURCE",
+        help="What to measure on.  [default: every 20th image of --data, which is then not trained on]",
+    ),
+    click.option(
+        "--valid-crop",
+        type=click.IntRange(8),
+        default=256,
+        show_default=True,
+        metavar="N",
+        help="Size of the held-out crops.",
+    ),
+)
+start_options = together(
+    "start",
+    Start,
+    click.option("--resume", is_flag=True, help="Go on from RUN's checkpoint; [training] may have changed."),
+    click.option(
+        "--weights-from",
+        "other",
+        type=EXISTING,
+        metavar="RUN",
+        help="Start with the weights of another run that have the same names and shapes.",
+    ),
+    click.option(
+        "--weights",
+        "prefix",
+        default="",
+        metavar="PREFIX",
+        help="Of those, the ones whose names begin so, as likelihood.heads.  [default: all]",
+    ),
+)
+loop_options = together(
+    "loop",
+    dict,
+    click.option("--minutes", type=FiniteRange(0, min_open=True), metavar="M", help="Stop after M minutes, to resume."),
+    click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
+    click.option(
+        "--bf16",
+        "precision",
+        flag_value="bf16",
+        help="Networks in bfloat16; likelihood, and latents that begin as pixels, in float32.",
+    ),
+    click.option("--fp16", "precision", flag_value="fp16", help="In float16, with a scale of the loss that follows."),
+    click.option(
+        "--micro-batch",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Less memory: N crops at once, gradients added up over the batch.",
+    ),
+    click.option("--compile", is_flag=True, help="torch.compile: minutes to begin, then faster steps."),
+    click.option("--checkpointing", is_flag=True, help="Less memory: cells are computed again for the gradient."),
+    click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard too, below RUN."),
+    click.option(
+        "--report-seconds",
+        type=FiniteRange(0),
+        default=30.0,
+        show_default=True,
+        metavar="S",
+        help="Between progress lines.",
+    ),
+    click.option(
+        "--save-seconds",
+        type=FiniteRange(0),
+        default=300.0,
+        show_default=True,
+        metavar="S",
+        help="Between checkpoints.",
+    ),
+)
 
 
 @click.command("train")
 @click.argument("recipe")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value, as network.flows=0.")
-@click.option(
-    "--data",
-    required=True,
-    multiple=True,
-    metavar="SOURCE",
-    help="What to train on: a folder of images, .npz, .nvae, or idx file, or mnist, cifar10, celeba, imagefolder:PATH. "
-    "May be given more than once.",
-)
-@click.option(
-    "--valid",
-    multiple=True,
-    metavar="SOURCE",
-    help="What to measure on.  [default: every 20th image of --data, which is then not trained on]",
-)
+@source_options
 @click.option(
     "--out",
     "run",
@@ -41,181 +174,117 @@ from .options import FiniteRange
     metavar="RUN",
     help="Folder of the checkpoint, the recipe and the log.",
 )
-@click.option("--resume", is_flag=True, help="Go on from RUN's checkpoint; [training] may have changed.")
-@click.option(
-    "--weights-from",
-    "other",
-    type=click.Path(exists=True, path_type=Path),
-    metavar="RUN",
-    help="Start with the weights of another run that have the same names and shapes.",
-)
-@click.option(
-    "--weights",
-    "prefix",
-    default="",
-    metavar="PREFIX",
-    help="Of those, the ones whose names begin so, as likelihood.heads.  [default: all]",
-)
+@start_options
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps of the whole run.  [default: the recipe's]")
-@click.option("--minutes", type=FiniteRange(0, min_open=True), metavar="M", help="Stop after so long, to resume later.")
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
+@loop_options
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's]")
-@click.option(
-    "--bf16",
-    "precision",
-    flag_value="bf16",
-    help="Networks in bfloat16; likelihood, and latents that begin as pixels, in float32.",
-)
-@click.option("--fp16", "precision", flag_value="fp16", help="In float16, with a scale of the loss that follows.")
-@click.option("--compile", "compiled", is_flag=True, help="torch.compile: minutes to begin, then faster steps.")
-@click.option("--checkpointing", is_flag=True, help="Less memory: cells are computed again for the gradient.")
-@click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard too, below RUN.")
-@click.option(
-    "--valid-crop",
-    type=click.IntRange(8),
-    default=256,
-    show_default=True,
-    metavar="N",
-    help="Side of the held-out crops.",
-)
-@click.option(
-    "--report-seconds",
-    type=FiniteRange(0),
-    default=30.0,
-    show_default=True,
-    metavar="S",
-    help="Between progress lines.",
-)
-@click.option(
-    "--save-seconds", type=FiniteRange(0), default=300.0, show_default=True, metavar="S", help="Between checkpoints."
-)
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the data, train nothing.")
+@reporting_options
 def train_command(
     recipe: str,
     changes: tuple[str, ...],
-    data: tuple[str, ...],
-    valid: tuple[str, ...],
+    sources: Sources,
     run: Path,
-    resume: bool,
-    other: Path | None,
-    prefix: str,
+    start: Start,
     steps: int | None,
-    minutes: float | None,
-    device: str,
+    loop: Mapping[str, Any],
     threads: int | None,
-    precision: str | None,
-    compiled: bool,
-    checkpointing: bool,
-    tensorboard: bool,
-    valid_crop: int,
-    report_seconds: float,
-    save_seconds: float,
     dry_run: bool,
+    report: Reporter,
 ) -> None:
-    """Train the model that RECIPE, a name or a TOML file, describes.
+    """Train the model of RECIPE, a name (see `models --recipes`) or a TOML file.
 
-    In one process, or in several that `accelerate launch` or `torchrun` starts: each takes a part of every batch, and
-    the run is that of one process.
+    In one process, or in several that `torchrun` starts: each takes a part of every batch, and the run is that of one
+    process. Ctrl-C ends a run after the current step, with a checkpoint.
     """
-    import torch
-
     from nvae_codec.recipes.files import format_recipe, read_recipe
-    from nvae_codec.training.data import Crops, held_out_crops, pad_smaller
-    from nvae_codec.training.loop import Options, Trainer, train
-    from nvae_codec.training.sources import open_source
+    from nvae_codec.training.loop import Options, Trainer
 
-    described = read_recipe(recipe, changes)
-    if steps is not None:
-        described = dataclasses.replace(described, training=dataclasses.replace(described.training, steps=steps))
-    if resume and other is not None:
-        raise NvaeCodecError("--resume and --weights-from do not go together")
-    if prefix and other is None:
-        raise NvaeCodecError("--weights needs --weights-from")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    channels = described.image.channels
-    images = [load for source in data for load in open_source(source, channels)]
-    if valid:
-        held_out_images = [load for source in valid for load in open_source(source, channels)]
-    elif len(images) > 1:
-        held_out_images, images = images[::20], [load for at, load in enumerate(images) if at % 20]
-    else:
-        raise NvaeCodecError(f"{data[0]}: one image cannot be both trained on and held out; give --valid")
-    if described.network.top_size:  # a network for images of one size
-        valid_crop = described.training.crop
-        images, held_out_images = (
-            [pad_smaller(load, valid_crop) for load in loads] for loads in (images, held_out_images)
-        )
-    held_out = held_out_crops(held_out_images, valid_crop, described.stride, described.image.padding)
-    crops = Crops(images, described.training)
+    described = read_recipe(recipe, [*changes, *([f"training.steps={steps}"] if steps else [])])
+    if not dry_run:
+        start.check(run)
+    crops, held_out = sources.open(described)
     note(
         f"data: {len(crops.loaders)} images, {crops.total_pixels / 1e6:.1f} megapixels; "
-        f"held out: {held_out.shape[0]} crops of {held_out.shape[2]} pixels; {device}"
+        f"held out: {held_out.shape[0]} crops of {held_out.shape[2]} pixels",
+        report,
     )
     if dry_run:
         click.echo(format_recipe(described), nl=False)
         return
-    if not resume and (run / "checkpoint.safetensors").exists():
-        raise NvaeCodecError(f"{run}: a run is here already; --resume goes on with it")
-    options = Options(
-        device=device,
-        precision=precision or "",
-        compile=compiled,
-        checkpointing=checkpointing,
-        minutes=minutes,
-        report_seconds=report_seconds,
-        save_seconds=save_seconds,
-        tensorboard=tensorboard,
+    options = Options(**{**loop, "precision": loop["precision"] or "float32"})
+    with Runtime(threads=threads).scope_threads():
+        trainer = Trainer(described, run, options, resume=start.resume)
+        if start.other is not None:
+            note(f"weights: {trainer.start_from(start.other, start.prefix)} tensors of {start.other}", report)
+        code = train_and_report(trainer, crops, held_out, report)
+    click.get_current_context().exit(code)
+
+
+def train_and_report(trainer: Trainer, crops: Crops, held_out: NDArray[np.uint8], report: Reporter) -> int:
+    """Train with progress on the terminal; the exit code: 0, or 128 and the signal's number."""
+    from nvae_codec.training.loop import train
+
+    recipe, processes = trainer.recipe, trainer.processes
+    count, steps = sum(parameter.numel() for parameter in trainer.network.parameters()), recipe.training.steps
+    shared = f"; {processes.count} processes" if processes.count > 1 else ""
+    note(
+        f"model: {recipe.name}, {count:,} parameters; {processes.device.type}; step {trainer.step} of {steps}{shared}",
+        report,
     )
-    trainer = Trainer(described, run, options, resume=resume)
-    if other is not None:
-        note(f"weights: {trainer.start_from(other, prefix)} tensors of {other}")
-    if threads is not None:  # after accelerate, which sets another number
-        torch.set_num_threads(threads)
-    count = sum(parameter.numel() for parameter in trainer.network.parameters())
-    shared = f"; {trainer.processes.count} processes" if trainer.processes.count > 1 else ""
-    note(f"model: {described.name}, {count:,} parameters; step {trainer.step} of {described.training.steps}{shared}")
-    train(trainer, crops, held_out, print_progress())
+    if processes.count == 1 and any(name.startswith("ACCELERATE_") for name in os.environ):
+        note("accelerate launch started one process only; torchrun --nproc-per-node N starts several", report)
+    if trainer.step < steps:
+        with report.progress(recipe.name, steps - trainer.step) as bar:
+            signal = train(trainer, crops, held_out, print_progress(steps, report), lambda: bar.advance(1))
+        if trainer.step < steps:
+            note(f"{trainer.run}: stopped at step {trainer.step} of {steps}; --resume goes on with it", report)
+        return 128 + signal if signal else 0
+    note(f"{trainer.run}: at step {trainer.step} of {steps} already; --steps takes more", report)
+    return 0
 
 
-def note(text: str) -> None:
-    """Tell on stderr, once for all processes of a run."""
-    if os.environ.get("RANK", "0") == "0":
-        click.echo(text, err=True)
+def note(text: str, report: Reporter) -> None:
+    """A line on stderr, once for all processes of a run; -q suppresses it."""
+    if os.environ.get("RANK", "0") == "0" and not report.quiet:
+        print_line(text)
 
 
-def print_progress() -> Callable[[dict[str, Any]], None]:
-    """Print progress lines, and a warning whenever other groups of latents than before carry nothing."""
+def print_progress(steps: int, report: Reporter) -> Callable[[dict[str, Any]], None]:
+    """Print progress lines, and a warning whenever other groups of latents than before carry no information."""
     from nvae_codec.training.log import describe_dead_groups
 
     told = ""
 
-    def report(line: dict[str, Any]) -> None:
+    def show(line: dict[str, Any]) -> None:
         nonlocal told
-        print_line(line)
+        if not report.quiet:
+            if sys.stderr.isatty():
+                print("\r\x1b[K", end="", file=sys.stderr, flush=True)  # the line replaces the progress bar
+            click.echo(format_progress(line, steps))
         warning = describe_dead_groups(line["valid"]["active"])
         if warning and warning != told:
-            note(warning)
+            note(warning, report)
         told = warning
 
-    return report
+    return show
 
 
-def print_line(line: dict[str, Any]) -> None:
+def format_progress(line: dict[str, Any], steps: int) -> str:
     """One progress line."""
-    valid = line["valid"]
+    valid, rate = line["valid"], line["steps_per_second"]
+    left = (steps - line["step"]) / rate / 60 if rate else 0
     cells = [
         f"{line['seconds'] / 60:6.1f} min",
-        f"step {line['step']}",
-        f"{line['steps_per_second']:.2f}/s",
+        f"step {line['step']} of {steps}",
+        f"{rate:.2f}/s",
+        f"{left:.0f} min left" if left >= 1 else f"{60 * left:.0f} s left",
         f"lr {line['learning_rate']:.2e}",
         "train skipped" if line["train_bits_per_dim"] is None else f"train {line['train_bits_per_dim']:.4f}",
         f"valid {valid['bits_per_dim']:.4f} bits/dim",
         "KL " + " ".join(f"{value:.4f}" for value in valid["kl"]),
         "active " + " ".join(f"{value:.2f}" for value in valid["active"]),
+        f"memory {line['peak_memory_mib']} MiB",
+        *([f"skipped {line['skipped']}"] if line["skipped"] else []),
     ]
-    if line["peak_memory_mib"] is not None:
-        cells.append(f"memory {line['peak_memory_mib']} MiB")
-    if line["skipped"]:
-        cells.append(f"skipped {line['skipped']}")
-    click.echo("  ".join(cells))
+    return "  ".join(cells)

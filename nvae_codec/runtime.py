@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from nvae_codec.errors import NvaeCodecError
 
@@ -46,3 +48,18 @@ class Runtime:
         finally:
             if self.threads is not None:
                 torch.set_num_threads(before)
+
+
+def peak_resident_memory() -> int:
+    """The largest resident memory of this process so far, in bytes; 0 where the system does not tell."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage gives on Linux may be the parent's
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

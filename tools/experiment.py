@@ -20,7 +20,8 @@ from nvae_codec.evaluation.machine import describe_machine
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.recipes.recipe import Recipe
 from nvae_codec.training.data import Crops
-from nvae_codec.training.loop import Options, Trainer, measure
+from nvae_codec.training.loop import Options, Trainer
+from nvae_codec.training.measure import measure
 
 UNTIMED_STEPS, TIMED_STEPS = 5, 10
 """The speed is measured at the end of a short run: first steps iterate spectral norms longer, or compile."""

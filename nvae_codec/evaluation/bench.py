@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.evaluation.baselines import Baseline, list_baselines
 from nvae_codec.evaluation.inputs import Input, find_inputs
+from nvae_codec.runtime import peak_resident_memory
 
 OURS = "nvae-codec"
 WARM_UP = 64
@@ -88,7 +89,7 @@ def measure_codec(baseline: Baseline, inputs: Sequence[str]) -> Row:
     found = find_inputs(inputs)
     warm = np.ascontiguousarray(_pixels(found[0])[:WARM_UP, :WARM_UP])
     baseline.decode(baseline.encode(warm))
-    rest, seconds = peak_memory(), [0.0, 0.0]
+    rest, seconds = peak_resident_memory(), [0.0, 0.0]
     sizes: list[int] = []
     rates, names, pixel_count, dims = [], [], 0, 0
     for item in found:
@@ -114,7 +115,7 @@ def measure_codec(baseline: Baseline, inputs: Sequence[str]) -> Row:
         "mean_bpd": float(np.mean(rates)),
         "encode_mp_per_second": pixel_count / 1e6 / seconds[0],
         "decode_mp_per_second": pixel_count / 1e6 / seconds[1],
-        "peak_bytes": peak_memory(),
+        "peak_bytes": peak_resident_memory(),
         "rest_bytes": rest,
         "files": [{"name": name, "bits": size} for name, size in zip(names, sizes, strict=True)],
     }
@@ -142,19 +143,6 @@ def our_codec(options: dict[str, Any]) -> Baseline:
         lambda pixels: compress(pixels, model=codec, method="model"),
         lambda data: decompress(data, model=codec),
     )
-
-
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # what getrusage gives on Linux may be the parent's
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    import resource  # not on every system
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def main() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.recipes.recipe import TrainingRecipe
 from nvae_codec.training.augmentation import choose_crop, take_crop
-from nvae_codec.training.histories import MARGIN, apply_history
+from nvae_codec.training.histories import MARGIN, apply_history, draw_kind
 from nvae_codec.training.sources import Loader
 
 MEMORY_LIMIT = 4 << 30
@@ -64,6 +66,42 @@ class Crops:
     def _read(self, index: int) -> NDArray[np.uint8]:
         kept = self.pixels[index]
         return kept if kept is not None else self.loaders[index]()
+
+
+@dataclass(frozen=True)
+class StepCrops:
+    """What a step trains on: pixels uint8 (B, C, crop, crop), the expert that it trains, and the seed of its noise."""
+
+    pixels: NDArray[np.uint8]
+    expert: int
+    seed: int
+
+
+def draw_step(data: Crops, training: TrainingRecipe, rows: slice, step: int) -> StepCrops:
+    """The crops of a step, ``rows`` of its batch; they depend on the recipe's seed and the step's number alone."""
+    rng, histories = np.random.default_rng([training.seed, step]), training.histories
+    kind = draw_kind(histories, rng) if histories is not None else None
+    expert = histories.experts[kind] if histories is not None and kind is not None else 0
+    pixels = data.draw(training.batch, rng, rows, kind)
+    return StepCrops(pixels, expert, int(rng.integers(2**62)))
+
+
+class Prefetcher:
+    """Draws the crops of the next step in a thread while the current step is computed."""
+
+    def __init__(self, draw: Callable[[int], StepCrops], steps: int) -> None:
+        """``draw`` gives the crops of each of ``steps`` steps, from 0."""
+        self._draw, self._steps = draw, steps
+        self._thread = ThreadPoolExecutor(1, "crops")
+        self._next: tuple[int, Future[StepCrops]] | None = None
+
+    def take(self, step: int) -> StepCrops:
+        """The crops of a step, and begin to draw those of the next one."""
+        if self._next is None or self._next[0] != step:
+            self._next = step, self._thread.submit(self._draw, step)
+        crops = self._next[1].result()
+        self._next = (step + 1, self._thread.submit(self._draw, step + 1)) if step + 1 < self._steps else None
+        return crops
 
 
 def pad_smaller(load: Loader, side: int) -> Loader:

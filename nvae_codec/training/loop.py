@@ -10,9 +10,10 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,12 +35,12 @@ from nvae_codec.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from nvae_codec.training.data import Crops
-from nvae_codec.training.histories import draw_kind, with_histories
+from nvae_codec.training.data import Crops, Prefetcher, StepCrops, draw_step
 from nvae_codec.training.log import Log
-from nvae_codec.training.memory import checkpoint_cells, peak_memory
-from nvae_codec.training.objective import BitsPerDim, balance_weights, kl_weight, learning_rate, weigh
-from nvae_codec.training.precision import FIRST_LOSS_SCALE, choose_autocast, keep_latents_precise
+from nvae_codec.training.measure import measure, measure_histories
+from nvae_codec.training.memory import checkpoint_cells, keep_statistics, peak_memory
+from nvae_codec.training.objective import BitsPerDim, balance_weights, kl_weight, learning_rate, mean_kl, weigh
+from nvae_codec.training.precision import AUTOCAST, FIRST_LOSS_SCALE, keep_latents_precise
 from nvae_codec.training.processes import Processes
 from nvae_codec.training.regularization import SpectralNorms, scale_total, spectral_weight
 
@@ -49,11 +50,16 @@ PERSISTENT = 100
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is carried out; none of it changes what is learned but precision."""
+    """How a run is carried out; of these only the precision changes what is learned.
+
+    precision: float32, bf16 or fp16 of the networks; likelihoods are always float32. micro_batch: crops that a process
+    evaluates at once, whose gradients are added up; None: all. report_seconds, save_seconds: between
+    reports and between checkpoints.
+    """
 
     device: str = "cpu"
-    precision: str = ""
-    """float32, bf16, fp16 (of the networks; likelihoods are always float32); empty: the launcher's, or float32."""
+    precision: str = "float32"
+    micro_batch: int | None = None
     compile: bool = False
     checkpointing: bool = False
     minutes: float | None = None
@@ -70,10 +76,11 @@ class Trainer:
         self.recipe, self.run, self.options = recipe, run, options
         self.processes = Processes(options.device)
         self.device, self.rows = self.processes.device, self.processes.rows(recipe.training.batch)
-        self.autocast = choose_autocast(options.precision)
+        self.passes = count_passes(self.rows.stop - self.rows.start, options.micro_batch)
+        self._feed: tuple[Crops, Prefetcher] | None = None
+        self.autocast = AUTOCAST[options.precision]
         torch.manual_seed(recipe.training.seed)
         self.network = place(Nvae(recipe), self.device)
-        self.network.noise = Noise(self.processes.index, self.processes.count)
         self.step, self.seconds, self.skipped, self.skipped_in_a_row = 0, 0.0, 0, 0
         self.average = Average(self.network, recipe.training.ema)
         self.optimizer = make_optimizer(recipe, self.network)
@@ -132,21 +139,11 @@ class Trainer:
         Returns the bits/dim of the whole batch, whichever process has which part of it.
         """
         training = self.recipe.training
-        progress = self.step / training.steps
-        rng = np.random.default_rng([training.seed, self.step])
-        histories = training.histories
-        kind = draw_kind(histories, rng) if histories is not None else None
-        expert = histories.experts[kind] if histories is not None and kind is not None else 0
-        pixels = torch.from_numpy(data.draw(training.batch, rng, self.rows, kind)).to(self.device)
-        torch.manual_seed(int(rng.integers(2**62)))
+        crops = self._draw(data)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(training, self.step)
-        weight = kl_weight(training, progress)
-        elbo = self._elbo(pixels, progress < training.base_first_fraction, expert)
-        bits = weigh(elbo, weight, self.alpha if weight < 1 else None, pixels.numel(), self.processes.mean)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(self._loss(bits, weight, pixels)).backward()  # type: ignore[no-untyped-call]
-        bits = self._average(bits)
+        bits = self._average(self._backward(crops))
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip)
         if torch.isfinite(norm):
@@ -160,33 +157,73 @@ class Trainer:
                 raise NvaeCodecError(
                     f"{PERSISTENT} steps in a row had no finite gradient; lower training.learning_rate"
                 )
-            self._heal()
+            self._restore_statistics()
         self.scaler.update()
         self.step += 1
         return bits
 
+    def _draw(self, data: Crops) -> StepCrops:
+        if self._feed is None or self._feed[0] is not data:
+            training = self.recipe.training
+            self._feed = data, Prefetcher(partial(draw_step, data, training, self.rows), training.steps)
+        return self._feed[1].take(self.step)
+
+    def _backward(self, crops: StepCrops) -> BitsPerDim:
+        """Add the gradients of the crops, pass by pass; their bits/dim."""
+        training = self.recipe.training
+        weight = kl_weight(training, self.step / training.steps)
+        alpha = self.alpha if weight < 1 else None
+        parts = torch.from_numpy(crops.pixels).to(self.device).chunk(self.passes)
+        # balancing weighs groups by the KL of the whole batch, which several passes do not know before the last
+        batch_kl = self._measure_kl(parts, crops) if alpha is not None and self.passes > 1 else None
+        done: list[BitsPerDim] = []
+        for index, pixels in enumerate(parts):
+            elbo = self._evaluate(pixels, index, crops)
+            if alpha is not None and self.passes == 1:
+                batch_kl = self.processes.mean(mean_kl(elbo))
+            bits = weigh(elbo, weight, alpha, crops.pixels.size, batch_kl)
+            loss = self._loss(bits, weight, pixels[0].numel(), regularized=index == 0)
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            done.append(BitsPerDim(bits.loss.detach(), bits.pixels.detach(), bits.kl.detach()))
+        return BitsPerDim(
+            *(torch.stack([getattr(bits, part) for bits in done]).sum(0) for part in ("loss", "pixels", "kl"))
+        )
+
+    @torch.no_grad()
+    def _measure_kl(self, parts: Sequence[Tensor], crops: StepCrops) -> Tensor:
+        """The mean KL of each group over the whole batch, of all passes and processes."""
+        with keep_statistics(self.network):
+            found = [mean_kl(self._evaluate(pixels, index, crops)) for index, pixels in enumerate(parts)]
+        return self.processes.mean(torch.stack(found).mean(0))
+
+    def _evaluate(self, pixels: Tensor, index: int, crops: StepCrops) -> Elbo:
+        """The ELBO of a pass, with its part of the noise that one pass over the whole batch would draw."""
+        torch.manual_seed(crops.seed)
+        self.network.noise = Noise(self.passes * self.processes.index + index, self.passes * self.processes.count)
+        base_only = self.step / self.recipe.training.steps < self.recipe.training.base_first_fraction
+        return self._elbo(pixels, base_only, crops.expert)
+
     def _average(self, bits: BitsPerDim) -> BitsPerDim:
         """Average gradients, batch norm's statistics and the bits over the processes, so that all stay the same."""
-        loss, pixels, kl = (part.detach().clone() for part in (bits.loss, bits.pixels, bits.kl))
         gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
         statistics = [value for value in self.network.buffers() if value.is_floating_point()]
-        self.processes.average([*gradients, *statistics, loss, pixels, kl])
-        return BitsPerDim(loss, pixels, kl)
+        self.processes.average([*gradients, *statistics, bits.loss, bits.pixels, bits.kl])
+        return bits
 
-    def _loss(self, bits: BitsPerDim, weight: float, pixels: Tensor) -> Tensor:
-        """The loss in the recipe's unit, with the regularisation, which is told for nats an image.
+    def _loss(self, bits: BitsPerDim, weight: float, dims: int, *, regularized: bool) -> Tensor:
+        """The loss in the recipe's unit, with the regularization, whose weight is meant for nats per image.
 
-        ``weight``: the KL's, with which the regularisation's changes.
+        weight: the KL's, with which that of the regularization changes. dims: colour values of an image.
         """
-        training, nats = self.recipe.training, math.log(2) * pixels[0].numel()
+        training, nats = self.recipe.training, math.log(2) * dims
         loss = bits.loss * nats if training.loss_unit == "nats" else bits.loss
-        if self.spectral is not None:
+        if self.spectral is not None and regularized:
             total = spectral_weight(training, weight) * (self.spectral.total() + scale_total(self.network))
             loss = loss + (total if training.loss_unit == "nats" else total / nats)
         return loss
 
-    def _heal(self) -> None:
-        """Give batch normalisation its averaged statistics back where a skipped step has ruined its own for ever."""
+    def _restore_statistics(self) -> None:
+        """Give batch normalization its averaged statistics back where a skipped step made its own infinite."""
         for name, value in self.network.named_buffers():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 value.copy_(self.average.state[name])
@@ -202,6 +239,13 @@ class Trainer:
         }
         more = self.spectral.state() if self.spectral is not None else None
         save_checkpoint(self.run, self.recipe, self.network, self.average, self.optimizer, done, more)
+
+
+def count_passes(crops: int, micro_batch: int | None) -> int:
+    """Passes over a process's crops of a step. Raises NvaeCodecError where they have no equal parts."""
+    if micro_batch is not None and crops % micro_batch:
+        raise NvaeCodecError(f"{crops} crops per step and process are not a multiple of --micro-batch {micro_batch}")
+    return crops // (micro_batch or crops)
 
 
 def place(network: Nvae, device: torch.device) -> Nvae:
@@ -227,78 +271,33 @@ def make_optimizer(recipe: Recipe, network: Nvae) -> torch.optim.Optimizer:
     )
 
 
-@torch.inference_mode()
-def measure(
-    network: Nvae, crops: NDArray[np.uint8], batch: int | None = None, seed: int = 0, expert: int = 0
-) -> dict[str, Any]:
-    """Bits/dim of held-out crops (N, C, H, W) under a network, by part, and the share of latent channels in use.
-
-    Without ``batch`` as many at once as have the pixels of four crops of 256x256.
-    """
-    batch = batch or max(1, 4 * 256**2 // (crops.shape[2] * crops.shape[3]))
-    device = next(network.parameters()).device
-    torch.manual_seed(seed)
-    network.eval()
-    pixels = kl = None
-    channels: list[Tensor] = []
-    for start in range(0, len(crops), batch):
-        elbo = network(torch.from_numpy(crops[start : start + batch]).to(device), expert=expert)
-        bits = weigh(elbo, 1.0, None, crops.size)
-        pixels = bits.pixels if pixels is None else pixels + bits.pixels
-        kl = bits.kl if kl is None else kl + bits.kl
-        each = [group.sum(0) for group in elbo.kl]
-        channels = each if not channels else [a + b for a, b in zip(channels, each, strict=True)]
-    network.train()
-    assert pixels is not None
-    assert kl is not None
-    # a channel counts as active when it spends a hundredth of a nat at each of its places
-    places = [crops.size / crops.shape[1] / stride**2 for stride in network.recipe.network.latent_strides]
-    active = [float((c / n > 0.01).float().mean()) for c, n in zip(channels, places, strict=True)]
-    return {
-        "bits_per_dim": round(float(pixels.sum() + kl.sum()), 5),
-        "pixels": [round(float(v), 5) for v in pixels],
-        "kl": [round(float(v), 5) for v in kl],
-        "active": [round(v, 3) for v in active],
-    }
-
-
-def measure_histories(network: Nvae, crops: NDArray[np.uint8]) -> dict[str, float]:
-    """Bits/dim of held-out crops after each kind of history that is trained on, with the heads of the kind's expert."""
-    recipe = network.recipe.training.histories
-    changed = {} if recipe is None else with_histories(crops, recipe, network.recipe.stride)
-    return {name: measure(network, own, expert=expert)["bits_per_dim"] for name, (expert, own) in changed.items()}
-
-
-def mean_of_steps(sums: list[tuple[float, NDArray[np.float64]]]) -> dict[str, Any]:
-    """Bits/dim of the steps since the last report, from (pixels, KL a group) each; None where all were skipped."""
-    if not sums:
-        return {"train_bits_per_dim": None, "train_kl": None}
-    kl = np.mean([k for _, k in sums], axis=0)
-    total = float(np.mean([p for p, _ in sums]) + kl.sum())
-    return {"train_bits_per_dim": round(total, 5), "train_kl": [round(float(v), 5) for v in kl]}
-
-
-def train(trainer: Trainer, data: Crops, held_out: NDArray[np.uint8], report: Callable[[dict[str, Any]], None]) -> None:
+def train(
+    trainer: Trainer,
+    data: Crops,
+    held_out: NDArray[np.uint8],
+    report: Callable[[dict[str, Any]], None],
+    on_step: Callable[[], None] = lambda: None,
+) -> int:
     """Run to the recipe's last step, the time budget, or a signal to end; report and save on the way and at the end.
 
-    Of several processes the first measures, reports and writes; all end together.
+    Of several processes the first one measures, reports and writes; all end together. Returns the number of the signal,
+    or 0.
     """
     options, recipe, processes = trainer.options, trainer.recipe, trainer.processes
     log = Log(trainer.run, trainer.step, recipe, tensorboard=options.tensorboard) if processes.first else None
     average = place(Nvae(recipe), trainer.device)
     begin = last = reported = saved = time.monotonic()
-    sums: list[tuple[float, NDArray[np.float64]]] = []
-    steps, valid, done = 0, None, trainer.step >= recipe.training.steps
+    taken: list[BitsPerDim | None] = []
+    valid, done = None, trainer.step >= recipe.training.steps
     with stop_signals() as asked:
         while not done:
             bits = trainer.take_step(data)
+            taken.append(None if trainer.skipped_in_a_row else bits)
             now = time.monotonic()
             trainer.seconds, last = trainer.seconds + now - last, now
-            if not trainer.skipped_in_a_row:
-                sums.append((float(bits.pixels.sum()), bits.kl.cpu().double().numpy()))
-            steps += 1
             late = options.minutes is not None and now - begin > 60 * options.minutes
             done = trainer.step >= recipe.training.steps or processes.any(late or bool(asked))
+            on_step()
             if log is None:
                 continue
             if done or now - reported >= options.report_seconds:
@@ -306,26 +305,37 @@ def train(trainer: Trainer, data: Crops, held_out: NDArray[np.uint8], report: Ca
                 valid = measure(average, held_out)
                 if recipe.training.histories is not None:
                     valid["histories"] = measure_histories(average, held_out)
-                peak = peak_memory(trainer.device)
-                line = {
-                    "step": trainer.step,
-                    "seconds": round(trainer.seconds, 1),
-                    "steps_per_second": round(steps / (now - reported), 2),
-                    "learning_rate": learning_rate(recipe.training, trainer.step),
-                    **mean_of_steps(sums),
-                    "skipped": trainer.skipped,
-                    "peak_memory_mib": peak and round(peak / 2**20),
-                    "valid": valid,
-                }
+                line = describe_steps(trainer, taken, now - reported) | {"valid": valid}
                 log.write(line)
                 report(line)
-                reported, sums, steps = time.monotonic(), [], 0
+                reported, taken = time.monotonic(), []
             if done or now - saved >= options.save_seconds:
                 trainer.save(valid=valid)
                 saved = time.monotonic()
             last = time.monotonic()
     if log is not None:
         log.close()
+    return asked[0] if asked else 0
+
+
+def describe_steps(trainer: Trainer, taken: Sequence[BitsPerDim | None], seconds: float) -> dict[str, Any]:
+    """What the log says of the steps since the last report; None in ``taken`` are those that were skipped."""
+    kept = [bits for bits in taken if bits is not None]
+    total = kl = None
+    if kept:
+        kl = torch.stack([bits.kl for bits in kept]).double().mean(0)
+        total = round(float(kl.sum()) + float(torch.stack([bits.pixels.sum() for bits in kept]).double().mean()), 5)
+    peak = peak_memory(trainer.device)
+    return {
+        "step": trainer.step,
+        "seconds": round(trainer.seconds, 1),
+        "steps_per_second": round(len(taken) / seconds, 2),
+        "learning_rate": learning_rate(trainer.recipe.training, trainer.step),
+        "train_bits_per_dim": total,
+        "train_kl": None if kl is None else [round(float(v), 5) for v in kl],
+        "skipped": trainer.skipped,
+        "peak_memory_mib": peak and round(peak / 2**20),
+    }
 
 
 @contextmanager

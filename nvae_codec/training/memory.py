@@ -1,8 +1,7 @@
-"""Memory: cells that are computed again rather than kept for the gradient, and how much was used at most."""
+"""Memory: cells that are computed again instead of kept for the gradient, and the peak of a run."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -12,6 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from nvae_codec.network.cells import ResidualCell
+from nvae_codec.runtime import peak_resident_memory
 
 
 def checkpoint_cells(network: nn.Module) -> None:
@@ -21,23 +21,23 @@ def checkpoint_cells(network: nn.Module) -> None:
     """
     for module in network.modules():
         if isinstance(module, ResidualCell):
-            norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
             module.forward = partial(  # type: ignore[method-assign]
                 checkpoint,
                 module.forward,
                 use_reentrant=False,
                 preserve_rng_state=False,  # cells draw nothing
-                context_fn=partial(_contexts, norms),
+                context_fn=partial(_contexts, module),
             )
 
 
-def _contexts(norms: list[nn.BatchNorm2d]) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _without_statistics(norms)
+def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), keep_statistics(module)
 
 
 @contextmanager
-def _without_statistics(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
-    """Batch normalisation whose running statistics are copies, so that they themselves stay as they are."""
+def keep_statistics(network: nn.Module) -> Iterator[None]:
+    """Within the block batch normalization updates copies of its running statistics, which so stay as they are."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [dict(norm.named_buffers()) for norm in norms]
     for norm, buffers in zip(norms, kept, strict=True):
         for name, value in buffers.items():
@@ -50,13 +50,6 @@ def _without_statistics(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
                 setattr(norm, name, value)
 
 
-def peak_memory(device: torch.device) -> int | None:
-    """The most bytes in use so far: of tensors on a GPU, on the CPU of the whole process; None where none can tell."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+def peak_memory(device: torch.device) -> int:
+    """The most bytes in use so far: of tensors on a GPU, on the CPU of the whole process."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident_memory()

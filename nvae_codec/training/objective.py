@@ -6,7 +6,6 @@ Regularisation of the weights is in :mod:`nvae_codec.training.regularization`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -63,7 +62,7 @@ def balance_weights(recipe: Recipe, dtype: torch.dtype = torch.float32) -> Tenso
 
 @dataclass
 class BitsPerDim:
-    """A batch's bits/dim: what is minimised, and its parts. pixels: (phases,), kl: (groups,)."""
+    """A batch's bits/dim: what is minimized, and its parts. pixels: (phases,), kl: (groups,)."""
 
     loss: Tensor
     pixels: Tensor
@@ -75,12 +74,15 @@ class BitsPerDim:
         return self.pixels.sum() + self.kl.sum()
 
 
-def weigh(
-    elbo: Elbo, weight: float, alpha: Tensor | None, dims: int, mean: Callable[[Tensor], Tensor] = Tensor.detach
-) -> BitsPerDim:
-    """The loss of a batch of ``dims`` colour values. ``alpha`` balances the groups; None sums them plainly.
+def mean_kl(elbo: Elbo) -> Tensor:
+    """The mean KL per image of each group in nats, (groups,), without a gradient."""
+    return torch.stack([group.sum(1).abs().mean() for group in elbo.kl]).detach()
 
-    ``mean`` is that over processes with a part of the batch each, of numbers without a gradient.
+
+def weigh(elbo: Elbo, weight: float, alpha: Tensor | None, dims: int, batch_kl: Tensor | None = None) -> BitsPerDim:
+    """The loss of ``dims`` colour values. ``alpha`` balances the groups; None sums them plainly.
+
+    batch_kl: what :func:`mean_kl` is for the whole batch, where the ELBO is that of a part.
     """
     unit = 1 / (math.log(2) * dims)
     pixels = torch.stack(elbo.pixels) * unit
@@ -88,7 +90,6 @@ def weigh(
     balanced = kl
     if alpha is not None:
         # official form: each group weighed by its own KL over alpha, weights of mean 1, no gradient through them
-        mean_kl = mean(torch.stack([group.sum(1).abs().mean() for group in elbo.kl]).detach()) + 0.01
-        share = mean_kl / alpha
+        share = ((mean_kl(elbo) if batch_kl is None else batch_kl) + 0.01) / alpha
         balanced = kl * (share / share.mean())
     return BitsPerDim(pixels.sum() + weight * balanced.sum(), pixels, kl)

@@ -1,8 +1,7 @@
-"""Half precision: which kind of number a run uses, and which layers stay in float32."""
+"""Half precision: the dtype of a run's networks, and the layers that stay in float32."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -10,24 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nvae_codec.errors import NvaeCodecError
 from nvae_codec.network.cells import ResidualCell
 from nvae_codec.network.normal import widen
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.pyramid import carrying_parts
 
-AUTOCAST = {"float32": None, "no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""By the names of the loop's options and those of accelerate's launcher."""
+AUTOCAST = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 FIRST_LOSS_SCALE = 1024.0
-"""Of fp16, as officially; it follows the gradients from there."""
-
-
-def choose_autocast(precision: str) -> torch.dtype | None:
-    """The kind of number that networks run in, or None; empty is the launcher's, or float32. Raises NvaeCodecError."""
-    precision = precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if precision not in AUTOCAST:
-        raise NvaeCodecError(f"the precision {precision} is not possible; there are bf16 and fp16")
-    return AUTOCAST[precision]
+"""Of fp16, as in the official code; it follows the gradients from there."""
 
 
 def keep_latents_precise(network: Nvae, device: torch.device, half: torch.dtype) -> None:
@@ -43,7 +32,7 @@ def keep_latents_precise(network: Nvae, device: torch.device, half: torch.dtype)
 
 
 def _under(dtype: torch.dtype | None, device: torch.device, forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A module's forward in a kind of number, whatever it is called in; None is float32."""
+    """A module's forward under autocast to a dtype, whatever it is called under; None is float32."""
 
     @wraps(forward)
     def called(*inputs: Any) -> Any:

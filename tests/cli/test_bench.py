@@ -13,7 +13,8 @@ from PIL import Image
 
 from nvae_codec import compress
 from nvae_codec.evaluation.baselines import Baseline, baseline_bits, list_baselines
-from nvae_codec.evaluation.bench import codec_names, measure_codec, peak_memory
+from nvae_codec.evaluation.bench import codec_names, measure_codec
+from nvae_codec.runtime import peak_resident_memory
 from tests.cli.conftest import Run
 from tests.models import make_image, save_images
 
@@ -96,4 +97,4 @@ def test_unknown_codecs_are_refused(run: Run, tmp_path: Path) -> None:
 
 
 def test_memory_is_that_of_this_process() -> None:
-    assert 10_000_000 < peak_memory() < 100_000_000_000
+    assert 10_000_000 < peak_resident_memory() < 100_000_000_000

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +124,30 @@ def test_a_run_stops_after_its_minutes(recipe: Path, images: Path, tmp_path: Pat
     )
     assert result.exit_code == 0
     assert read_checkpoint(tmp_path)[2]["step"] < 1000
+
+
+def test_an_interrupted_run_says_where_it_stopped(recipe: Path, images: Path, tmp_path: Path) -> None:
+    words = ["train", recipe, "--data", images, "--out", tmp_path, "--steps", 100_000, "--valid-crop", 32]
+    command = [sys.executable, "-m", "nvae_codec", *map(str, words), "--report-seconds", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    step = read_checkpoint(tmp_path)[2]["step"]
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == f"{tmp_path}: stopped at step {step} of 100000; --resume goes on with it"
+
+
+def test_a_launcher_that_starts_one_process_is_named(
+    recipe: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    words = [recipe, "--data", images, "--out", tmp_path, "--steps", 1, "--valid-crop", 32]
+    assert "accelerate launch started one process only" in invoke(*words).stderr
+    assert "at step 1 of 1 already" in invoke(*words, "--resume").stderr
+    quiet = invoke(*words, "--resume", "--steps", 2, "-q")
+    assert (quiet.stdout, quiet.stderr) == ("", "")
 
 
 def test_one_image_alone_needs_others_to_measure_on(recipe: Path, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from nvae_codec.training.histories import (
     through_jpeg,
     with_histories,
 )  # fmt: skip
-from nvae_codec.training.loop import Options, Trainer, measure_histories
+from nvae_codec.training.loop import Options, Trainer
+from nvae_codec.training.measure import measure_histories
 from nvae_codec.training.sources import open_source
 from tests.models import RECIPES, change, make_image, random_crops, save_images
 

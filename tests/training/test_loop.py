@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from nvae_codec.recipes.files import parse_recipe, read_recipe
 from nvae_codec.recipes.recipe import TrainingRecipe
 from nvae_codec.training import loop
 from nvae_codec.training.checkpoint import FILE, read_checkpoint
-from nvae_codec.training.data import Crops, held_out_crops
-from nvae_codec.training.loop import Options, Trainer, measure, stop_signals, train
+from nvae_codec.training.data import Crops, Prefetcher, StepCrops, held_out_crops
+from nvae_codec.training.loop import Options, Trainer, stop_signals, train
+from nvae_codec.training.measure import measure
 from nvae_codec.training.sources import open_source
 from tests.models import RECIPES, change, make_recipe, save_images
 
@@ -103,6 +105,52 @@ def test_resuming_takes_another_training_but_no_other_network(folder: Crops, tmp
         Trainer(make_recipe(), tmp_path / "elsewhere", Options(), resume=True)
 
 
+@pytest.mark.parametrize("which", ["phases of two levels", "official, two pairs of flows"])
+def test_accumulated_gradients_are_those_of_the_whole_batch(folder: Crops, tmp_path: Path, which: str) -> None:
+    """KL balancing included, which weighs groups by the KL of the whole batch; without batch norm, which sees parts."""
+    changes = [f"network.{side}_cell.normalization = 'none'" for side in ("encoder", "decoder")]
+    recipe = make_recipe(which, "training.batch = 4", "training.spectral_weight = 0.01", *changes)
+    whole, parts = (Trainer(recipe, tmp_path, Options(micro_batch=size), resume=False) for size in (None, 1))
+    assert (whole.passes, parts.passes) == (1, 4)
+    for _ in range(3):
+        one, other = whole.take_step(folder), parts.take_step(folder)
+        torch.testing.assert_close(one.loss, other.loss, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(one.kl, other.kl, rtol=1e-4, atol=1e-6)
+        for (name, a), b in zip(whole.network.named_parameters(), parts.network.parameters(), strict=True):
+            if a.grad is not None:
+                torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5, msg=name)
+    with pytest.raises(NvaeCodecError, match="not a multiple of --micro-batch 3"):
+        Trainer(recipe, tmp_path, Options(micro_batch=3), resume=False)
+
+
+def test_statistics_of_batch_norm_count_each_part_once(folder: Crops, tmp_path: Path) -> None:
+    recipe = make_recipe("official: batch norm, gates, swish")
+    trainer = Trainer(recipe, tmp_path, Options(micro_batch=1), resume=False)
+    trainer.take_step(folder)
+    tracked = [int(value) for name, value in trainer.network.state_dict().items() if "num_batches" in name]
+    assert set(tracked) == {2}
+
+
+def test_crops_are_drawn_ahead_in_a_thread() -> None:
+    threads: dict[int, str] = {}
+    drawn = [threading.Event() for _ in range(4)]
+
+    def draw(step: int) -> StepCrops:
+        threads[step] = threading.current_thread().name
+        drawn[step].set()
+        if step == 3:
+            raise NvaeCodecError("a damaged image")
+        return StepCrops(np.full((1, 3, 8, 8), step, np.uint8), 0, step)
+
+    feed = Prefetcher(draw, 4)
+    assert feed.take(0).seed == 0
+    assert drawn[1].wait(60)  # without being asked for
+    assert feed.take(2).seed == 2  # a run may go on elsewhere
+    assert all(name.startswith("crops") for name in threads.values())
+    with pytest.raises(NvaeCodecError, match="a damaged image"):
+        feed.take(3)
+
+
 def test_a_request_to_end_saves_first(folder: Crops, tmp_path: Path) -> None:
     trainer = Trainer(make_recipe("phases of two levels", "training.steps = 100000"), tmp_path, Options(), resume=False)
     take_step, handler = trainer.take_step, signal.getsignal(signal.SIGTERM)
@@ -114,7 +162,7 @@ def test_a_request_to_end_saves_first(folder: Crops, tmp_path: Path) -> None:
 
     trainer.take_step = interrupted  # type: ignore[method-assign]
     lines: list[dict[str, Any]] = []
-    train(trainer, folder, held_out(folder), lines.append)
+    assert train(trainer, folder, held_out(folder), lines.append) == signal.SIGTERM
     assert read_checkpoint(tmp_path)[2]["step"] == trainer.step == 4
     assert len(lines) == 1
     assert signal.getsignal(signal.SIGTERM) is handler

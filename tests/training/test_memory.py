@@ -15,7 +15,7 @@ from tests.models import make_recipe, random_crops
 
 
 class Images:
-    def draw(self, count: int, rng: object, rows: slice) -> object:
+    def draw(self, count: int, rng: object, rows: slice, history: object) -> object:
         return random_crops(count, 16).numpy()[rows]
 
 

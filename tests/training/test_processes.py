@@ -14,8 +14,7 @@ import torch
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.network.noise import Noise
 from nvae_codec.training.checkpoint import read_checkpoint
-from nvae_codec.training.loop import Options, Trainer
-from nvae_codec.training.processes import LAUNCHED, Processes
+from nvae_codec.training.processes import BUCKET, VARIABLES, Processes, fill_buckets
 from tests.models import make_recipe, save_images
 from tests.training.two_processes import RECIPES, open_images, take_steps
 
@@ -65,14 +64,20 @@ def test_a_batch_without_equal_parts_is_refused() -> None:
         processes.rows(7)
 
 
-def test_a_launcher_needs_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "accelerate", None)
-    for name in LAUNCHED:
+def test_a_process_that_was_not_launched_properly_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*VARIABLES, "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     assert Processes("cpu").first
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(NvaeCodecError, match="training with a launcher needs accelerate"):
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(NvaeCodecError, match="not MASTER_ADDR, MASTER_PORT: start the processes with torchrun"):
         Processes("cpu")
+
+
+def test_no_message_has_all_gradients() -> None:
+    tensors = [torch.zeros(size) for size in (BUCKET, 3, BUCKET - 3, 1, 2 * BUCKET, 5)]
+    sizes = [[len(tensor) for tensor in bucket] for bucket in fill_buckets(tensors)]
+    assert sizes == [[BUCKET], [3, BUCKET - 3], [1], [2 * BUCKET], [5]]
 
 
 def test_parts_of_a_batch_have_the_noise_of_the_whole() -> None:
@@ -91,18 +96,3 @@ def test_parts_of_a_batch_are_its_crops(folder: Path) -> None:
     one, other = np.random.default_rng(1), np.random.default_rng(1)
     assert np.array_equal(data.draw(6, one, slice(2, 4)), data.draw(6, other)[2:4])
     assert one.integers(2**62) == other.integers(2**62)
-
-
-def test_a_launchers_precision_holds_where_none_is_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    recipe = make_recipe()
-
-    def autocast(precision: str = "") -> torch.dtype | None:
-        return Trainer(recipe, tmp_path, Options(precision=precision), resume=False).autocast
-
-    assert autocast() is None
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    assert autocast() == torch.bfloat16
-    assert autocast("fp16") == torch.float16
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
-    with pytest.raises(NvaeCodecError, match="fp8 is not possible; there are bf16 and fp16"):
-        autocast()
