@@ -253,7 +253,7 @@ def remove_source(job: Job, source: Source) -> None:
 def hold(target: Path) -> Iterator[None]:
     """Wait until no other process holds the file at ``target``, and hold it: for what makes a new one out of the old.
 
-    Where the system has no such locks, nothing is held.
+    A file that does not exist yet is held by its folder. Where the system has no such locks, nothing is held.
     """
     try:
         import fcntl
@@ -261,11 +261,18 @@ def hold(target: Path) -> Iterator[None]:
         yield
         return
     while True:
-        with target.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(file.fileno()), target.stat()):  # or it was replaced while this waited
+        descriptor = os.open(_lockable(target), os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(descriptor), _lockable(target).stat()):  # or it was replaced meanwhile
                 yield
                 return
+        finally:
+            os.close(descriptor)
+
+
+def _lockable(target: Path) -> Path:
+    return target if target.exists() else target.parent
 
 
 @contextlib.contextmanager

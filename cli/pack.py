@@ -128,10 +128,13 @@ def _open_base(output: Path, *, append: bool, force: bool) -> Iterator[Archive |
     from nvae_codec import open_archive
 
     check_absent(output, force=force or append)
-    if not append or not output.exists():
+    if not append:
         yield None
         return
     with hold(output):
+        if not output.exists():
+            yield None
+            return
         with naming(output):
             base = open_archive(output)
             if base.shard is not None:
