@@ -81,7 +81,8 @@ def test_images_come_back_with_names_and_metadata(tmp_path: Path, method: str) -
     for place, (name, image) in enumerate(named):
         assert same_image(archive.read_image(name), image)
         assert np.array_equal(archive.read(place), image.require_pixels("a test"))
-    assert np.array_equal(archive.read(-1), archive.read(7))
+        assert np.array_equal(archive[name], archive.read(place))
+    assert np.array_equal(archive[-1], archive[7])
     for wrong in ("none.png", 8, -9):
         with pytest.raises((KeyError, IndexError)):
             archive.read(wrong)
@@ -237,6 +238,17 @@ def test_appending_adds_segments_and_keeps_the_old_ones(tmp_path: Path) -> None:
     assert path.read_bytes()[:end] == before[:end]
     for name, image in named:
         assert same_image(archive.read_image(name), image)
+
+
+def test_an_archive_is_a_mapping_from_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.nvae", named_images(4))
+    with open_fake(path) as archive:
+        assert repr(archive) == f"<Archive {str(path)!r}: 4 images in 2 segments>"
+        assert "00001.png" in archive
+        assert "1" not in archive
+        assert list(archive) == archive.names
+        assert dict(zip(archive, map(archive.read, archive), strict=True)).keys() == set(archive.names)
+    assert archive[0].shape == (20, 20, 3), "closing only forgets what was decoded"
 
 
 def test_an_empty_archive_is_one(tmp_path: Path) -> None:

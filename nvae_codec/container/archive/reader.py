@@ -1,10 +1,11 @@
-"""Reading an archive: any image by name or place, by decoding the segment that it is in."""
+"""Reading an archive: any image by name or index, by decoding the segment that it is in."""
 
 from __future__ import annotations
 
 import bisect
 import io
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,23 @@ from nvae_codec.images.samples import Samples, samples_of
 
 
 class Archive:
-    """The images in an archive. Opening reads the index alone; what was decoded of the segment read last is kept.
+    """The images in an archive, by name as in a dictionary, or by index.
 
-    Reading in order decodes each segment once. Of a segment that is read out of order, the first image is decoded
-    with those alone that lie on the way to it; the next that is not among them, with all.
+    Opening reads only the index. Reading in order decodes each segment once, since what was decoded of the segment
+    read last is kept. Of a segment that is read out of order, the first image is decoded with those on the way to it;
+    the next one that is not among them, with all.
 
     Examples::
 
-        archive = nvae_codec.open_archive("holiday.nvae")
-        archive.names, archive.sizes
-        pixels = archive.read("beach/1.png")
+        with nvae_codec.open_archive("holiday.nvae") as archive:
+            print(archive.names, archive.sizes)
+            pixels = archive["beach/1.png"]  # as archive.read("beach/1.png")
+            for name in archive:
+                archive[name].mean()
     """
 
     def __init__(self, path: str | Path, codecs: CodecFinder) -> None:
-        """Raises DamagedFileError for what is no archive or has no sound index, and OSError."""
+        """Raises DamagedFileError for a file that is no archive or has no sound index, and OSError."""
         self.path, self._codecs = Path(path), codecs
         with self.path.open("rb") as file:
             index = read_index(file)
@@ -42,46 +46,70 @@ class Archive:
         self.shard = index.shard
         self.entries: list[Entry] = [entry for segment in index.segments for entry in segment.entries]
         self.names: list[str] = [entry.name for entry in self.entries]
-        self._places = {name: place for place, name in enumerate(self.names)}
-        self._first = [0]
-        for segment in index.segments:
-            self._first.append(self._first[-1] + len(segment.entries))
-        self._kept: tuple[int, dict[int, RasterImage]] = -1, {}
+        self._index = {name: index for index, name in enumerate(self.names)}
+        self._first = [0, *itertools.accumulate(segment.images for segment in index.segments)]
         self._last = -1
+        self.close()
+
+    def close(self) -> None:
+        """Forget what was decoded. Every read opens the file for itself, so the archive can still be read."""
+        self._kept: tuple[int, dict[int, RasterImage]] = -1, {}
+
+    def __enter__(self) -> Archive:
+        """The archive itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs to read the same archive."""
         return self.__dict__ | {"_kept": (-1, {})}
 
+    def __repr__(self) -> str:
+        """Path, images and segments."""
+        return f"<Archive {str(self.path)!r}: {len(self.entries)} images in {len(self.segments)} segments>"
+
     def __len__(self) -> int:
         """How many images there are."""
         return len(self.entries)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names in their order."""
+        return iter(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether an image has this name."""
+        return name in self._index
+
+    def __getitem__(self, name_or_index: str | int) -> Samples:
+        """An image's pixels, as ``read`` gives them."""
+        return self.read(name_or_index)
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) of each image."""
         return [(entry.height, entry.width) for entry in self.entries]
 
-    def place(self, name_or_index: str | int) -> int:
-        """Where an image stands among all, from 0; below 0 from the end. Raises KeyError and IndexError."""
-        if isinstance(name_or_index, str):
-            return self._places[name_or_index]
-        return range(len(self.entries))[name_or_index]
-
     def read(self, name_or_index: str | int) -> Samples:
-        """A image's pixels, (H, W) or (H, W, C), as ``nvae_codec.decompress`` gives them.
+        """An image's pixels, (H, W) or (H, W, C), as ``nvae_codec.decompress`` gives them.
 
-        They are the caller's own to change. Raises KeyError or IndexError where it is not here, UnsupportedImageError
-        for palettes and for 2 and 4 bits a sample, and what ``read_segment`` raises.
+        They are the caller's own to change. An index below 0 counts from the end. Raises KeyError or IndexError for an
+        image that is not here, UnsupportedImageError for palettes and for 2 and 4 bits a sample, and what
+        ``read_segment`` raises.
         """
         return samples_of(self.read_image(name_or_index), "read").copy()
 
     def read_image(self, name_or_index: str | int) -> RasterImage:
-        """A image with its metadata; raises as ``read``."""
-        place = self.place(name_or_index)
-        number = bisect.bisect_right(self._first, place) - 1
-        within = place - self._first[number]
-        in_order, self._last = place == self._last + 1, place
+        """An image with its metadata; raises as ``read``."""
+        if isinstance(name_or_index, str):
+            index = self._index[name_or_index]
+        else:
+            index = range(len(self.entries))[name_or_index]
+        number = bisect.bisect_right(self._first, index) - 1
+        within = index - self._first[number]
+        in_order, self._last = index == self._last + 1, index
         if self._kept[0] != number and not in_order:
             self._kept = number, self._read_wanted(number, [within])
         elif self._kept[0] != number or within not in self._kept[1]:
@@ -90,11 +118,12 @@ class Archive:
 
     def read_segment(self, number: int) -> list[RasterImage]:
         """The images of a segment. Raises DamagedFileError, which names it, UnknownModelError, OSError."""
-        return list(self._read_wanted(number, range(len(self.segments[number].entries))).values())
+        return list(self._read_wanted(number, range(self.segments[number].images)).values())
 
     def _read_wanted(self, number: int, wanted: Collection[int]) -> dict[int, RasterImage]:
+        segment = self.segments[number]
         try:
-            return read_wanted(self.path, self.segments[number], self.identity, self._codecs, wanted, self.extensions)
+            return read_wanted(self.path, segment, self.identity, self._codecs, wanted, self.extensions)
         except DamagedFileError as error:
             raise DamagedFileError(f"{self.name_segment(number)}: {error}") from error
 
@@ -114,7 +143,7 @@ def read_wanted(
     shared: Extensions = (),
 ) -> dict[int, RasterImage]:
     """What ``unpack_wanted`` gives of a segment of an archive at ``path``; raises as it does, and OSError."""
-    with path.open("rb") as file:  # anew each time: no process shares a position with another
+    with path.open("rb") as file:  # for each read: so no process shares a position with another
         file.seek(segment.start)
         data = file.read(segment.length)
     if segment_checksum(data) != segment.checksum:
