@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from nvae_codec.container.archive.segment import Named
     from nvae_codec.evaluation.images import Evaluator, Row
-    from nvae_codec.evaluation.report.html import Shown
+    from nvae_codec.evaluation.report.page import Shown
     from nvae_codec.images.raster import RasterImage
     from nvae_codec.network.nvae import Nvae
     from nvae_codec.zoo.library import Models
@@ -74,26 +74,30 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is written besides the tables: JSON, an HTML page, and baselines in both."""
+    """What is written besides the tables: JSON, an HTML page, charts, and baselines in all of them."""
 
     json: Path | None
     html: Path | None
+    charts: Path | None
     baselines: bool | None
 
     @property
     def with_baselines(self) -> bool:
         """Whether other formats' files are made."""
-        return self.html is not None if self.baselines is None else self.baselines
+        return bool(self.html or self.charts) if self.baselines is None else self.baselines
 
     def write(self, result: Row, shown: list[Shown], report: Reporter, inputs: Inputs) -> None:
         """Write what was asked for; the tables go to stdout unless -q is given or there is no image."""
         from rich.console import Console
 
-        from nvae_codec.evaluation.report.html import write_report
+        from nvae_codec.evaluation.report.page import list_charts, write_report
         from nvae_codec.evaluation.report.thumbnails import thumbnail_side
 
         if self.json is not None:
             write_atomic(self.json, (json.dumps(result, indent=1) + "\n").encode(), force=True, inputs=inputs)
+        if self.charts is not None and result["images"]:
+            for chart in list_charts(result):
+                chart.save(self.charts)
         if self.html is not None and shown:
             page = write_report(result, shown, thumbnail_side(len(shown)))
             write_atomic(self.html, page.encode(), force=True, inputs=inputs)
@@ -126,9 +130,15 @@ class Outputs:
     click.option("--json", type=OUTPUT_FILE, metavar="OUT", help="Write all numbers there."),
     click.option("--html", type=OUTPUT_FILE, metavar="OUT", help="Write a report with charts and images there."),
     click.option(
+        "--charts",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="FOLDER",
+        help="Write each chart as SVG and CSV there.",
+    ),
+    click.option(
         "--baselines/--no-baselines",
         default=None,
-        help="Also make PNG, WebP and, with nvae-codec[bench], JPEG XL files.  [default: for --html]",
+        help="Also make PNG, WebP and, with nvae-codec[bench], JPEG XL files.  [default: for --html and --charts]",
     ),
 )
 @runtime_options
@@ -195,7 +205,7 @@ def _collect(
 ) -> tuple[list[Row], list[Shown]]:
     """The rows of the report, and the images that its page shows."""
     from nvae_codec.evaluation.baselines import baseline_bits
-    from nvae_codec.evaluation.report.html import Shown
+    from nvae_codec.evaluation.report.page import Shown
     from nvae_codec.evaluation.report.thumbnails import thumbnail_side
 
     rows, shown = [], []

@@ -1,53 +1,115 @@
-"""The style and script of the report: light and dark, phone and print, nothing from elsewhere."""
+"""The report of an evaluation: template.html with the JSON of the evaluation, its charts and the images in it."""
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c1f23; --soft: #5d6670; --paper: #fcfcfb; --line: #d9dde1;
-  --a: #2166ac; --b: #b35806; --c: #8a939c }
-@media (prefers-color-scheme: dark) { :root { --ink: #e7e9ec; --soft: #a3acb5; --paper: #15181b; --line: #343a41;
-  --a: #6cb0ee; --b: #f0a35a; --c: #7d8791 } }
-* { box-sizing: border-box }
-body { margin: 0 auto; max-width: 64rem; padding: 1.5rem 1rem 3rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .25rem } h2 { font-size: 1.15rem; margin: 2.25rem 0 .25rem }
-p { margin: .25rem 0 .75rem; color: var(--soft); max-width: 46rem }
-.sums { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.75rem, 1fr)); gap: 1rem; margin: 1.25rem 0 }
-.sums div { border-top: 2px solid var(--line); padding-top: .4rem; color: var(--soft); font-size: .875rem }
-.sums b { display: block; font-size: 1.5rem; line-height: 1.2; color: var(--ink); font-variant-numeric: tabular-nums }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 0 2rem }
-svg { width: 100%; max-width: 32rem; height: auto; display: block; font-size: 12px }
-svg text { fill: var(--ink) } svg .l { text-anchor: end } svg .m { text-anchor: middle }
-svg .a { fill: var(--a) } svg .b { fill: var(--b) } svg .c { fill: var(--c) } svg .dot { fill-opacity: .6 }
-svg .axis { stroke: var(--soft) } svg .grid { stroke: var(--line) }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; width: 100% }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
-th:first-child, td:first-child { text-align: left } th button { font: inherit; font-weight: 600; color: inherit;
-  background: none; border: 0; padding: 0; cursor: pointer }
-.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, var(--cell)), 1fr)); gap: 1rem }
-figure { margin: 0; break-inside: avoid } figure div { display: flex; gap: 2px }
-figure img { width: calc(50% - 1px); height: auto; min-width: 0; object-fit: contain }
-img.tiny { image-rendering: pixelated }
-figcaption { font-size: .75rem; color: var(--soft); overflow-wrap: anywhere }
-@media print { body { max-width: none; font-size: 11pt } h2 { break-after: avoid } tr { break-inside: avoid }
-  .charts section { break-inside: avoid } .charts { grid-template-columns: 1fr 1fr }
-  :root { --ink: #000; --paper: #fff; --soft: #444; --line: #bbb; --a: #2166ac; --b: #b35806; --c: #777 }
-  img { print-color-adjust: exact } }
-"""
+from __future__ import annotations
 
-SCRIPT = """
-for (const table of document.querySelectorAll('table.sorts')) {
-  const heads = [...table.tHead.rows[0].cells];
-  heads.forEach((head, column) => {
-    const button = document.createElement('button');
-    button.textContent = head.textContent;
-    head.replaceChildren(button);
-    let up = true;
-    button.addEventListener('click', () => {
-      const body = table.tBodies[0], key = (row) => row.cells[column].textContent;
-      const order = (a, b) => (parseFloat(key(a)) - parseFloat(key(b))) || key(a).localeCompare(key(b));
-      body.append(...[...body.rows].sort((a, b) => up ? order(a, b) : order(b, a)));
-      up = !up;
-    });
-  });
-}
-"""
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvae_codec.evaluation.report.charts import Bar, Chart, Point, draw_bars, draw_points
+from nvae_codec.evaluation.report.thumbnails import draw_heat, draw_image
+
+DATA = "{{data}}"
+"""Where the template takes its data."""
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image and its heat map as data URIs; top: bits/dim of the map's brightest colour."""
+
+    image: str
+    heat: str
+    top: float
+    tiny: bool
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8], heat: NDArray[np.float32], size: int) -> Shown:
+        """What is kept of an image, uint8 (H, W, 3) or (H, W), and its bits per pixel (H, W)."""
+        top = float(np.quantile(heat, 0.99))
+        channels = pixels.size // heat.size
+        return cls(draw_image(pixels, size), draw_heat(heat, size, top), top / channels, max(heat.shape) <= 64)
+
+
+def write_report(result: Fields, shown: Sequence[Shown], size: int) -> str:
+    """The page of an evaluation; ``shown`` in the order of its images, at most ``size`` pixels wide and high."""
+    charts = [
+        {"name": c.name, "title": c.title, "text": c.text, "svg": c.svg, "csv": c.csv} for c in list_charts(result)
+    ]
+    data = {"result": result, "shown": [asdict(each) for each in shown], "size": size, "charts": charts}
+    # no end tag may end the script that holds the data
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    template = files("nvae_codec.evaluation.report").joinpath("template.html").read_text(encoding="utf-8")
+    return template.replace(DATA, text)
+
+
+def list_charts(result: Fields) -> Iterator[Chart]:
+    """The charts of an evaluation, as pages and papers show them."""
+    rows, total = result["images"], result["total"]
+    yield _achieved(rows)
+    yield _relative(rows)
+    yield _overhead(total)
+    groups = [
+        (f"{at}: 1/{group['stride']}, {group['coded']} of {group['channels']}", group["integer_elbo"])
+        for at, group in enumerate(total["groups"])
+    ]
+    text = "KL of each group in the integer-model ELBO, from the top: its scale, channels coded of all."
+    yield _parts("groups", "KL per latent group", text, groups, total["dims"])
+    phases = [(f"phase {at}", phase["integer_elbo"]) for at, phase in enumerate(total["phases"])]
+    text = "Pixels in the integer-model ELBO, given the latents and the phases before."
+    yield _parts("phases", "Bits per phase of pixels", text, phases, total["dims"])
+    if total["baselines"]:
+        yield _baselines(total)
+
+
+def _achieved(rows: Sequence[Fields]) -> Chart:
+    numbers = tuple((row["name"], row["bpd_integer_elbo"], row["bpd_file"]) for row in rows)
+    points = [Point(x, y, f"{name}: {x:.4f} → {y:.4f}") for name, x, y in numbers]
+    title, names = "File size and bound", ("integer-model ELBO, bits/dim", "file, bits/dim")
+    text = "Each point is an image. On the line a file takes what the integer-model ELBO says."
+    svg = draw_points(points, title, *names, diagonal=True)
+    return Chart("achieved", title, text, svg, ("image", *names), numbers)
+
+
+def _relative(rows: Sequence[Fields]) -> Chart:
+    numbers = tuple((row["name"], row["bpd_integer_elbo"], 100 * (row["file_over_integer"] - 1)) for row in rows)
+    points = [Point(x, y, f"{name}: {y:+.3f} %") for name, x, y in numbers]
+    title, names = "Overhead per image", ("integer-model ELBO, bits/dim", "file / ELBO - 1, per cent")
+    text = "The distance from the line in the chart of file size and bound."
+    return Chart("relative", title, text, draw_points(points, title, *names), ("image", *names), numbers)
+
+
+def _overhead(total: Fields) -> Chart:
+    numbers = tuple((cause.replace("_", " "), bits) for cause, bits in total["bits"].items() if cause != "integer_elbo")
+    bars = [
+        Bar(cause, bits, f"{bits:,.1f} bits, {bits / total['file_bits']:.4%}", "a" if bits >= 0 else "b")
+        for cause, bits in numbers
+    ]
+    title, text = (
+        "Overhead by cause",
+        "What the files take beyond the integer-model ELBO. The causes add up to it exactly.",
+    )
+    return Chart("overhead", title, text, draw_bars(bars, title), ("cause", "bits"), numbers)
+
+
+def _parts(name: str, title: str, text: str, parts: Sequence[tuple[str, float]], dims: int) -> Chart:
+    numbers = tuple((label, bits / dims) for label, bits in parts)
+    bars = [Bar(label, rate, f"{rate:.5f} bits/dim") for label, rate in numbers]
+    return Chart(name, title, text, draw_bars(bars, title), ("part", "bits/dim"), numbers)
+
+
+def _baselines(total: Fields) -> Chart:
+    ours = total["file_bits"]
+    numbers = [("nvae-codec", ours / total["dims"], 0.0)]
+    numbers += [(name, bits / total["dims"], 100 * (ours / bits - 1)) for name, bits in total["baselines"].items()]
+    bars = [Bar(*numbers[0][:2], f"{numbers[0][1]:.4f} bits/dim")]
+    bars += [Bar(name, rate, f"{rate:.4f} bits/dim, {distance:+.1f} %", "c") for name, rate, distance in numbers[1:]]
+    title, head = "Other formats", ("codec", "bits/dim", "nvae-codec against it, per cent")
+    text = "Files of the same pixels, and how much larger (+) or smaller (-) those of nvae-codec are."
+    return Chart("baselines", title, text, draw_bars(bars, title), head, tuple(numbers))
