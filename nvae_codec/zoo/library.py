@@ -30,7 +30,7 @@ from nvae_codec.errors import ModelFileError, UnknownModelError
 from nvae_codec.images.levels import RGB_INPUT, ModelInput
 from nvae_codec.runtime import Runtime
 from nvae_codec.schedule.shape import Shape
-from nvae_codec.zoo.hugging_face import find_in_cache, find_snapshot
+from nvae_codec.zoo.hub import SCHEME, fetch_model
 
 DEFAULT_MODEL = "photo"
 MODEL_FORMAT = "nvae-codec exact 1"
@@ -145,15 +145,17 @@ def _read_all(paths: Iterable[Path]) -> Iterator[ModelInfo]:
 
 
 def find_model(name_or_path: str | Path) -> ModelInfo:
-    """The model of that name or path, or in the Hugging Face cache; raises UnknownModelError or ModelFileError.
+    """The model of that name or path; raises UnknownModelError or ModelFileError.
 
-    A path is of a model file, of a folder that holds one, or of a folder ``models--ORG--NAME`` of that cache, which
-    ``hf://ORG/NAME`` finds where it usually is. Nothing is downloaded.
+    A path is of a model file or of a folder that holds one. ``hf://ORG/NAME`` is a model of the Hugging Face Hub, which
+    is downloaded if the local cache does not have it.
     """
     for info in itertools.chain(installed_models(), more_models()):
         if str(name_or_path) in (info.name, info.path.parent.name):
             return info
-    path = find_in_cache(str(name_or_path)) or find_snapshot(Path(name_or_path)) or Path(name_or_path)
+    if str(name_or_path).startswith(SCHEME):
+        return read_model_info(fetch_model(str(name_or_path), MODEL_FILE))
+    path = Path(name_or_path)
     if path.is_dir():
         path /= MODEL_FILE
     if path.is_file():
