@@ -17,7 +17,7 @@ from nvae_codec.images.find import Findings
 from nvae_codec.runtime import Runtime
 
 from .files import hold, naming
-from .inputs import Reader, list_inputs
+from .inputs import Reader, Unread, list_inputs
 from .options import (
     EXISTING,
     Machines,
@@ -35,6 +35,7 @@ from .options import (
 from .report import Outcome, Problem, Reporter
 
 if TYPE_CHECKING:
+    from nvae_codec.container.archive.index import Shard
     from nvae_codec.container.archive.reader import Archive
     from nvae_codec.zoo.library import Models
 
@@ -71,8 +72,7 @@ def pack_command(
     (N,H,W). Files keep their names, those of a folder their paths in it; arrays are named by their index: 00000.png.
     The archive has the same bytes wherever the work is done: --workers, --ray, or several machines with --shard.
     """
-    from nvae_codec.container.archive.shards import take_shard
-    from nvae_codec.container.archive.writer import group_images, segment_limits, write_archive
+    from nvae_codec.container.archive.writer import write_archive
     from nvae_codec.container.header import METHOD_NAMES
     from nvae_codec.images.metadata import keep_metadata
 
@@ -89,12 +89,7 @@ def pack_command(
         own.refuse(output)
         opened = open_atomic(output, force=force or base is not None, mask=shared_mode(files), inputs=own)
         reader = Reader(found, report, lambda item: keep_metadata(item.read(), metadata))
-        groups = list(group_images(reader.measure(), *segment_limits(segment)))
-        part = None
-        if machines.shard is not None:
-            groups, part = take_shard(groups, *machines.shard, f"{method} {metadata} {segment_limits(segment)}")
-        if machines.shard is None or machines.shard[0] == 1:
-            reader.refuse_names()
+        groups, part = _take_groups(reader, segment, machines, f"{method} {metadata}")
         total = sum(map(len, groups))
         methods = Counter[str]()
         with report.progress(f"{total} images", total) as bar, opened as out:
@@ -117,6 +112,21 @@ def pack_command(
     if model is not None and not given and methods.keys() - {"model"}:
         report.warn(f"{_show(methods)}: --method model keeps all with the model", str(output))
     return report.finish()
+
+
+def _take_groups(
+    reader: Reader, segment: int | None, machines: Machines, settings: str
+) -> tuple[list[list[tuple[str, Unread]]], Shard | None]:
+    """The images of each segment, all or those of a shard, and which shard that is; the first reports refused names."""
+    from nvae_codec.container.archive.shards import take_shard
+    from nvae_codec.container.archive.writer import group_images, segment_limits
+
+    groups, part = list(group_images(reader.measure(), *segment_limits(segment))), None
+    if machines.shard is not None:
+        groups, part = take_shard(groups, *machines.shard, f"{settings} {segment_limits(segment)}")
+    if machines.shard is None or machines.shard[0] == 1:
+        reader.refuse_names()
+    return groups, part
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from nvae_codec.errors import NumericsError, NvaeCodecError
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.integer.model_file import read_model
 from nvae_codec.runtime import Runtime
-from nvae_codec.zoo.library import find_model
 
 
 def prepare_codec(model: IntegerModel, runtime: Runtime | None = None) -> ModelCodec:
@@ -36,6 +35,6 @@ def _prove_codec(model: IntegerModel, runtime: Runtime, device: torch.device) ->
         return codec
 
 
-def load_codec(name_or_path: str | Path, runtime: Runtime | None = None) -> ModelCodec:
-    """Load a model by name or path. Raises UnknownModelError, ModelFileError, NumericsError."""
-    return prepare_codec(read_model(find_model(name_or_path).path), runtime)
+def load_codec(path: str | Path, runtime: Runtime | None = None) -> ModelCodec:
+    """Load a model file. Raises ModelFileError, NumericsError, OSError."""
+    return prepare_codec(read_model(Path(path)), runtime)

@@ -26,6 +26,7 @@ from nvae_codec.schedule.plan import read_plan
 from nvae_codec.schedule.record import BatchRecord
 from nvae_codec.schedule.shape import Shape
 from nvae_codec.schedule.tiles import DENSE, GROWTHS
+from nvae_codec.zoo.library import find_model
 from nvae_codec.zoo.load import load_codec, prepare_codec
 from tests.models import RECIPES, frozen_model, make_image, round_trip
 
@@ -76,7 +77,9 @@ def test_plans_whose_latents_would_starve_are_not_walked(monkeypatch: pytest.Mon
         return push_batch(stack, batch, *more)
 
     monkeypatch.setattr(codec_module, "push_batch", watch)
-    hierarchy = load_codec("natural32", Runtime("cpu"))  # its latents take as much of the stack as the pixels bring
+    hierarchy = load_codec(
+        find_model("natural32").path, Runtime("cpu")
+    )  # its latents take as much of the stack as the pixels bring
     image = make_image(64, 192)
     assert GROWTHS[round_trip(hierarchy, image).plan[0] // 4] in DENSE
     assert sum(height * width for height, width in walked) < 64 * 192 * 3 // 2, "most of it once"

@@ -8,6 +8,7 @@ import torch
 
 from nvae_codec.integer.canary import check_canary
 from nvae_codec.runtime import Runtime
+from nvae_codec.zoo.library import find_model
 from nvae_codec.zoo.load import load_codec, prepare_codec
 from tests.models import RECIPES, frozen_model, round_trip
 
@@ -40,5 +41,5 @@ def test_files_cross_between_cpu_and_cuda(sizes: list[tuple[int, int]], noise: i
         rows, columns = np.mgrid[0:height, 0:width]
         smooth = 128 + 60 * np.sin(rows / 17)[..., None] + 50 * np.cos(columns / 23)[..., None]
         images.append(np.clip(smooth + rng.normal(0, noise, (height, width, 3)), 0, 255).astype(np.uint8))
-    cpu, cuda = (load_codec("photo", Runtime(device)) for device in ("cpu", "cuda"))
+    cpu, cuda = (load_codec(find_model("photo").path, Runtime(device)) for device in ("cpu", "cuda"))
     assert round_trip(cpu, *images, decoder=cuda) == round_trip(cuda, *images, decoder=cpu)
