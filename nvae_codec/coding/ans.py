@@ -1,13 +1,14 @@
-"""The stack: constriction's ANS coder as a stack of symbols with integer intervals [left, left + width) of 2^bits.
+"""The stack: constriction's ANS coder for symbols with integer intervals [start, start + frequency) of 2^bits slots.
 
-Popping an interval gives back exactly the bits that pushing it took, so latents can be popped with the posterior while
-encoding and pushed back while decoding (Townsend et al. 2019, "bits back with ANS").
+Popping an interval gives back exactly the bits that pushing it took, so latents can be drawn from the posterior while
+encoding and put back while decoding (Townsend et al. 2019, "Practical lossless compression with latent variables using
+bits back coding").
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, cast
 
 import constriction
 import numpy as np
@@ -19,28 +20,97 @@ Uniform = constriction.stream.model.Uniform
 AnsCoder = constriction.stream.stack.AnsCoder
 
 Int32 = NDArray[np.int32]
-Find = Callable[[Int32], tuple[Int32, Int32, Int32]]
-"""Quantiles (n,) to the symbols whose intervals hold them, with left ends and widths."""
 
-LARGEST_ARRAY = 16384
-SMALLEST_ARRAY = 8
-"""However little lies on the stack, slices grow to so many symbols: a flat image would else be coded one by one."""
-BORROWED_BITS = 20
-"""What a symbol of an array borrows: at most its quantile's bits, with room."""
-WHOLE_BITS, WIDE = 16, 1 << 14
-"""Of tables of more than 2^16, remainders in wide intervals go in two parts, see :meth:`Stack.push`."""
-NONE = np.zeros(0, np.intp)
+LARGEST_SLICE = 16384
+SMALLEST_SLICE = 8
+"""Slices grow to this many symbols even when little lies on the stack: otherwise a flat image would be coded symbol by
+symbol."""
+INITIAL_BITS = 20
+"""What a symbol of a slice may take from the stack before it gives anything back: the bits of a slot, rounded up."""
+COARSE_BITS = 12
+"""Residual states of more bits are coded in two parts, the first of them of 12 bits, see :meth:`Stack._push`."""
+
+
+class Distribution(Protocol):
+    """The distribution of ``count`` symbols, independent of each other; ``at`` says which of them are meant.
+
+    All arrays are int32. Intervals are taken modulo 2^bits, and frequencies are 1 to 2^bits; ``bits`` is at most 20.
+    """
+
+    @property
+    def bits(self) -> int:
+        """The precision of the intervals."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many symbols there are."""
+        ...
+
+    def interval(self, symbols: Int32, at: slice = slice(None)) -> tuple[Int32, Int32]:
+        """Cumulative starts and frequencies of symbols."""
+        ...
+
+    def find(self, slots: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
+        """The symbols whose intervals hold slots (0 to 2^bits - 1), with their starts and frequencies."""
+        ...
+
+
+class Observer(Protocol):
+    """Sees what goes through a stack, without changing it."""
+
+    def drawn(self, symbols: Int32, frequency: Int32) -> None:
+        """Symbols were drawn with the stack's bits."""
+        ...
+
+    def pushed(self, frequency: Int32) -> None:
+        """Symbols were pushed."""
+        ...
+
+
+class Budget(NamedTuple):
+    """What surely lies on the stack when the encoder codes an array; the decoder computes the same.
+
+    bits: before the array. gain: what each symbol adds, in sixteenths of a bit, negative where it takes bits.
+    """
+
+    bits: int
+    gain: int = 0
+
+    def slices(self, count: int) -> list[slice]:
+        """An array of ``count`` symbols in slices, in the order of encoding.
+
+        A vectorized push takes up to ``INITIAL_BITS`` a symbol from the stack before it gives them back; near the
+        bottom of the stack those initial bits come out of nothing and are paid for. So a slice takes no more than
+        surely lies there. The first symbols go one by one: an empty stack pays for one slot, not for eight. What a
+        slice takes beyond is paid once, as it stays on the stack for later ones.
+        """
+        slices, done = [], 0
+        while done < count:
+            least = min(SMALLEST_SLICE, 1 + done // SMALLEST_SLICE)
+            fed = (self.bits + (done * self.gain >> 4)) // INITIAL_BITS
+            size = min(count - done, max(least, min(LARGEST_SLICE, fed)))
+            slices.append(slice(done, done + size))
+            done += size
+        return slices
+
+
+PLENTY = Budget(LARGEST_SLICE * INITIAL_BITS)
+"""Enough for the largest slices."""
 
 
 class Stack:
-    """Bits of a segment. All arrays are int32 of one length; widths are 1 to 2^bits, bits at most 20."""
+    """The bits of a segment.
 
-    def __init__(self, data: bytes = b"", *, ramp: bool = True) -> None:
-        """An empty stack, or that of :meth:`to_bytes`. ``ramp``: see :func:`cut`; files had none before."""
-        self.ramp = ramp
+    :meth:`pop` is the inverse of :meth:`push`, and :meth:`put_back` that of :meth:`draw`, each with the same budget.
+    """
+
+    def __init__(self, data: bytes = b"") -> None:
+        """An empty stack, or that of :meth:`to_bytes`."""
         data = data.rstrip(b"\0")  # zeros beyond the end are what any stack has; the coder refuses a last word of them
         words = np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32)
         self._coder = AnsCoder(words) if words.size else AnsCoder()
+        self.observer: Observer | None = None
 
     def to_bytes(self) -> bytes:
         """Everything on the stack: little-endian words of 32 bits, zero bytes at the end left out."""
@@ -52,67 +122,77 @@ class Stack:
         return cast(int, self._coder.num_valid_bits())
 
     def is_empty(self) -> bool:
-        """Whether nothing lies on the stack, as after the last symbol of a sound segment."""
+        """Whether nothing lies on the stack, as after the last symbol of an undamaged segment."""
         return bool(self._coder.is_empty())
 
-    def cut(self, count: int, fill: int, rate: int = 0) -> list[slice]:
-        """An array of symbols in slices: see :func:`cut`."""
-        return cut(count, fill, rate, ramp=self.ramp)
+    def push(self, start: Int32, frequency: Int32, bits: int, budget: Budget = PLENTY) -> None:
+        """Encode symbols by their intervals of 2^bits. Raises DamagedFileError where a frequency is not positive."""
+        for at in budget.slices(len(start)):
+            self._push(start[at], frequency[at], bits)
+        if self.observer is not None:
+            self.observer.pushed(frequency)
 
-    def push(self, left: Int32, width: Int32, bits: int, turn: NDArray[np.integer] | int = 0) -> None:
-        """Push symbols by their intervals, the last of the array deepest; the inverse of :meth:`pop`.
+    def pop(self, distribution: Distribution, budget: Budget = PLENTY) -> Int32:
+        """Decode symbols."""
+        return self._pop(distribution, reversed(budget.slices(distribution.count)))
 
-        Each remainder, where in its interval a symbol lies, is popped as a uniform number. The coder's uniform numbers
-        have 24 bits: of many, the last is too likely by up to their square / 2^24. With more than 16 bits, wide
-        intervals would lose by that; their remainders are popped in two parts, each of few.
+    def draw(self, distribution: Distribution, budget: Budget = PLENTY) -> Int32:
+        """While encoding, sample symbols with the bits on the stack: bits back."""
+        symbols = self._pop(distribution, budget.slices(distribution.count))
+        if self.observer is not None:
+            self.observer.drawn(symbols, distribution.interval(symbols)[1])
+        return symbols
 
-        Raises DamagedFileError where a width is not positive: only bytes that no encoder wrote lead there.
+    def put_back(self, distribution: Distribution, symbols: Int32, budget: Budget = PLENTY) -> None:
+        """While decoding, restore the bits that drawing these symbols took. Raises as :meth:`push`."""
+        start, frequency = distribution.interval(symbols)
+        for at in reversed(budget.slices(len(symbols))):
+            self._push(start[at], frequency[at], distribution.bits)
+
+    def _push(self, start: Int32, frequency: Int32, bits: int) -> None:
+        """Push a slice, the last symbol deepest.
+
+        Each residual state, the position in its interval, is popped as a uniform number below the frequency. The
+        coder's uniform numbers have 24 bits, so the last of n is too likely by a factor of up to n^2 / 2^24, and large
+        frequencies would lose by that: they are split. A symbol then loses at most 0.0004 bits, on average.
         """
-        rest = self._pop_rest(width, bits)
-        quantile = (left + rest - turn) & ((1 << bits) - 1)
-        self._coder.encode_reverse(np.ascontiguousarray(quantile, np.int32), Uniform(1 << bits))
+        slots = (start + self._pop_residual(frequency)) & ((1 << bits) - 1)
+        self._coder.encode_reverse(np.ascontiguousarray(slots, np.int32), Uniform(1 << bits))
 
-    def pop(self, count: int, find: Find, bits: int, turn: NDArray[np.integer] | int = 0) -> Int32:
-        """Pop symbols; ``turn`` (0 to 2^bits) is added to the quantiles before ``find``."""
-        quantile = (self._coder.decode(Uniform(1 << bits), count) + turn) & ((1 << bits) - 1)
-        symbol, left, width = find(quantile.astype(np.int32))
-        self._push_rest(quantile - left, width, bits)
-        return symbol
+    def _pop(self, distribution: Distribution, slices: Iterable[slice]) -> Int32:
+        """Pop slices, each the inverse of :meth:`_push`."""
+        bits, mask = distribution.bits, (1 << distribution.bits) - 1
+        symbols = np.empty(distribution.count, np.int32)
+        for at in slices:
+            slots = self._coder.decode(Uniform(1 << bits), at.stop - at.start)
+            symbols[at], start, frequency = distribution.find(slots, at)
+            self._push_residual((slots - start) & mask, frequency)
+        return symbols
 
-    def _pop_rest(self, width: Int32, bits: int) -> Int32:
-        """Uniform numbers below the widths of intervals of 2^bits."""
-        wide = np.flatnonzero(width >= WIDE) if bits > WHOLE_BITS else NONE
-        if not wide.size:
-            return self._pop_uniform(width)
-        fine_bits = count_fine_bits(bits)
-        rest = self._pop_uniform(coarse_sizes(width, wide, fine_bits))
-        fine = self._pop_uniform(fine_sizes(rest[wide], width[wide], fine_bits))
-        rest[wide] = (rest[wide] << fine_bits) + fine
-        return rest
+    def _pop_residual(self, frequency: Int32) -> Int32:
+        split = Split.of(frequency)
+        residual = self._pop_uniform(split.coarse_sizes)
+        if split.at.size:
+            coarse = residual[split.at]
+            residual[split.at] = (coarse << split.fine_bits) + self._pop_uniform(split.fine_sizes(frequency, coarse))
+        return residual
 
-    def _push_rest(self, rest: Int32, width: Int32, bits: int) -> None:
-        wide = np.flatnonzero(width >= WIDE) if bits > WHOLE_BITS else NONE
-        if not wide.size:
-            self._push_uniform(rest, width)
-            return
-        fine_bits = count_fine_bits(bits)
-        coarse = rest[wide] >> fine_bits
-        self._push_uniform(rest[wide] - (coarse << fine_bits), fine_sizes(coarse, width[wide], fine_bits))
-        rest[wide] = coarse
-        self._push_uniform(rest, coarse_sizes(width, wide, fine_bits))
+    def _push_residual(self, residual: Int32, frequency: Int32) -> None:
+        split = Split.of(frequency)
+        if split.at.size:
+            whole = residual[split.at]
+            residual[split.at] = coarse = whole >> split.fine_bits
+            self._push_uniform(whole - (coarse << split.fine_bits), split.fine_sizes(frequency, coarse))
+        self._push_uniform(residual, split.coarse_sizes)
 
     def _pop_uniform(self, sizes: Int32) -> Int32:
-        if sizes.size and int(sizes.min()) < 1:
-            raise DamagedFileError("damaged: a symbol has no interval")
+        some = np.flatnonzero(sizes > 1)  # the coder needs two values
         out = np.zeros(len(sizes), np.int32)
-        some = np.flatnonzero(sizes > 1)  # Uniform needs two values
         if some.size:
             out[some] = self._coder.decode(Uniform(), np.ascontiguousarray(sizes[some], np.int32))
         return out
 
     def _push_uniform(self, values: Int32, sizes: Int32) -> None:
-        if sizes.size and int(sizes.min()) < 1:
-            raise DamagedFileError("damaged: a symbol has no interval")
         some = np.flatnonzero(sizes > 1)
         if some.size:
             self._coder.encode_reverse(
@@ -120,36 +200,31 @@ class Stack:
             )
 
 
-def count_fine_bits(bits: int) -> int:
-    """Bits of a remainder's second part: those that leave the first 12. Models of 18 bits came first, and have 4."""
-    return 4 if bits == 18 else bits - 12
+class Split(NamedTuple):
+    """How residual states below frequencies of more than 12 bits are split into a coarse and a fine part.
 
-
-def coarse_sizes(width: Int32, wide: NDArray[np.intp], fine_bits: int) -> Int32:
-    """How many coarse parts a wide interval has, the last of which may be smaller; of others their width."""
-    sizes = width.copy()
-    sizes[wide] = (sizes[wide] - 1 >> fine_bits) + 1
-    return sizes
-
-
-def fine_sizes(coarse: Int32, width: Int32, fine_bits: int) -> Int32:
-    """How much of wide intervals lies in a coarse part of each."""
-    return np.minimum(width - (coarse << fine_bits), 1 << fine_bits)
-
-
-def cut(count: int, fill: int, rate: int = 0, *, ramp: bool = True) -> list[slice]:
-    """An array of symbols in slices, in the order of pushing.
-
-    A vectorised push borrows up to ``count * bits`` bits from the stack before it gives them back; near an empty stack
-    those bits come out of nothing and are paid. So a slice borrows no more than surely lies there: ``fill`` bits before
-    the array, and ``rate`` sixteenths of a bit more for every symbol pushed. What a slice borrows beyond is paid
-    once: it stays on the stack for those after it. With ``ramp``, the first symbols go one by one: an empty stack then
-    pays for one quantile, not for eight.
+    at: which ones are. fine_bits: of each of them, so that the coarse part has 12 bits. coarse_sizes: how many coarse
+    parts there are, the last of which may be smaller; of those not split their frequency.
     """
-    slices, done = [], 0
-    while done < count:
-        least = min(SMALLEST_ARRAY, 1 + done // SMALLEST_ARRAY) if ramp else SMALLEST_ARRAY
-        size = min(count - done, max(least, min(LARGEST_ARRAY, (fill + (done * rate >> 4)) // BORROWED_BITS)))
-        slices.append(slice(done, done + size))
-        done += size
-    return slices
+
+    at: NDArray[np.intp]
+    fine_bits: Int32
+    coarse_sizes: Int32
+
+    @classmethod
+    def of(cls, frequency: Int32) -> Split:
+        """The split of each residual state, (n,). Raises DamagedFileError where a frequency is not positive."""
+        if frequency.size and int(frequency.min()) < 1:
+            raise DamagedFileError("damaged: a symbol has no interval")
+        at = np.flatnonzero(frequency >> COARSE_BITS)
+        some, sizes = frequency[at], frequency
+        fine_bits = np.frexp(some.astype(np.float32))[1] - COARSE_BITS  # frexp: the number of bits of an integer
+        if at.size:
+            sizes = frequency.copy()
+            sizes[at] = (some - 1 >> fine_bits) + 1
+        return cls(at, fine_bits, sizes)
+
+    def fine_sizes(self, frequency: Int32, coarse: Int32) -> Int32:
+        """How many residual states are in each coarse part."""
+        sizes: Int32 = np.minimum(frequency[self.at] - (coarse << self.fine_bits), 1 << self.fine_bits)
+        return sizes

@@ -1,7 +1,7 @@
-"""One batch of tiles on its way through the exact network: the numbers that the walk codes with.
+"""One batch of tiles on its way through the integer network: the distributions that the coding pass asks for.
 
-All that touches torch in coding is here: a batch gives the graph what becomes known and takes raw parameters as whole
-numbers. ``chunk`` tiles are evaluated together; it changes speed and memory, never a number.
+All that touches torch in coding is here: a batch gives the graph what becomes known and takes raw parameters as
+integers. ``chunk`` tiles are evaluated together; it changes speed and memory, never a number.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import torch
 from numpy.typing import NDArray
 
 from nvae_codec.coding.ans import Int32
-from nvae_codec.coding.flows import FlowLatents
-from nvae_codec.coding.latents import Grid, GroupLatents, decode_raw
+from nvae_codec.coding.canvas import Canvas, plane_size
+from nvae_codec.coding.flows import FlowPosterior
+from nvae_codec.coding.latents import Grid, Posterior, Prior, decode_raw
 from nvae_codec.integer.graph import Evaluation
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.likelihood import Likelihood
 from nvae_codec.likelihoods.registry import LIKELIHOODS
-from nvae_codec.schedule.tiles import Canvas, plane_size
 
 
 class Batch:
-    """Tiles of one size, walked in lockstep."""
+    """Tiles of one size, coded in lockstep."""
 
     def __init__(
         self,
@@ -82,24 +82,23 @@ class Batch:
         colours = np.stack([colour.reshape(shape) for colour in values], 1)
         self.canvas.write(plane, np.broadcast_to(colours, (self.tiles, self.model.channels, *shape[1:])))
 
-    def prior(self, index: int) -> GroupLatents:
-        """The latents of group ``index`` with their prior."""
+    def prior(self, index: int) -> Prior:
+        """The prior of group ``index``; the latents of the groups before it must have been set."""
         group = self.model.groups[index]
         raw = self._take(f"prior.{index}") if group.has_prior else None
         shape = (self.tiles, group.channels, *(side // group.stride for side in self.padded))
-        normals = decode_raw(self.model, raw, shape)
-        if group.flow_bounds and group.kept:
-            return FlowLatents(group, self.grids[index], normals, partial(self._shift, index))
-        return GroupLatents(group, self.grids[index], normals)
+        return Prior(self.grids[index], decode_raw(self.model, raw, shape))
 
-    def add_posterior(self, index: int, latents: GroupLatents) -> None:
-        """Tell latents their posterior; the image must have been shown."""
-        raw = self._take(f"posterior.{index}")
-        latents.set_posterior(decode_raw(self.model, raw, latents.normals.mean.shape))
+    def posterior(self, index: int, prior: Prior) -> Posterior:
+        """The posterior of group ``index``; the image must have been shown."""
+        normals = decode_raw(self.model, self._take(f"posterior.{index}"), prior.normals.mean.shape)
+        if prior.group.flow_bounds and prior.active:
+            return FlowPosterior(prior, normals, partial(self._shift, index))
+        return Posterior(prior, normals)
 
-    def set_latents(self, index: int, latents: GroupLatents, symbols: Int32) -> None:
-        """Give the network the z of a group, its symbols those of the prior."""
-        self._give(self.walks, f"z.{index}", latents.z(symbols))
+    def set_latents(self, index: int, z: NDArray[np.float32]) -> None:
+        """Give the network the z of a group."""
+        self._give(self.walks, f"z.{index}", z)
 
     def show_image(self) -> None:
         """Give the encoder the whole canvas."""

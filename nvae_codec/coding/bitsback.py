@@ -1,146 +1,112 @@
-"""The walk: one batch of tiles onto the stack, and off it again. Encoding and decoding mirror each other.
+"""The coding pass: one batch of tiles onto the stack, and off it again. Encoding and decoding mirror each other.
 
-    push_batch                              pop_batch
-    1  pop  u_1 ... u_L  with q(z|x)        6  push u_L ... u_1  with q(z|x)
-    2  push x            with p(x|z)        5  pop  x            with p(x|z)
-    3  push u_L ... u_1  with p(z)          4  pop  u_1 ... u_L  with p(z)
+    encode_batch                            decode_batch
+    1  draw u_1 ... u_L  from q(z|x)        6  put back u_L ... u_1  with q(z|x)
+    2  push x            with p(x|z)        5  pop x                 with p(x|z)
+    3  push u_L ... u_1  with p(z)          4  pop u_1 ... u_L       with p(z)
 
-A group with flows takes each u through them behind 1, and back before 6.
-
-What pop_batch leaves on the stack is what push_batch found there. Arrays are cut so that they borrow no more than lies
-on the stack (stack.cut); what the decoder must know for that stands in the batch's record.
+A group with flows takes each u through them after 1, and back before 6. What decode_batch leaves on the stack is what
+encode_batch found there. Arrays are coded in slices that take no more bits than lie on the stack (ans.Budget); what the
+decoder needs to know for that is in the batch's record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
-from nvae_codec.coding.ans import Int32, Stack
+from nvae_codec.coding.ans import PLENTY, Budget, Int32, Stack
 from nvae_codec.coding.batch import Batch
-from nvae_codec.coding.latents import GroupLatents
-from nvae_codec.coding.ledger import BatchCosts
+from nvae_codec.coding.latents import Prior
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.schedule.record import BatchRecord, shorten
 
-Pushed = tuple[GroupLatents, Int32]
-
-BITS_OF_LATENT, BITS_OF_DENSE, BITS_OF_FLOWN = 36, 72, 84
-"""What popping a latent takes from the stack, about, in sixteenths of a bit: a bin as wide as sigma, a fifth of that
-where latents are dense, and with flows an eighth."""
+PLAIN_LATENT, DENSE_LATENT, FLOW_LATENT = 36, 72, 84
+"""What drawing a latent takes from the stack, about, in sixteenths of a bit: a bin as wide as sigma, a fifth of that
+where latents are dense, and an eighth with flows."""
 
 
-def push_batch(stack: Stack, batch: Batch, start: int | None, costs: BatchCosts | None = None) -> BatchRecord:
-    """Encode a batch whose canvas is full, and report what it costs.
-
-    ``start``: bits that surely lie on the stack, None for the first batch.
-    """
-    model = batch.model
+def encode_batch(stack: Stack, batch: Batch, lying: int | None) -> BatchRecord:
+    """Encode a batch whose canvas is full. ``lying``: bits that surely lie on the stack, None for the first batch."""
+    latents: list[tuple[Prior, Int32]] = []
     batch.show_image()
-    groups: list[Pushed] = []
-    for index, slices in enumerate(posterior_cuts(stack, batch, start)):
-        latents = batch.prior(index)
-        batch.add_posterior(index, latents)
-        symbols, turns = np.empty(latents.count, np.int32), latents.turns()
-        for at in slices:
-            find = partial(latents.find, at=at, posterior=True)
-            symbols[at] = stack.pop(at.stop - at.start, find, model.latent_bits, turns[at])
-        if costs is not None:
-            costs.symbols.append(symbols)
-            costs.posterior.append(latents.interval(symbols, posterior=True)[1])
-        symbols = latents.flow(symbols)
-        batch.set_latents(index, latents, symbols)
-        groups.append((latents, symbols))
+    for index, budget in enumerate(posterior_budgets(batch, lying)):
+        prior = batch.prior(index)
+        posterior = batch.posterior(index, prior)
+        symbols = posterior.to_prior(stack.draw(posterior, budget))
+        batch.set_latents(index, prior.z(symbols))
+        latents.append((prior, symbols))
 
-    intervals: dict[tuple[int, int], tuple[Int32, Int32]] = {}
-    for index in range(len(model.phases)):
+    intervals: list[tuple[Int32, Int32]] = []
+    for index in range(len(batch.model.phases)):
         likelihood = batch.likelihood(index)
-        for colour, values in enumerate(batch.known_values(index)):
-            intervals[index, colour] = likelihood.interval(colour, values)
-    gained = sum(width.size * model.pixel_bits - sum_log2(width) for _, width in intervals.values())
-    if costs is not None:
-        coded = range(batch.coded)
-        costs.pixels += [np.stack([intervals[index, c][1] for c in coded]) for index in range(len(model.phases))]
+        intervals += [likelihood.interval(colour, known) for colour, known in enumerate(batch.known_values(index))]
+    gained = sum(frequency.size * batch.model.pixel_bits - sum_log2(frequency) for _, frequency in intervals)
     record = BatchRecord.of(batch.tiles, stack.bits, stack.bits + gained)
-    for index, colour, slices in pixel_cuts(stack, batch, record):
-        left, width = intervals.pop((index, colour))
-        for at in slices:
-            stack.push(left[at], width[at], model.pixel_bits)
+    for budget in reversed(pixel_budgets(batch, record)):
+        stack.push(*intervals.pop(), batch.model.pixel_bits, budget)
 
-    for latents, symbols in reversed(groups):
-        left, width = latents.interval(symbols, posterior=False)
-        if costs is not None:
-            costs.prior.insert(0, width)
-        for at in stack.cut(latents.count, record.after):
-            stack.push(left[at], width[at], model.latent_bits)
+    for prior, symbols in reversed(latents):
+        stack.push(*prior.interval(symbols), prior.bits, Budget(record.after))
     return replace(record, end_code=shorten(stack.bits)) if batch.dense else record
 
 
-def pop_batch(stack: Stack, batch: Batch, start: int | None, record: BatchRecord) -> None:
-    """Decode a batch onto its canvas. Raises DamagedFileError where its record is not of what lies on the stack.
+def decode_batch(stack: Stack, batch: Batch, lying: int | None, record: BatchRecord) -> None:
+    """Decode a batch onto its canvas. Raises DamagedFileError where the stack is not as its record says.
 
-    So a file made to harm, whose fills cut arrays into crumbs, costs a batch and not an image.
+    So a hostile file whose budgets make slices of single symbols costs the time of a batch, not that of an image.
     """
-    model = batch.model
-    groups: list[Pushed] = []
-    for index in range(len(model.groups)):
-        latents = batch.prior(index)
-        symbols = np.empty(latents.count, np.int32)
-        for at in reversed(stack.cut(latents.count, record.after)):
-            find = partial(latents.find, at=at, posterior=False)
-            symbols[at] = stack.pop(at.stop - at.start, find, model.latent_bits)
-        batch.set_latents(index, latents, symbols)
-        groups.append((latents, symbols))
+    latents: list[tuple[Prior, Int32]] = []
+    for index in range(len(batch.model.groups)):
+        prior = batch.prior(index)
+        symbols = stack.pop(prior, Budget(record.after))
+        batch.set_latents(index, prior.z(symbols))
+        latents.append((prior, symbols))
 
-    for index, colour, slices in reversed(list(pixel_cuts(stack, batch, record))):
-        if colour == 0:
-            likelihood = batch.likelihood(index)
-        distribution = likelihood.distribution(colour)
-        values = np.empty(likelihood.count, np.int32)
-        for at in reversed(slices):
-            values[at] = stack.pop(at.stop - at.start, partial(distribution.find, at=at), model.pixel_bits)
-        likelihood.observe(colour, values)
-        if colour == batch.coded - 1:
-            batch.write_values(index, likelihood.values)
+    budgets = iter(pixel_budgets(batch, record))
+    for index in range(len(batch.model.phases)):
+        likelihood = batch.likelihood(index)
+        for colour in range(batch.coded):
+            likelihood.observe(stack.pop(likelihood.distribution(colour), next(budgets)))
+        batch.write_values(index, likelihood.values)
     if shorten(stack.bits) != record.before_code:
         raise DamagedFileError("damaged: its batches do not leave what they found")
 
     batch.show_image()
-    for index, slices in reversed(list(enumerate(posterior_cuts(stack, batch, start)))):
-        latents, symbols = groups[index]
-        batch.add_posterior(index, latents)
-        left, width = latents.interval(latents.unflow(symbols), posterior=True)
-        turns = latents.turns()
-        for at in reversed(slices):
-            stack.push(left[at], width[at], model.latent_bits, turns[at])
+    for index, budget in reversed(list(enumerate(posterior_budgets(batch, lying)))):
+        prior, symbols = latents[index]
+        posterior = batch.posterior(index, prior)
+        stack.put_back(posterior, posterior.from_prior(symbols), budget)
 
 
-def sum_log2(width: Int32) -> int:
-    """Bits of all widths together; each in whole 256ths: no machine's last bit of a logarithm reaches a file."""
-    return int(np.rint(np.log2(width) * 256).astype(np.int64).sum()) >> 8
+def posterior_budgets(batch: Batch, lying: int | None) -> list[Budget]:
+    """For each group's latents under the posterior, which empty the stack as they are drawn.
 
-
-def posterior_cuts(stack: Stack, batch: Batch, start: int | None) -> Iterator[list[slice]]:
-    """Slices of each group's latents under the posterior, which empties the stack as it goes.
-
-    From an empty stack all at once: there, popping takes nothing (see GroupLatents.turns).
+    Drawing from an empty stack takes nothing (latents.Posterior), so the first batch has no budget to keep to.
     """
+    if lying is None:
+        return [PLENTY] * len(batch.model.groups)
+    budgets = []
     for group, count in zip(batch.model.groups, batch.latent_counts, strict=True):
-        if start is None:
-            yield [slice(0, count)]
-        else:
-            bits = BITS_OF_FLOWN if group.flow_bounds else BITS_OF_DENSE if batch.dense else BITS_OF_LATENT
-            yield stack.cut(count, start, -bits)
-            start = max(0, start - (count * bits >> 4))
+        taken = FLOW_LATENT if group.flow_bounds else DENSE_LATENT if batch.dense else PLAIN_LATENT
+        budgets.append(Budget(lying, -taken))
+        lying = max(0, lying + (count * -taken >> 4))
+    return budgets
 
 
-def pixel_cuts(stack: Stack, batch: Batch, record: BatchRecord) -> Iterator[tuple[int, int, list[slice]]]:
-    """(phase, colour, slices) in the order of pushing: the last phase and colour first."""
-    fill, rate = record.before, record.rate(batch.values)
-    for index, count in reversed(list(enumerate(batch.pixel_counts))):
-        for colour in reversed(range(batch.coded)):
-            yield index, colour, stack.cut(count, fill, rate)
-            fill += count * rate >> 4
+def pixel_budgets(batch: Batch, record: BatchRecord) -> list[Budget]:
+    """For each colour of each phase, in the order of decoding. They are pushed from the last to the first."""
+    lying, gain = record.before, record.gain(batch.values)
+    budgets = []
+    for count in reversed(batch.pixel_counts):
+        for _ in range(batch.coded):
+            budgets.append(Budget(lying, gain))
+            lying += count * gain >> 4
+    return budgets[::-1]
+
+
+def sum_log2(frequency: Int32) -> int:
+    """The sum of log2 of frequencies in bits, each rounded to 1/256: logarithms differ in their last bits from machine
+    to machine, and those must not reach a file."""
+    return int(np.rint(np.log2(frequency) * 256).astype(np.int64).sum()) >> 8

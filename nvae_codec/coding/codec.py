@@ -5,7 +5,6 @@ A single image is a segment of one.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 
 from nvae_codec.coding.ans import Stack
 from nvae_codec.coding.batch import Batch, order_colours, restore_colours
-from nvae_codec.coding.bitsback import pop_batch, push_batch
+from nvae_codec.coding.bitsback import decode_batch, encode_batch
+from nvae_codec.coding.canvas import Canvas, cut_plane
 from nvae_codec.coding.coded import Coded
 from nvae_codec.coding.ledger import BatchCosts, Ledger
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
@@ -28,48 +28,17 @@ from nvae_codec.integer.canary import check_canary
 from nvae_codec.integer.inference import exact_inference
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.runtime import Runtime
-from nvae_codec.schedule.plan import PlanKind, batch_pixels, count_alike, read_plan
+from nvae_codec.schedule.plan import PlanKind, largest_batch, read_plan
+from nvae_codec.schedule.policy import Policy
 from nvae_codec.schedule.record import levels_checksum
 from nvae_codec.schedule.shape import Shape
-from nvae_codec.schedule.tiles import (
-    CORNER_SIDE,
-    DENSE,
-    LARGEST_BATCH,
-    SPARSE,
-    Canvas,
-    Growth,
-    Tile,
-    busiest_corner,
-    cut_plane,
-    plan_segment,
-    segment_order,
-)
+from nvae_codec.schedule.tiles import Tile
 
 Result = TypeVar("Result")
 Levels = NDArray[np.uint8]
 
-TILES_AT_FIRST = 16
-"""So many tiles together are tried first where a GPU had too little memory for all of a batch."""
-
-FILL = 0.9
-"""How much of what lies on the stack the latents of a batch may take."""
-
-DENSE_BITS = 2.0
-"""Latents are dense that take more of the stack, in bits a pixel."""
-
-STARVED = 8
-"""Where no such part of the stack is left, the latents of a batch have likely found too few: a slice of them takes all
-its quantiles before it gives back what is too many."""
-
-HOPELESS = 1.5
-"""A batch starves whose latents take so many times the bits on the stack: BITS_IN_FLIGHT has less room than that."""
-
-CHECKED_PIXELS = 1 << 16
-"""Where images together have more, their batches have checksums and so many pixels, or a quarter of all: whoever
-wants one image stops behind its batch. Images of one bit are too small for that."""
-
-BITS_IN_FLIGHT, FLOWN_IN_FLIGHT = 3.0, 6.0
-"""What popping a latent takes from the stack, about: -log2 of a bin as wide as sigma, with room; and with flows."""
+FEWER_TILES = 16
+"""How many tiles the network sees at once after a GPU had too little memory for all tiles of a batch."""
 
 
 class ModelCodec:
@@ -84,6 +53,7 @@ class ModelCodec:
     ) -> None:
         """``device`` is where the constants of the model's graph are; ``runtime.device`` has been resolved to it."""
         self.model = model
+        self.policy = Policy(model)
         self.runtime = runtime or Runtime()
         self.device = device or torch.device("cpu")
         self.batch_tiles = self.runtime.batch_tiles
@@ -135,61 +105,54 @@ class ModelCodec:
         The plan: which growth and corner the tiles have, then the numbers of each batch (docs/format.md). Raises
         NumericsError as :meth:`prove`, NvaeCodecError where a GPU has too little memory for one tile.
         """
-        shapes = [Shape.of(levels) for levels in images]
-        pixel_count = sum(shape.pixels for shape in shapes)
-        checked = len(images) > 1 and self.model.value_bits > 1 and pixel_count > CHECKED_PIXELS
-        corner = busiest_corner(images[segment_order(shapes)[0]])
-        plans: dict[Growth, list[Tile]] = {}
-        for growth in self._growths:
-            tiles = plan_segment(shapes, growth, corner, self.model.side)
-            if tiles not in plans.values():
-                plans[growth if len(tiles) > 1 else SPARSE[0]] = tiles  # of a lone tile, nobody asks for the end
-        last = list(plans)[-1]
+        *first, (last, tiles) = self.policy.plans(images).items()
         with self.ready():
-            for growth, tiles in plans.items():
-                kind = PlanKind(growth, corner, checked)
-                work = partial(self._encode, images, tiles, kind, may_starve=growth == last, ledger=ledger)
-                coded = self._within_memory(work)
+            for kind, growing in first:
+                coded = self._within_memory(partial(self._encode, images, growing, kind, ledger, may_starve=False))
                 if coded is not None:
-                    break
-        assert coded is not None, "the last may starve"
+                    return coded
+            coded = self._within_memory(partial(self._encode, images, tiles, last, ledger, may_starve=True))
+        assert coded is not None, "the last plan may starve"
         return coded
 
     def _encode(
-        self, images: Sequence[Levels], tiles: list[Tile], kind: PlanKind, *, may_starve: bool, ledger: Ledger | None
+        self, images: Sequence[Levels], tiles: list[Tile], kind: PlanKind, ledger: Ledger | None, *, may_starve: bool
     ) -> Coded | None:
         """The images with one plan; None, unless it ``may_starve``, where the latents of a batch find too few bits."""
-        planes = [order_colours(pixels, self.model.colour_order) for pixels in images]
-        plan, done, dense = list[int](), 0, kind.growth.dense
-        largest = self._largest_batch
-        if kind.checked:
-            largest = min(largest, max(CHECKED_PIXELS, batch_pixels(tiles) // 4))
-        start: int | None = None
         if ledger is not None:
             ledger.begin(len(images))
-        size = self._choose_first(planes, tiles, largest, dense=dense)
-        stack = Stack()
+        planes = [order_colours(levels, self.model.colour_order) for levels in images]
+        largest = self.policy.largest(kind, tiles)
+
+        def attempt(count: int) -> int:
+            trial = Stack()
+            encode_batch(trial, self._fill_batch(planes, tiles[:count], kind, first=True), None)
+            return trial.bits
+
+        count = self.policy.first_count(tiles, largest, attempt)
+        stack, plan, done = Stack(), [kind.number], 0
+        lying: int | None = None
         while done < len(tiles):
-            chosen = tiles[done : done + size]
-            must_feed = not may_starve and start is not None
-            if must_feed and size * self._bits_in_flight(chosen[0]) > HOPELESS * stack.bits:
-                return None  # without walking it: what starves is cut into slices of few symbols, and slow
-            lying = stack.bits
-            batch = self._fill_batch(planes, chosen, first=start is None, dense=dense)
-            costs = None if ledger is None else self._costs_of(chosen, batch, first=start is None)
-            record = push_batch(stack, batch, start, costs)
-            if must_feed and record.before < lying // STARVED:
+            chosen, before = tiles[done : done + count], stack.bits
+            must_feed = not may_starve and lying is not None
+            if must_feed and self.policy.is_hopeless(chosen, before):
+                return None
+            batch = self._fill_batch(planes, chosen, kind, first=lying is None)
+            costs = None if ledger is None else self._observe(stack, batch, chosen, first=lying is None)
+            record = encode_batch(stack, batch, lying)
+            if must_feed and self.policy.is_starved(before, record.before):
                 return None
             if ledger is not None and costs is not None:
                 ledger.add(costs)
             if kind.checked:
                 record = replace(record, checksum=levels_checksum(batch.canvas.tiles))
-            plan += record.numbers(dense=dense)
-            done, start = done + record.tiles, record.end
-            size = self._choose_size(tiles[done:], stack.bits, largest) if done < len(tiles) else 0
+            plan += record.numbers(dense=kind.growth.dense)
+            done, lying = done + record.tiles, record.end
+            if done < len(tiles):
+                count = self.policy.next_count(tiles[done:], stack.bits, largest)
         if ledger is not None:
             ledger.stack_bits = stack.bits
-        return Coded(stack.to_bytes(), (kind.number, *plan))
+        return Coded(stack.to_bytes(), tuple(plan))
 
     def decode(self, shapes: Sequence[Shape], coded: Coded, wanted: Collection[int] | None = None) -> dict[int, Levels]:
         """The images by their index: the ``wanted`` ones (None: all), and maybe others that lie on the way to them.
@@ -212,98 +175,51 @@ class ModelCodec:
             except torch.OutOfMemoryError:
                 if self.batch_tiles == 1:
                     raise NvaeCodecError("the GPU has too little memory for this image; use --device cpu") from None
-            self.batch_tiles = max(1, (self.batch_tiles or 2 * TILES_AT_FIRST) // 2)
+            self.batch_tiles = max(1, (self.batch_tiles or 2 * FEWER_TILES) // 2)
             torch.cuda.empty_cache()
 
     def _decode(self, shapes: Sequence[Shape], coded: Coded, wanted: Collection[int]) -> dict[int, Levels]:
-        parts = read_plan(shapes, coded.plan, self.model.side, self._largest_batch)
-        kind = PlanKind.read(coded.plan[0])
-        stack = Stack(coded.payload, ramp=not kind.growth.older)
-        planes = [np.empty((self.model.channels, shape.height, shape.width), np.uint8) for shape in shapes]
-        missing = Counter(tile.image for tiles, _ in parts for tile in tiles)
-        goal = set(wanted)
-        to_do = sum(missing[image] for image in goal)
-        starts: list[int | None] = [None]
-        for _, record in parts[:-1]:
-            starts.append(record.end)
-        for (tiles, record), start in zip(reversed(parts), reversed(starts), strict=True):
-            if kind.checked and not to_do:
-                break
-            batch = self._batch(tiles, first=start is None, dense=kind.growth.dense)
-            pop_batch(stack, batch, start, record)
+        model = self.model
+        batches = read_plan(shapes, coded.plan, model.side, largest_batch(model.channels))
+        kind, stack = PlanKind.read(coded.plan[0]), Stack(coded.payload)
+        planes = [np.empty((model.channels, shape.height, shape.width), np.uint8) for shape in shapes]
+        missing = Counter(tile.image for tiles, _ in batches for tile in tiles)
+        to_do = sum(missing[image] for image in set(wanted))
+        lying = [None, *(record.end for _, record in batches[:-1])]
+        while batches and (to_do or not kind.checked):
+            tiles, record = batches.pop()
+            batch = self._batch(tiles, kind, first=not batches)
+            decode_batch(stack, batch, lying.pop(), record)
             if kind.checked and levels_checksum(batch.canvas.tiles) != record.checksum:
                 raise DamagedFileError("damaged: the checksum of a batch's pixels is wrong")
             for tile, pixels in zip(tiles, batch.canvas.tiles, strict=True):
-                image = planes[tile.image]
-                image[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = pixels
-            missing.subtract(tile.image for tile in tiles)
-            to_do -= sum(tile.image in goal for tile in tiles)
-        if not missing.total() and not stack.is_empty():
+                planes[tile.image][:, tile.rows, tile.columns] = pixels
+                missing[tile.image] -= 1
+                to_do -= tile.image in wanted
+        if not batches and not stack.is_empty():
             raise DamagedFileError("damaged: something is left on the stack")
-        order = self.model.colour_order
         whole = [index for index in range(len(shapes)) if not missing[index]]
-        return {index: restore_colours(planes[index], order, gray=shapes[index].gray) for index in whole}
-
-    def _batch(self, tiles: Sequence[Tile], *, first: bool, dense: bool) -> Batch:
-        size, model, gray = (tiles[0].height, tiles[0].width), self.model, tiles[0].gray
-        canvas = Canvas(len(tiles), size, model.stride, model.channels, model.padding)
-        return Batch(model, canvas, first=first, dense=dense, chunk=self.batch_tiles, device=self.device, gray=gray)
-
-    def _costs_of(self, tiles: list[Tile], batch: Batch, *, first: bool) -> BatchCosts:
-        return BatchCosts(tiles, batch.canvas, first, self.model.latent_bits, self.model.pixel_bits)
+        return {index: restore_colours(planes[index], model.colour_order, gray=shapes[index].gray) for index in whole}
 
     def repeat(self, costs: BatchCosts) -> Batch:
         """A batch again, its canvas full, to be evaluated in another way."""
-        gray = costs.tiles[0].gray
-        return Batch(self.model, costs.canvas, first=costs.first, chunk=self.batch_tiles, device=self.device, gray=gray)
+        gray, first = costs.tiles[0].gray, costs.first
+        return Batch(self.model, costs.canvas, first=first, chunk=self.batch_tiles, device=self.device, gray=gray)
 
-    def _fill_batch(self, planes: Sequence[Levels], tiles: Sequence[Tile], *, first: bool, dense: bool) -> Batch:
-        batch = self._batch(tiles, first=first, dense=dense)
+    def _observe(self, stack: Stack, batch: Batch, tiles: list[Tile], *, first: bool) -> BatchCosts:
+        costs = BatchCosts(tiles, batch.canvas, batch.coded, first, self.model.latent_bits, self.model.pixel_bits)
+        stack.observer = costs
+        return costs
+
+    def _batch(self, tiles: Sequence[Tile], kind: PlanKind, *, first: bool) -> Batch:
+        model, tile, dense = self.model, tiles[0], kind.growth.dense
+        canvas = Canvas(len(tiles), (tile.height, tile.width), model.stride, model.channels, model.padding)
+        return Batch(
+            model, canvas, first=first, dense=dense, chunk=self.batch_tiles, device=self.device, gray=tile.gray
+        )
+
+    def _fill_batch(self, planes: Sequence[Levels], tiles: Sequence[Tile], kind: PlanKind, *, first: bool) -> Batch:
+        batch = self._batch(tiles, kind, first=first)
         for phase in self.model.phases:
             batch.canvas.write(phase.plane, cut_plane(planes, tiles, phase.plane))
         return batch
-
-    def _choose_first(self, planes: Sequence[Levels], tiles: Sequence[Tile], largest: int, *, dense: bool) -> int:
-        """Tiles of the first batch: one, or of one size as many as leave what the latents of the next take.
-
-        Small images that cost few bits starve one another: better that a few have coarse latents.
-        """
-        count, needed = 1, self._bits_in_flight(tiles[0])
-        most = count_alike(tiles, largest // (tiles[0].height * tiles[0].width))
-        while count < most:
-            stack = Stack()
-            push_batch(stack, self._fill_batch(planes, tiles[:count], first=True, dense=dense), None)
-            fed = FILL * stack.bits / needed if needed else 1
-            if fed >= 1:
-                break
-            count = min(most, max(count + 1, int(count / max(fed, 0.25))))
-        return count
-
-    def _choose_size(self, tiles: Sequence[Tile], bits: int, largest: int) -> int:
-        """Tiles of one size as many as the stack's bits feed, of ``largest`` pixels together; at least one."""
-        first = tiles[0]
-        fed = int(FILL * bits / max(self._bits_in_flight(first), 1))
-        return count_alike(tiles, min(fed, largest // (first.height * first.width)))
-
-    @property
-    def _growths(self) -> tuple[Growth, ...]:
-        """Those that the encoder tries, the largest first."""
-        square = Tile(0, 0, CORNER_SIDE, CORNER_SIDE)
-        return DENSE if self._bits_in_flight(square) > DENSE_BITS * CORNER_SIDE**2 else SPARSE
-
-    @property
-    def _largest_batch(self) -> int:
-        """Pixels of a batch of several tiles at most: thrice as many where they have one colour."""
-        return LARGEST_BATCH * 3 // self.model.channels
-
-    def _bits_in_flight(self, tile: Tile) -> float:
-        """What popping the latents of a tile takes from the stack, about."""
-        seen = (tile.height + 2 * self.model.padding) * (tile.width + 2 * self.model.padding)
-        fine = [math.log2(group.coarse / 4) for group in self.model.groups]
-        bits = [
-            FLOWN_IN_FLIGHT if group.flow_bounds else BITS_IN_FLIGHT + max(more, 0)
-            for more, group in zip(fine, self.model.groups, strict=True)
-        ]
-        return sum(
-            each * len(group.kept) * seen / group.stride**2 for each, group in zip(bits, self.model.groups, strict=True)
-        )

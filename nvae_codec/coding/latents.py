@@ -1,12 +1,14 @@
 """Latents as symbols: u = (z - prior mean) / prior sigma on a uniform grid, where the prior is N(0, 1) for all.
 
-u = k·Δ with |u| <= 8, Δ = step / 4096 a channel. The prior's intervals are a static table with a quantile for every bin
-at least; the posterior's are differences of Φ at the edges between bins (docs/format.md, "Latents").
+u = k·Δ with |u| <= 8, Δ = step / 4096 for each channel. The prior's intervals are a static table in which every bin has
+a frequency of at least 1; the posterior's are differences of Φ at the edges between bins (docs/format.md, "Latents").
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +19,13 @@ from nvae_codec.likelihoods.tables import FIXED, NORMAL_REACH, NORMAL_UNIT, RAW_
 
 Int64 = NDArray[np.int64]
 
-FEW_BINS = 1 << 12
-"""Of so many bins in all, each is looked at: near an empty stack symbols come in slices of few, and calls cost most."""
+FEW_EDGES = 1 << 12
+"""Up to so many edges, all are looked at: slices near an empty stack have few symbols, and calls cost most."""
 
 
 @dataclass(frozen=True)
 class Normals:
-    """Prior means (2^-12) and sigmas (2^-16) of a group, int64 (B, L, h, w)."""
+    """Means (2^-12) and sigmas (2^-16) of all channels of a group, int64 (B, L, h, w)."""
 
     mean: Int64
     sigma: Int64
@@ -39,11 +41,11 @@ def decode_raw(model: IntegerModel, raw: NDArray[np.int32] | None, shape: tuple[
 
 
 class Grid:
-    """The grids of a group's kept channels, and the prior's table on them."""
+    """The grids of a group's active channels, and the prior's CDF table on them."""
 
     def __init__(self, model: IntegerModel, group: LatentGroup, coarse: bool) -> None:
         """``coarse`` for the first batch of a segment."""
-        self.bits, self.normal = model.latent_bits, model.tables.normal
+        self.group, self.bits, self.normal = group, model.latent_bits, model.tables.normal
         steps = np.array(group.steps, np.int64) * (group.coarse if coarse else 1)
         self.step = steps
         self.half = NORMAL_REACH * 2**FIXED // steps
@@ -59,108 +61,141 @@ class Grid:
         full = 1 << self.bits
         table = (table * (full - bins) >> self.bits) + np.arange(bins + 1)
         table[0], table[-1] = 0, full
-        quantiles: Int32 = table.astype(np.int32)
-        return quantiles
+        cdf: Int32 = table.astype(np.int32)
+        return cdf
 
 
-class GroupLatents:
-    """The symbols k (n,) of one group in one batch, under the prior and under the posterior.
+class Binned(ABC):
+    """A distribution over the bins k (n,) of one group in one batch, given by its CDF at their edges.
 
-    Symbols run over images, kept channels, rows, columns.
+    Symbols run over images, active channels, rows, columns. step, half, bins: of each symbol's grid, (n,).
     """
 
-    def __init__(self, group: LatentGroup, grid: Grid, prior: Normals) -> None:
-        """``prior`` covers all channels of the group."""
-        self.group, self.grid, self.normals = group, grid, prior
-        b, _, h, w = prior.mean.shape
-        self.shape = (b, len(group.kept), h, w)
-        channel = np.broadcast_to(np.arange(len(group.kept))[None, :, None, None], self.shape).ravel()
-        self.first, self.bins = grid.first[channel], grid.bins[channel]
-        self.step, self.half = grid.step[channel], grid.half[channel]
+    bits: int
+    step: Int64
+    half: Int64
+    bins: Int64
 
     @property
     def count(self) -> int:
         """Symbols of the group in this batch."""
         return len(self.bins)
 
-    def prior_cdf(self, k: Int64, at: slice) -> Int64:
-        """Quantiles below bin k under the prior."""
-        quantiles: Int64 = self.grid.prior[self.first[at] + k].astype(np.int64)
-        return quantiles
+    @abstractmethod
+    def cdf(self, k: Int64, at: slice) -> Int64:
+        """Slots below bin k, of 2^bits."""
 
-    def set_posterior(self, posterior: Normals) -> None:
-        """Take the posterior over all channels, in absolute units, and keep it in prior units."""
-        kept = list(self.group.kept)
-        prior_sigma = self.normals.sigma[:, kept].ravel()
-        difference = (posterior.mean - self.normals.mean)[:, kept].ravel()
-        self.posterior_mean = (difference << SIGMA_FIXED) // prior_sigma  # 2^-12
-        self.posterior_inverse = (prior_sigma << 16) // posterior.sigma[:, kept].ravel()  # 1 / sigma in 2^-16
+    def interval(self, symbols: Int32, at: slice = slice(None)) -> tuple[Int32, Int32]:
+        """Cumulative starts and frequencies of bins."""
+        k = symbols.astype(np.int64)
+        start = self.cdf(k, at)
+        return start.astype(np.int32), (self.cdf(k + 1, at) - start).astype(np.int32)
 
-    def posterior_cdf(self, k: Int64, at: slice) -> Int64:
-        """Quantiles below bin k under the posterior."""
-        bins = self.bins[at]
-        edge = (2 * k - bins) * self.step[at] - 2 * self.posterior_mean[at]  # 2^-13
-        reach = NORMAL_REACH * NORMAL_UNIT
-        index = edge * self.posterior_inverse[at] >> (FIXED + 1 + 16 - 8)
-        index = np.minimum(np.maximum(index, -reach, out=index), reach, out=index)  # of few, much faster than np.clip
-        index += reach
-        out: Int64 = self.grid.normal[index].astype(np.int64)
-        np.copyto(out, 0, where=k <= 0)
-        np.copyto(out, 1 << self.grid.bits, where=k >= bins)
-        return out
-
-    def turns(self) -> Int64:
-        """The lower end of the bin that holds each posterior's mean: where a quantile of zero is turned to. (n,)."""
-        middle = np.clip((2 * self.posterior_mean + self.bins * self.step) // (2 * self.step), 0, self.bins - 1)
-        return self.posterior_cdf(middle, slice(None))
-
-    def find(self, quantile: Int32, at: slice, *, posterior: bool) -> tuple[Int32, Int32, Int32]:
-        """The bins that hold quantiles, with left ends and widths: by bisection; of few symbols, by looking at all."""
-        cdf = self.posterior_cdf if posterior else self.prior_cdf
+    def find(self, slots: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
+        """The bins that hold slots, with starts and frequencies: by bisection; of few symbols, by looking at all."""
         bins = self.bins[at]
         most = int(bins.max(initial=1))
-        if len(quantile) * most <= FEW_BINS:
-            edges = cdf(np.minimum(np.arange(most + 1)[:, None], bins), at)
-            low = (edges <= quantile).sum(0) - 1
-            left, right = (np.take_along_axis(edges, k[None], 0)[0] for k in (low, low + 1))
+        if len(slots) * most <= FEW_EDGES:
+            edges = self.cdf(np.minimum(np.arange(most + 1)[:, None], bins), at)
+            low = (edges <= slots).sum(0) - 1
+            start, end = (np.take_along_axis(edges, k[None], 0)[0] for k in (low, low + 1))
         else:
-            low, high = np.zeros(len(quantile), np.int64), bins
+            low, high = np.zeros(len(slots), np.int64), bins
             for _ in range(most.bit_length()):
                 middle = (low + high) >> 1
-                above = cdf(middle, at) <= quantile
+                above = self.cdf(middle, at) <= slots
                 low, high = np.where(above, middle, low), np.where(above, high, np.maximum(middle, low + 1))
-            left, right = cdf(low, at), cdf(low + 1, at)
-        return low.astype(np.int32), left.astype(np.int32), (right - left).astype(np.int32)
+            start, end = self.cdf(low, at), self.cdf(low + 1, at)
+        return low.astype(np.int32), start.astype(np.int32), (end - start).astype(np.int32)
 
-    def interval(self, k: Int32, at: slice = slice(None), *, posterior: bool) -> tuple[Int32, Int32]:
-        """Left ends and widths of bins."""
-        cdf = self.posterior_cdf if posterior else self.prior_cdf
-        whole = k.astype(np.int64)
-        left = cdf(whole, at)
-        return left.astype(np.int32), (cdf(whole + 1, at) - left).astype(np.int32)
 
-    def flow(self, k: Int32) -> Int32:
-        """The symbols that the prior codes, of those that the posterior drew: the same without flows."""
-        return k
+class Prior(Binned):
+    """p(z) of a group: the same table for every symbol of a channel, since z is measured in the prior's own units."""
 
-    def unflow(self, k: Int32) -> Int32:
-        """The inverse of :meth:`flow`."""
-        return k
+    def __init__(self, grid: Grid, normals: Normals) -> None:
+        """``normals`` are the network's prior, which says where the grid points lie."""
+        self.grid, self.group, self.bits, self.normals = grid, grid.group, grid.bits, normals
+        self.active = list(self.group.kept)
+        b, _, h, w = normals.mean.shape
+        self.shape = (b, len(self.active), h, w)
+        channel = np.broadcast_to(np.arange(len(self.active))[None, :, None, None], self.shape).ravel()
+        self.first, self.bins = grid.first[channel], grid.bins[channel]
+        self.step, self.half = grid.step[channel], grid.half[channel]
 
-    def z(self, k: Int32) -> NDArray[np.float32]:
-        """z of all channels as the network's integers, float32 (B, L, h, w); cut channels sit at the prior's mean."""
-        z = self.place(k - self.half, self.normals.mean)
+    def cdf(self, k: Int64, at: slice) -> Int64:
+        """Slots below bin k, of 2^bits."""
+        slots: Int64 = self.grid.prior[self.first[at] + k].astype(np.int64)
+        return slots
+
+    def z(self, symbols: Int32) -> NDArray[np.float32]:
+        """z of all channels as the network's integers, float32 (B, L, h, w); pruned channels are the prior's mean."""
+        z = self.place(symbols - self.half, self.normals.mean)
         return to_network(z, self.group.multiplier, self.group.bound)
 
-    def place(self, k: Int64, rest: Int64) -> Int64:
-        """z in 2^-12, (B, L, h, w), of grid points (n,) from the prior's mean on; ``rest`` has the cut channels'."""
-        z = rest.copy()
-        if self.group.kept:
-            kept = list(self.group.kept)
-            u = (k * self.step).reshape(self.shape)
-            shift = (self.normals.sigma[:, kept] * u + (1 << (SIGMA_FIXED - 1))) >> SIGMA_FIXED
-            z[:, kept] = self.normals.mean[:, kept] + shift
+    def place(self, point: Int64, pruned: Int64) -> Int64:
+        """z in 2^-12, (B, L, h, w), of grid points (n,) from the prior's mean on; ``pruned`` for other channels."""
+        z = pruned.copy()
+        if self.active:
+            u = (point * self.step).reshape(self.shape)
+            shift = (self.normals.sigma[:, self.active] * u + (1 << (SIGMA_FIXED - 1))) >> SIGMA_FIXED
+            z[:, self.active] = self.normals.mean[:, self.active] + shift
         return z
+
+
+class Posterior(Binned):
+    """q(z|x) of a group on the prior's grid.
+
+    mean, inverse_sigma: in prior units, 2^-12 and 2^-16, (n,). Intervals are rotated by the lower end of the bin that
+    holds the mean, so that slot 0, the start of that interval, is what an empty stack of zeros draws, and nothing is
+    pushed back for it: the first batch takes the means.
+    """
+
+    def __init__(self, prior: Prior, normals: Normals) -> None:
+        """``normals`` in absolute units."""
+        self.prior, self.bits, self.normal = prior, prior.bits, prior.grid.normal
+        self.step, self.half, self.bins = prior.step, prior.half, prior.bins
+        prior_sigma = prior.normals.sigma[:, prior.active].ravel()
+        difference = (normals.mean - prior.normals.mean)[:, prior.active].ravel()
+        self.mean = (difference << SIGMA_FIXED) // prior_sigma
+        self.inverse_sigma = (prior_sigma << 16) // normals.sigma[:, prior.active].ravel()
+
+    @cached_property
+    def rotation(self) -> Int32:
+        """The lower end of the bin that holds the mean, (n,)."""
+        middle = np.clip((2 * self.mean + self.bins * self.step) // (2 * self.step), 0, self.bins - 1)
+        return self.cdf(middle, slice(None)).astype(np.int32)
+
+    def cdf(self, k: Int64, at: slice) -> Int64:
+        """Slots below bin k, of 2^bits, before the rotation."""
+        bins = self.bins[at]
+        edge = (2 * k - bins) * self.step[at] - 2 * self.mean[at]  # 2^-13
+        reach = NORMAL_REACH * NORMAL_UNIT
+        index = edge * self.inverse_sigma[at] >> (FIXED + 1 + 16 - 8)
+        index = np.minimum(np.maximum(index, -reach, out=index), reach, out=index)  # of few, much faster than np.clip
+        index += reach
+        out: Int64 = self.normal[index].astype(np.int64)
+        np.copyto(out, 0, where=k <= 0)
+        np.copyto(out, 1 << self.bits, where=k >= bins)
+        return out
+
+    def interval(self, symbols: Int32, at: slice = slice(None)) -> tuple[Int32, Int32]:
+        """Cumulative starts, modulo 2^bits, and frequencies of bins."""
+        start, frequency = super().interval(symbols, at)
+        return start - self.rotation[at], frequency
+
+    def find(self, slots: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
+        """The bins that hold slots, with starts, modulo 2^bits, and frequencies."""
+        rotation = self.rotation[at]
+        symbols, start, frequency = super().find((slots + rotation) & ((1 << self.bits) - 1), at)
+        return symbols, start - rotation, frequency
+
+    def to_prior(self, symbols: Int32) -> Int32:
+        """The symbols that the prior codes for those that were drawn: the same without flows."""
+        return symbols
+
+    def from_prior(self, symbols: Int32) -> Int32:
+        """The inverse of :meth:`to_prior`."""
+        return symbols
 
 
 def to_network(z: Int64, multiplier: NDArray[np.float64], bound: int) -> NDArray[np.float32]:

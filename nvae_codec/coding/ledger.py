@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from nvae_codec.schedule.tiles import Canvas, Tile
+from nvae_codec.coding.canvas import Canvas
+from nvae_codec.schedule.tiles import Tile
 
 Int32 = NDArray[np.int32]
 Float64 = NDArray[np.float64]
@@ -18,35 +19,44 @@ Float64 = NDArray[np.float64]
 
 @dataclass
 class BatchCosts:
-    """What one batch pushed and popped.
+    """What one batch drew and pushed: it observes the stack meanwhile.
 
-    symbols: of each group under the posterior, (n,). posterior, prior: frequencies of each group's symbols, (n,).
-    pixels: frequencies of each phase's values, (C, n) with the colours that are coded. latent_bits, pixel_bits: the
-    precision of the frequencies. first: whether the batch found an empty stack, where popping gives nothing back.
+    coded: colours that are coded. first: whether the batch found an empty stack, where drawing takes nothing.
+    latent_bits, pixel_bits: the precision of frequencies. symbols: of each group under the posterior, (n,).
     """
 
     tiles: list[Tile]
     canvas: Canvas
+    coded: int
     first: bool
     latent_bits: int
     pixel_bits: int
     symbols: list[Int32] = field(default_factory=list)
-    posterior: list[Int32] = field(default_factory=list)
-    prior: list[Int32] = field(default_factory=list)
-    pixels: list[Int32] = field(default_factory=list)
+    _posterior: list[Int32] = field(default_factory=list)
+    _pushed: list[Int32] = field(default_factory=list)
+
+    def drawn(self, symbols: Int32, frequency: Int32) -> None:
+        """Take the latents of the next group."""
+        self.symbols.append(symbols)
+        self._posterior.append(frequency)
+
+    def pushed(self, frequency: Int32) -> None:
+        """Take what is pushed: from the last colour of the last phase to the first group."""
+        self._pushed.insert(0, frequency)
 
     def returned(self) -> list[Float64]:
-        """Bits that popping each group's symbols gave back, (n,): zero in the first batch."""
-        back = [information(frequency, self.latent_bits) for frequency in self.posterior]
+        """Bits that drawing each group's symbols gave back, (n,): zero in the first batch."""
+        back = [information(frequency, self.latent_bits) for frequency in self._posterior]
         return [np.zeros_like(group) for group in back] if self.first else back
 
     def prior_bits(self) -> list[Float64]:
         """Bits of each group's symbols under the prior, (n,)."""
-        return [information(frequency, self.latent_bits) for frequency in self.prior]
+        return [information(frequency, self.latent_bits) for frequency in self._pushed[: len(self.symbols)]]
 
     def value_bits(self) -> list[Float64]:
-        """Bits of each phase's values, (C, n)."""
-        return [information(frequency, self.pixel_bits) for frequency in self.pixels]
+        """Bits of each phase's values, (C, n) with the colours that are coded."""
+        colours = [information(frequency, self.pixel_bits) for frequency in self._pushed[len(self.symbols) :]]
+        return [np.stack(colours[at : at + self.coded]) for at in range(0, len(colours), self.coded)]
 
     def tile_bits(self) -> Float64:
         """Bits of each tile, pixels and latents less what came back, (tiles,)."""

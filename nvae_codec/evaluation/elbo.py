@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvae_codec.coding.batch import Batch, order_colours
+from nvae_codec.coding.canvas import Canvas, cut_plane, plane_size
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.coding.latents import GroupLatents
+from nvae_codec.coding.latents import Binned, Posterior, Prior
 from nvae_codec.errors import UnsupportedImageError
 from nvae_codec.evaluation.likelihoods import measure_pixels
 from nvae_codec.images.levels import find_levels
@@ -31,7 +32,7 @@ from nvae_codec.likelihoods.tables import FIXED
 from nvae_codec.likelihoods.units import count_value_bits
 from nvae_codec.polyphase import Phase, Plane, list_phases
 from nvae_codec.recipes.recipe import Recipe
-from nvae_codec.schedule.tiles import Canvas, Tile, cut_plane, plane_size
+from nvae_codec.schedule.tiles import Tile
 
 if TYPE_CHECKING:
     from nvae_codec.network.nvae import Nvae
@@ -107,8 +108,8 @@ def exact_draws(
         for _ in range(samples):
             batch, luck = _whole_image(pixels, model, device), list[float]()
 
-            def choose(_: int, latents: GroupLatents, luck: list[float] = luck) -> NDArray[np.int32]:
-                symbols, chance = draw_latents(latents, rng)
+            def choose(_: int, posterior: Posterior, luck: list[float] = luck) -> NDArray[np.int32]:
+                symbols, chance = draw_latents(posterior, rng)
                 luck.append(chance)
                 return symbols
 
@@ -147,22 +148,22 @@ class Costs:
         return tuple(float(phase.sum()) for phase in self.pixels)
 
 
-def measure_costs(batch: Batch, choose: Callable[[int, GroupLatents], NDArray[np.int32]]) -> Costs:
+def measure_costs(batch: Batch, choose: Callable[[int, Posterior], NDArray[np.int32]]) -> Costs:
     """-log2 of prior, posterior and likelihood of a batch whose canvas is full, real-valued, in float64.
 
-    ``choose(group, latents)`` gives the group's symbols under the posterior, which the groups after it and the pixels
+    ``choose(group, posterior)`` gives the group's symbols under the posterior, which the groups after it and the pixels
     depend on.
     """
     costs = Costs([], [], [])
     batch.show_image()
     for index in range(len(batch.model.groups)):
-        latents = batch.prior(index)
-        batch.add_posterior(index, latents)
-        symbols = choose(index, latents)
-        flown = latents.flow(symbols)
-        costs.prior.append(_prior_bits(latents, flown))
-        costs.posterior.append(_posterior_bits(latents, symbols))
-        batch.set_latents(index, latents, flown)
+        prior = batch.prior(index)
+        posterior = batch.posterior(index, prior)
+        symbols = choose(index, posterior)
+        flown = posterior.to_prior(symbols)
+        costs.prior.append(_prior_bits(prior, flown))
+        costs.posterior.append(_posterior_bits(posterior, symbols))
+        batch.set_latents(index, prior.z(flown))
     for index in range(len(batch.model.phases)):
         costs.pixels.append(measure_pixels(batch.likelihood(index), batch.known_values(index)))
     return costs
@@ -202,41 +203,41 @@ def fill_canvas(
     return canvas
 
 
-def draw_latents(latents: GroupLatents, rng: np.random.Generator) -> tuple[NDArray[np.int32], float]:
+def draw_latents(posterior: Posterior, rng: np.random.Generator) -> tuple[NDArray[np.int32], float]:
     """Symbols drawn from the posterior, and the luck of the draw: bits of log2 q / p beyond their mean.
 
     The noise is for all channels, coded or not: that of the float bound's draws. The luck's own mean is zero, as the
     mean of log q / p under continuous Normals is known; of flows, where it is not, it is 0.
     """
-    mean, sigma = _posterior(latents)
-    images, _, rows, columns = latents.shape
-    noise = rng.standard_normal((images, latents.group.channels, rows, columns))[:, list(latents.group.kept)]
+    mean, sigma = _posterior(posterior)
+    group, (images, _, rows, columns) = posterior.prior.group, posterior.prior.shape
+    noise = rng.standard_normal((images, group.channels, rows, columns))[:, posterior.prior.active]
     noise = noise.ravel()
     u = mean + sigma * noise
-    drawn = np.rint(u / (latents.step / 2**FIXED))
-    symbols: NDArray[np.int32] = (np.clip(drawn, -latents.half, latents.half) + latents.half).astype(np.int32)
-    nats = 0.0 if latents.group.flow_bounds else float((1 - noise**2 + u**2 - mean**2 - sigma**2).sum()) / 2
+    drawn = np.rint(u / (posterior.step / 2**FIXED))
+    symbols: NDArray[np.int32] = (np.clip(drawn, -posterior.half, posterior.half) + posterior.half).astype(np.int32)
+    nats = 0.0 if group.flow_bounds else float((1 - noise**2 + u**2 - mean**2 - sigma**2).sum()) / 2
     return symbols, nats / math.log(2)
 
 
-def _posterior(latents: GroupLatents) -> tuple[Float64, Float64]:
+def _posterior(posterior: Posterior) -> tuple[Float64, Float64]:
     """Means and sigmas in prior units."""
-    return latents.posterior_mean / 2**FIXED, 2.0**16 / np.maximum(latents.posterior_inverse, 1)
+    return posterior.mean / 2**FIXED, 2.0**16 / np.maximum(posterior.inverse_sigma, 1)
 
 
-def _prior_bits(latents: GroupLatents, symbols: NDArray[np.int32]) -> Float64:
+def _prior_bits(prior: Prior, symbols: NDArray[np.int32]) -> Float64:
     """-log2 p of the symbols' bins."""
-    return -np.log2(normal_mass(*_bin_ends(latents, symbols)))
+    return -np.log2(normal_mass(*_bin_ends(prior, symbols)))
 
 
-def _posterior_bits(latents: GroupLatents, symbols: NDArray[np.int32]) -> Float64:
+def _posterior_bits(posterior: Posterior, symbols: NDArray[np.int32]) -> Float64:
     """-log2 q of the symbols' bins."""
-    mean, sigma = _posterior(latents)
-    low, high = _bin_ends(latents, symbols)
+    mean, sigma = _posterior(posterior)
+    low, high = _bin_ends(posterior, symbols)
     return -np.log2(normal_mass((low - mean) / sigma, (high - mean) / sigma))
 
 
-def _bin_ends(latents: GroupLatents, symbols: NDArray[np.int32]) -> tuple[Float64, Float64]:
+def _bin_ends(latents: Binned, symbols: NDArray[np.int32]) -> tuple[Float64, Float64]:
     """In prior units; the outermost bins have no outer end."""
     step, k = latents.step / 2**FIXED, symbols.astype(np.int64) - latents.half
     low = np.where(k <= -latents.half, -np.inf, (k - 0.5) * step)

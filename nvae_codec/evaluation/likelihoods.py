@@ -36,7 +36,7 @@ def measure_pixels(likelihood: Likelihood, values: Sequence[Int32]) -> Float64:
         for start in range(0, likelihood.count, BLOCK):
             at = slice(start, start + BLOCK)
             bits[colour, at] = _colour_bits(likelihood, colour, known[at], at)
-        likelihood.observe(colour, known)
+        likelihood.observe(known)
     return bits
 
 

@@ -7,13 +7,13 @@ from typing import cast
 import numpy as np
 from torch import Tensor
 
-from nvae_codec.coding.ans import Int32
+from nvae_codec.coding.ans import Distribution, Int32
+from nvae_codec.coding.canvas import Canvas
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.device_mixture import DeviceMixture
-from nvae_codec.likelihoods.likelihood import BLOCK, Distribution, Likelihood
+from nvae_codec.likelihoods.likelihood import BLOCK, Likelihood
 from nvae_codec.likelihoods.mixture import Mixture
 from nvae_codec.likelihoods.tables import COLOUR_UNIT, LEVEL_UNIT, PIXEL_RAW_BOUND, MixtureTables
-from nvae_codec.schedule.tiles import Canvas
 
 
 class Colourwise(Likelihood):

@@ -1,6 +1,6 @@
 """The mixture of ``mixture.py`` where the network ran: its parameters stay on a GPU, and intervals leave it.
 
-Each operation is one kernel on integers, or one float32 operation that is rounded as on the CPU, so the quantiles
+Each operation is one kernel on integers, or one float32 operation that is rounded as on the CPU, so the intervals
 are the same (docs/exactness.md). On a CPU the other is faster: NumPy looks up six times as fast as torch.
 """
 
@@ -52,24 +52,24 @@ class DeviceMixture:
         """Raw parameters (K, n), int32 on the device, and what is added to the means, (n,), on the host."""
         tables = tables_on(cast(MixtureTables, model.tables), mean.device)
         self.bits, self.value_bits = model.pixel_bits, model.value_bits
-        self.shift = 30 - self.bits
+        self.shift, self.count = 30 - self.bits, mean.shape[1]
         self.logistic, self.unit = tables.logistic, level_unit(model.value_bits)
         self.centre = (mean + self._there(centre + self.unit // 2, mean.device)).float()
         self.inverse = tables.inverse_scale[(log_scale.clamp(LOG_SCALE_LOW, LOG_SCALE_HIGH) - LOG_SCALE_LOW).long()]
         self.weight = device_weights(logit, tables.softmax, self.shift)
 
     def interval(self, values: Int32, at: slice = slice(None)) -> tuple[Int32, Int32]:
-        """Left ends and widths of values."""
+        """Cumulative starts and frequencies of values."""
         below = self._there(values)
-        left, right = self._cdf(torch.stack([below, below + 1]), at)
-        left_and_width = torch.stack([left, right - left]).cpu().numpy()
-        return left_and_width[0], left_and_width[1]
+        start, end = self._cdf(torch.stack([below, below + 1]), at)
+        both = torch.stack([start, end - start]).cpu().numpy()
+        return both[0], both[1]
 
-    def find(self, quantile: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
-        """The values whose intervals hold quantiles, with left ends and widths."""
-        search = self._look_at_all if len(quantile) << self.value_bits <= FEW_EDGES else self._bisect
-        low, left, right = search(self._there(quantile), at)
-        found = torch.stack([low, left, right - left]).cpu().numpy()
+    def find(self, slots: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
+        """The values whose intervals hold slots, with starts and frequencies."""
+        search = self._look_at_all if len(slots) << self.value_bits <= FEW_EDGES else self._bisect
+        low, start, end = search(self._there(slots), at)
+        found = torch.stack([low, start, end - start]).cpu().numpy()
         return found[0], found[1], found[2]
 
     def _look_at_all(self, goal: Tensor, at: slice) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,18 +79,18 @@ class DeviceMixture:
         return low[0].to(torch.int32), edges.gather(0, low)[0], edges.gather(0, low + 1)[0]
 
     def _bisect(self, goal: Tensor, at: slice) -> tuple[Tensor, Tensor, Tensor]:
-        low, left, right = torch.zeros_like(goal), torch.zeros_like(goal), torch.full_like(goal, 1 << self.bits)
+        low, start, end = torch.zeros_like(goal), torch.zeros_like(goal), torch.full_like(goal, 1 << self.bits)
         size = 1 << self.value_bits - 1
         while size:
             edge = self._cdf((low + size)[None], at)[0]
             above = edge <= goal
             low = torch.where(above, low + size, low)
-            left, right = torch.where(above, edge, left), torch.where(above, right, edge)
+            start, end = torch.where(above, edge, start), torch.where(above, end, edge)
             size //= 2
-        return low, left, right
+        return low, start, end
 
     def _cdf(self, k: Tensor, at: slice) -> Tensor:
-        """Quantiles below the values k (V, n) or (V, 1), which are 0 to all of them: int32 (V, n)."""
+        """Slots below the values k (V, n) or (V, 1), which are 0 to all of them: int32 (V, n)."""
         reach = LOGISTIC_REACH * LOGISTIC_UNIT
         distance = k.float() * self.unit - self.centre[:, None, at]
         steps = distance.mul_(self.inverse[:, None, at]).round_().clamp_(-reach, reach)

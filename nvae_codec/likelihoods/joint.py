@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvae_codec.coding.ans import Int32
+from nvae_codec.coding.canvas import Canvas
 from nvae_codec.likelihoods.likelihood import Likelihood
 from nvae_codec.likelihoods.mixture import Mixture
 from nvae_codec.likelihoods.tables import (
@@ -30,7 +31,6 @@ from nvae_codec.likelihoods.tables import (
     half_range,
     level_unit,
 )
-from nvae_codec.schedule.tiles import Canvas
 
 FURTHEST = 1 << 22
 """Steps of the logistic table, beyond which a value is improbable enough: 4096 scales."""
@@ -61,11 +61,12 @@ class Joint(Likelihood):
             told += coefficient * (self.unit * self.values[before][at] - self.middle)
         return self.middle + (told + COLOUR_UNIT // 2 >> COLOUR_UNIT.bit_length() - 1)
 
-    def observe(self, colour: int, values: Int32) -> None:
-        """Weigh the components by what each says of the values (n,)."""
+    def observe(self, values: Int32) -> None:
+        """Weigh the components by what each says of the values (n,) of the next colour."""
+        colour = len(self.values)
         if colour < 2:
             self.logit = self.logit + self._log_probability(colour, values)
-        super().observe(colour, values)
+        super().observe(values)
 
     def _log_probability(self, colour: int, values: Int32) -> Int32:
         """ln p_j of values under each component, (K, n), in units of logits; :class:`JointTables` has the formula."""

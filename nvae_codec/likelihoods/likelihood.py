@@ -1,32 +1,19 @@
-"""What the walk asks of a likelihood: the distribution of each colour of a phase's pixels, one after another."""
+"""What the coding pass asks of a likelihood: the distribution of each colour of a phase, one after another."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
-from nvae_codec.coding.ans import Int32
+from nvae_codec.coding.ans import Distribution, Int32
+from nvae_codec.coding.canvas import Canvas, plane_size
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.polyphase import Phase
-from nvae_codec.schedule.tiles import Canvas, plane_size
 
 BLOCK = 16384
 """Values whose intervals are computed together: component-major blocks of this size stay in a core's cache."""
-
-
-class Distribution(Protocol):
-    """Of n symbols; ``at`` says which of them are meant."""
-
-    def interval(self, values: Int32, at: slice = slice(None)) -> tuple[Int32, Int32]:
-        """Left ends and widths of values."""
-        ...
-
-    def find(self, quantile: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
-        """The values whose intervals hold quantiles, with left ends and widths."""
-        ...
 
 
 class Likelihood(ABC):
@@ -59,16 +46,15 @@ class Likelihood(ABC):
         """Of the next colour; :meth:`observe` tells the one before."""
 
     def interval(self, colour: int, values: Int32) -> tuple[Int32, Int32]:
-        """Left ends and widths of known values (n,) of the next colour, which are observed with it."""
+        """Cumulative starts and frequencies of known values (n,) of the next colour, which are observed with it."""
         distribution = self.distribution(colour)
-        self.observe(colour, values)
-        left, width = np.empty_like(values), np.empty_like(values)
-        for start in range(0, len(values), self.block):
-            at = slice(start, start + self.block)
-            left[at], width[at] = distribution.interval(values[at], at)
-        return left, width
+        self.observe(values)
+        start, frequency = np.empty_like(values), np.empty_like(values)
+        for begin in range(0, len(values), self.block):
+            at = slice(begin, begin + self.block)
+            start[at], frequency[at] = distribution.interval(values[at], at)
+        return start, frequency
 
-    def observe(self, colour: int, values: Int32) -> None:
-        """Tell the values (n,) of a colour."""
-        assert len(self.values) == colour
+    def observe(self, values: Int32) -> None:
+        """Take the values (n,) of the next colour."""
         self.values.append(values)

@@ -1,8 +1,8 @@
 """A mixture of logistics on integers: the distribution of one colour of one phase.
 
-F(k) = (Σ_j w_j · T[(U k - U/2 - μ_j) · inverse_scale_j] >> S) + k, F(0) = 0, F(V) = 2^bits: the quantiles below value k
+F(k) = (Σ_j w_j · T[(U k - U/2 - μ_j) · inverse_scale_j] >> S) + k, F(0) = 0, F(V) = 2^bits: the slots below value k
 of V, U units a value (64 of 256 values). The weights sum to 2^S; T is the logistic function; the k gives every value a
-quantile. Arrays are component-major, (K, n), which is what makes them fast.
+slot. Arrays are component-major, (K, n), which is what makes them fast.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Mixture:
         """Raw parameters (K, n), and what is added to the means, (n,) or (K, n), in the same units."""
         tables = cast(MixtureTables, model.tables)
         self.bits, self.value_bits = model.pixel_bits, model.value_bits
-        self.shift = 30 - self.bits
+        self.shift, self.count = 30 - self.bits, mean.shape[1]
         self.logistic, self.unit = tables.logistic, level_unit(model.value_bits)
         # half a level is part of the centre: the edge below value k lies at U k - (centre + U / 2)
         self.centre = np.add(mean, centre + self.unit // 2, dtype=np.int32).astype(np.float32)
@@ -43,7 +43,7 @@ class Mixture:
         self.weight = mixture_weights(logit, tables.softmax, self.shift)
 
     def cdf(self, k: Int32, at: slice = slice(None)) -> Int32:
-        """Quantiles below the values k, which are 0 to all of them."""
+        """Slots below the values k, which are 0 to all of them."""
         edge = k.astype(np.float32) * self.unit
         reach = LOGISTIC_REACH * LOGISTIC_UNIT
         total = np.zeros(len(k), np.int32)
@@ -67,25 +67,25 @@ class Mixture:
         return total
 
     def interval(self, values: Int32, at: slice = slice(None)) -> tuple[Int32, Int32]:
-        """Left ends and widths of values."""
-        left = self.cdf(values, at)
-        return left, self.cdf(values + 1, at) - left
+        """Cumulative starts and frequencies of values."""
+        start = self.cdf(values, at)
+        return start, self.cdf(values + 1, at) - start
 
-    def find(self, quantile: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
-        """The values whose intervals hold quantiles, by bisection, with left ends and widths."""
-        low = np.zeros(len(quantile), np.int32)
-        left = np.zeros(len(quantile), np.int32)
-        right = np.full(len(quantile), 1 << self.bits, np.int32)
+    def find(self, slots: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
+        """The values whose intervals hold slots, by bisection, with starts and frequencies."""
+        low = np.zeros(len(slots), np.int32)
+        start = np.zeros(len(slots), np.int32)
+        end = np.full(len(slots), 1 << self.bits, np.int32)
         size = 1 << self.value_bits - 1
         while size:
             middle = low + size
             edge = self.cdf(middle, at)
-            above = edge <= quantile
+            above = edge <= slots
             low[above] = middle[above]
-            left = np.where(above, edge, left)
-            right = np.where(above, right, edge)
+            start = np.where(above, edge, start)
+            end = np.where(above, end, edge)
             size //= 2
-        return low, left, right - left
+        return low, start, end - start
 
 
 def mixture_weights(logit: Int32, softmax: Int32, shift: int) -> Int32:

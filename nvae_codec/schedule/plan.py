@@ -1,6 +1,6 @@
 """The plan of a payload: its first number says how tiles grow and from where, the others are the records of batches.
 
-It also says whether every batch has a checksum of its own, so that whoever wants one image may stop behind it.
+It also says whether every batch has a checksum of its own, so that a reader of one image may stop after its batch.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from nvae_codec.schedule.record import LARGEST_CHECKSUM, LARGEST_CODE, BatchReco
 from nvae_codec.schedule.shape import Shape
 from nvae_codec.schedule.tiles import GROWTHS, LARGEST_BATCH, Growth, Tile, plan_segment
 
-CHECKED = 64
-"""What the first number has more where every batch has a checksum."""
+CORNERS = 4
+CHECKED = CORNERS * len(GROWTHS)
+"""What is added to the first number where every batch has a checksum."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,20 @@ class PlanKind:
     @property
     def number(self) -> int:
         """The plan's first number."""
-        return CHECKED * self.checked + 4 * GROWTHS.index(self.growth) + self.corner
+        return CHECKED * self.checked + CORNERS * GROWTHS.index(self.growth) + self.corner
 
     @classmethod
     def read(cls, number: int) -> PlanKind:
-        """What a first number says. Raises DamagedFileError for one that there is not."""
-        growth = number % CHECKED // 4
-        if not 0 <= number < 2 * CHECKED or growth >= len(GROWTHS):
+        """What a first number says. Raises DamagedFileError where it is not one."""
+        if not 0 <= number < 2 * CHECKED:
             raise DamagedFileError("damaged: its plan is not one")
-        return cls(GROWTHS[growth], number % 4, number >= CHECKED)
+        return cls(GROWTHS[number % CHECKED // CORNERS], number % CORNERS, number >= CHECKED)
 
 
 def read_plan(
     shapes: Sequence[Shape], plan: Sequence[int], side: int = 0, largest: int = LARGEST_BATCH
 ) -> list[tuple[list[Tile], BatchRecord]]:
-    """The batches of a plan with their tiles, those of a model made for images of ``side`` where it is not 0.
+    """The batches of a plan with their tiles, those of a model made for images of ``side`` unless it is 0.
 
     ``largest``: pixels that a batch of several tiles may have. Raises DamagedFileError where the plan does not fit the
     images' shapes.
@@ -61,7 +61,7 @@ def read_plan(
         if not chosen or len(chosen) != record.tiles or not all(tile.is_like(chosen[0]) for tile in chosen):
             raise DamagedFileError("damaged: its batches do not fit the image")
         codes = max(record.before_code, record.after_code, record.end_code)
-        many = len(chosen) > 1 and batch_pixels(chosen) > largest
+        many = len(chosen) > 1 and tile_pixels(chosen) > largest
         if codes > LARGEST_CODE or many or (record.checksum or 0) > LARGEST_CHECKSUM:
             raise DamagedFileError("damaged: a batch of impossible size")
         parts.append((chosen, record))
@@ -71,14 +71,19 @@ def read_plan(
     return parts
 
 
+def largest_batch(channels: int) -> int:
+    """Pixels that a batch of several tiles may have: three times as many where they have one colour."""
+    return LARGEST_BATCH * 3 // channels
+
+
 def count_alike(tiles: Sequence[Tile], most: int) -> int:
-    """How many tiles are like the first one before another comes, at most ``most``, at least one."""
+    """How many tiles from the first on can be in one batch: at most ``most``, at least one."""
     first, count = tiles[0], 1
     while count < min(most, len(tiles)) and tiles[count].is_like(first):
         count += 1
     return count
 
 
-def batch_pixels(tiles: Sequence[Tile]) -> int:
-    """Pixels of tiles."""
-    return sum(tile.height * tile.width for tile in tiles)
+def tile_pixels(tiles: Sequence[Tile]) -> int:
+    """Pixels of tiles together."""
+    return sum(tile.pixels for tile in tiles)

@@ -1,4 +1,4 @@
-"""What a file says of each batch beside the payload: three or four small numbers, and in some segments a checksum."""
+"""What a file says of each batch besides the payload: three or four small numbers, and in some segments a checksum."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LARGEST_CHECKSUM = (1 << 32) - 1
 
 @dataclass(frozen=True)
 class BatchRecord:
-    """A batch's tiles, and the bits that surely lay on the stack before and after its pixels, and at its end.
+    """A batch's tiles, and lower bounds of the stack's size: before and after its pixels, and at its end.
 
-    All as codes of short floats. Where the latents bring little the file has no code of the end: what lies there after
-    the pixels surely lies there still. ``checksum`` is that of the batch's pixels, of a batch that has one.
+    Sizes are codes of short floats. Unless latents are dense (tiles.Growth), the file has no code of the end, as there
+    is at least as much on the stack as after the pixels. ``checksum`` is that of the batch's pixels, if it has one.
     """
 
     tiles: int
@@ -29,43 +29,43 @@ class BatchRecord:
 
     @staticmethod
     def size(*, dense: bool, checked: bool) -> int:
-        """How many numbers a file has of a batch: of dense latents (tiles.Growth) the end too."""
+        """How many numbers a file has for each batch."""
         return 3 + dense + checked
 
     def numbers(self, *, dense: bool) -> list[int]:
-        """What a file has of it."""
+        """The numbers in a file."""
         end = [self.end_code] if dense else []
         checksum = [] if self.checksum is None else [self.checksum]
         return [self.tiles, self.before_code, self.after_code, *end, *checksum]
 
     @classmethod
     def read(cls, numbers: Sequence[int], *, dense: bool) -> BatchRecord:
-        """The record of what a file has of it."""
+        """The record with these numbers."""
         tiles, before, after, *more = numbers
         return cls(tiles, before, after, more.pop(0) if dense else after, more[0] if more else None)
 
     @classmethod
     def of(cls, tiles: int, before: int, after: int) -> BatchRecord:
-        """The record of a batch of which the end is not known yet, fills rounded down."""
+        """The record of a batch whose end is not known yet, sizes rounded down."""
         return cls(tiles, shorten(before), shorten(after), shorten(after))
 
     @property
     def before(self) -> int:
-        """Bits before the pixels were pushed."""
+        """Bits on the stack before the pixels were pushed."""
         return short_float(self.before_code)
 
     @property
     def after(self) -> int:
-        """Bits after them."""
+        """Bits on the stack after the pixels."""
         return short_float(self.after_code)
 
     @property
     def end(self) -> int:
-        """Bits after its latents, which are the last."""
+        """Bits on the stack after the latents, which come last."""
         return short_float(self.end_code)
 
-    def rate(self, values: int) -> int:
-        """Half of what each of so many pixel values added, in sixteenths of a bit: some parts are thriftier."""
+    def gain(self, values: int) -> int:
+        """Half of what each of so many pixel values added, in sixteenths of a bit: some parts add less than others."""
         return max(0, self.after - self.before) * 8 // values
 
 

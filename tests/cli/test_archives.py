@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 import nvae_codec
 import nvae_codec.coding.codec as codec_module
 from nvae_codec.cli.unpack import name_pngs
-from nvae_codec.coding.bitsback import pop_batch
+from nvae_codec.coding.bitsback import decode_batch
 from nvae_codec.images.png import SIGNATURE, join_chunks
 from nvae_codec.images.raster import Chunk, same_image
 from nvae_codec.images.read import read_image
@@ -76,10 +76,10 @@ def test_one_image_costs_only_the_batches_behind_it(run: Run, tmp_path: Path, mo
 
     def count(*rest: Any) -> None:
         batches.append(rest[1])
-        pop_batch(*rest)
+        decode_batch(*rest)
 
     assert run("pack", tmp_path / "some.npz", "-o", archive, "--method", "model", *ON_TINY).error_lines == []
-    monkeypatch.setattr(codec_module, "pop_batch", count)
+    monkeypatch.setattr(codec_module, "decode_batch", count)
     for only, most in (("00039.png", 1), ("00000.png", 100)):
         batches.clear()
         assert run("unpack", archive, "-o", back, "--only", only, *ON_TINY).error_lines == []

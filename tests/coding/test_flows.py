@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.coding.flows import FlowLatents, Shift
-from nvae_codec.coding.latents import Grid
+from nvae_codec.coding.flows import FlowPosterior, Shift
+from nvae_codec.coding.latents import Grid, Prior
 from nvae_codec.errors import ModelFileError
 from nvae_codec.export.export import freeze
 from nvae_codec.integer.bounds import prove_exact
@@ -85,19 +85,18 @@ def shift_of(graphs: list[Graph]) -> Shift:
     return shift
 
 
-def random_latents(seed: int, shift: Shift, halves: int, wide: int, *, coarse: bool) -> FlowLatents:
-    """Latents of three channels, two of them kept."""
+def random_latents(seed: int, shift: Shift, halves: int, wide: int, *, coarse: bool) -> FlowPosterior:
+    """Of three channels, two of them active."""
     rng = np.random.default_rng(seed)
     steps = tuple(int(step) for step in rng.choice([65, 100, 1000, 4096], 2))
     multipliers = rng.uniform(0.01, 0.5, (halves, 3))
     group = LatentGroup(8, 3, (0, 2), steps, np.full(3, 0.1), BOUND, True, 16, (BOUND,) * halves, multipliers)
     shape = (2, 3, 3, 3)
-    latents = FlowLatents(group, Grid(frozen_model(), group, coarse), random_normals(rng, shape, wide), shift)
-    latents.set_posterior(random_normals(rng, shape, wide))
-    return latents
+    prior = Prior(Grid(frozen_model(), group, coarse), random_normals(rng, shape, wide))
+    return FlowPosterior(prior, random_normals(rng, shape, wide), shift)
 
 
-def some_symbols(rng: np.random.Generator, latents: FlowLatents) -> list[Int32]:
+def some_symbols(rng: np.random.Generator, latents: FlowPosterior) -> list[Int32]:
     """Both edges, the middle, and anything."""
     bins = latents.bins
     anything = [rng.integers(0, bins) for _ in range(2)]
@@ -119,23 +118,23 @@ def test_flows_are_undone(seed: int, halves: int, strength: float, wide: int, co
         check_half(graph, 0, half, 3)
     latents = random_latents(seed, shift_of(graphs), halves, wide, coarse=coarse)
     for k in some_symbols(rng, latents):
-        for there, back in ((latents.flow, latents.unflow), (latents.unflow, latents.flow)):
+        for there, back in ((latents.to_prior, latents.from_prior), (latents.from_prior, latents.to_prior)):
             found = there(k)
             assert ((found >= 0) & (found < latents.bins)).all()
             assert np.array_equal(back(found), k)
 
 
 def test_the_prior_sees_z_less_the_shifts() -> None:
-    """A shift that is the same everywhere, in steps of the grid: of 4096 at a sigma of 1, each step is one unit."""
+    """A shift that is the same everywhere, in bins of the grid: of 4096 at a sigma of 1, each is one unit wide."""
 
     def shift(half: int, z: NDArray[np.float32]) -> Int32:
         return np.full(z.shape, (3 * 4096, -4096)[half], np.int32)
 
-    latents = random_latents(0, shift, 2, 100, coarse=False)
-    latents.unit[:] = 2**28
-    latents.set_posterior(latents.normals)  # whose mean is the middle of the grid
+    prior = random_latents(0, shift, 2, 100, coarse=False).prior
+    prior.step, prior.normals.sigma[:] = np.full_like(prior.step, 4096), 2**16
+    latents = FlowPosterior(prior, prior.normals, shift)  # whose mean is the middle of the grid
     k = latents.half.astype(np.int32) + np.arange(latents.count, dtype=np.int32) % 3
-    assert np.array_equal(latents.flow(k), (k - 2) % latents.bins)
+    assert np.array_equal(latents.to_prior(k), (k - 2) % latents.bins)
 
 
 def frozen_shift(model: IntegerModel, group: int) -> Shift:
@@ -155,27 +154,25 @@ def test_frozen_flows_are_the_float_ones() -> None:
     for index, group in enumerate(model.groups):
         rng = np.random.default_rng(index)
         shape = (2, group.channels, 5, 6)
-        latents = FlowLatents(
-            group, Grid(model, group, False), random_normals(rng, shape, 60), frozen_shift(model, index)
-        )
-        latents.set_posterior(random_normals(rng, shape, 60))
-        sigma = latents.group.steps[0] / 4096 * 8  # of the posterior, in prior units, about
+        prior = Prior(Grid(model, group, False), random_normals(rng, shape, 60))
+        latents = FlowPosterior(prior, random_normals(rng, shape, 60), frozen_shift(model, index))
+        sigma = group.steps[0] / 4096 * 8  # of the posterior, in prior units, about
         off = np.rint(rng.normal(0, sigma, latents.count) / (latents.step / 4096)).astype(np.int32)
         k = latents.half.astype(np.int32) + np.clip(off, -latents.half, latents.half).astype(np.int32)
-        real = torch.from_numpy(latents.place(latents.middles[0] + off, latents.rest[0]) / 4096).float()
+        real = torch.from_numpy(prior.place(latents.middles[0] + off, latents.pruned[0]) / 4096).float()
         flows = network.hierarchy.groups[index].flows
         assert isinstance(flows, torch.nn.Sequential)
         with torch.inference_mode():
             for half in list_halves(flows):
                 real = half(real)
-        flown = latents.flow(k)
-        found = latents.place(flown - latents.half, latents.normals.mean) / 4096
+        flown = latents.to_prior(k)
+        found = prior.place(flown - latents.half, prior.normals.mean) / 4096
         # each of four halves is rounded to the grid, and reads what those before it rounded
         steps = np.abs(found - real.numpy()).ravel() / (latents.unit / 2**28)
         assert steps.max() < 8
         assert float(np.sqrt(np.mean(steps**2))) < 1.2
         assert not np.array_equal(flown, k)
-        assert np.array_equal(latents.unflow(flown), k)
+        assert np.array_equal(latents.from_prior(flown), k)
 
 
 def change_layer(name: str, change: Callable[[torch.Tensor], None]) -> Graph:

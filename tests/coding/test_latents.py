@@ -1,4 +1,4 @@
-"""Latents on their grids: intervals and quantiles, under the prior and the posterior."""
+"""Latents on their grids, under the prior and the posterior."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvae_codec.coding.latents import Grid, GroupLatents, Normals, decode_raw
+from nvae_codec.coding.latents import Binned, Grid, Normals, Posterior, Prior, decode_raw
 from nvae_codec.integer.model import LatentGroup
 from nvae_codec.likelihoods.tables import RAW_BOUND
 from tests.models import frozen_model
@@ -28,14 +28,18 @@ def random_normals(rng: np.random.Generator, shape: tuple[int, ...], wide: int) 
     return decode_raw(frozen_model(MODEL), raw, shape)
 
 
-def random_latents(seed: int, wide: int, *, coarse: bool = False) -> GroupLatents:
-    """Latents of three channels, two of them kept."""
+def random_posterior(seed: int, wide: int, *, coarse: bool = False) -> Posterior:
+    """Of three channels, two of them active."""
     rng = np.random.default_rng(seed)
     steps = tuple(int(step) for step in rng.choice([64, 65, 100, 1000, 4095, 4096], 2))
     group, shape = make_group(steps, (0, 2), 3), (2, 3, 3, 4)
-    latents = GroupLatents(group, Grid(frozen_model(MODEL), group, coarse), random_normals(rng, shape, wide))
-    latents.set_posterior(random_normals(rng, shape, wide))
-    return latents
+    prior = Prior(Grid(frozen_model(MODEL), group, coarse), random_normals(rng, shape, wide))
+    return Posterior(prior, random_normals(rng, shape, wide))
+
+
+def random_latents(seed: int, wide: int, *, coarse: bool, posterior: bool) -> Binned:
+    latents = random_posterior(seed, wide, coarse=coarse)
+    return latents if posterior else latents.prior
 
 
 cases = given(st.integers(0, 10**6), st.sampled_from([100, 600, 3000, 10**5]), st.booleans(), st.booleans())
@@ -45,51 +49,46 @@ some = settings(deadline=None, max_examples=40)
 @some
 @cases
 def test_what_is_found_has_an_interval(seed: int, wide: int, coarse: bool, posterior: bool) -> None:
-    latents, rng = random_latents(seed, wide, coarse=coarse), np.random.default_rng(seed)
+    latents, rng = random_latents(seed, wide, coarse=coarse, posterior=posterior), np.random.default_rng(seed)
     at = slice(5, latents.count)
-    for quantile in (rng.integers(0, 2**16, latents.count), np.zeros(latents.count), np.full(latents.count, 2**16 - 1)):
-        whole = quantile.astype(np.int32)[at]
-        k, left, width = latents.find(whole, at, posterior=posterior)
-        assert (width >= 1).all()
-        assert ((left <= whole) & (whole < left + width)).all()
+    for slot in (rng.integers(0, 2**16, latents.count), np.zeros(latents.count), np.full(latents.count, 2**16 - 1)):
+        slots = slot.astype(np.int32)[at]
+        k, start, frequency = latents.find(slots, at)
+        assert (((slots - start) & 0xFFFF) < frequency).all()
         assert ((k >= 0) & (k < latents.bins[at])).all()
-        again = latents.interval(k, at, posterior=posterior)
-        assert np.array_equal(again[0], left)
-        assert np.array_equal(again[1], width)
+        again = latents.interval(k, at)
+        assert np.array_equal(again[0], start)
+        assert np.array_equal(again[1], frequency)
 
 
 @some
 @cases
-def test_intervals_cover_all_quantiles_once(seed: int, wide: int, coarse: bool, posterior: bool) -> None:
-    latents = random_latents(seed, wide, coarse=coarse)
-    cdf, everything = (latents.posterior_cdf if posterior else latents.prior_cdf), slice(0, latents.count)
-    before = cdf(np.zeros(latents.count, np.int64), everything)
+def test_intervals_cover_all_slots_once(seed: int, wide: int, coarse: bool, posterior: bool) -> None:
+    latents, everything = random_latents(seed, wide, coarse=coarse, posterior=posterior), slice(None)
+    before = latents.cdf(np.zeros(latents.count, np.int64), everything)
     assert (before == 0).all()
     for k in range(1, int(latents.bins.max()) + 1, 3):
-        edge = cdf(np.minimum(k, latents.bins), everything)
+        edge = latents.cdf(np.minimum(k, latents.bins), everything)
         assert (edge >= before).all()
         before = edge
-    assert (cdf(latents.bins.astype(np.int64), everything) == 2**16).all()
+    assert (latents.cdf(latents.bins.astype(np.int64), everything) == 2**16).all()
 
 
 @some
-@cases
-def test_a_quantile_of_zero_turns_to_the_mean(seed: int, wide: int, coarse: bool, posterior: bool) -> None:
-    """The start from an empty stack: no remainder, so the stack stays empty, and the mean's bin where it has one."""
-    latents, at = random_latents(seed, wide, coarse=coarse), slice(0, 40)
-    turn = latents.turns()[at]
-    assert ((turn >= 0) & (turn < 2**16)).all()
-    k, left, _ = latents.find(turn.astype(np.int32), at, posterior=True)
-    assert np.array_equal(left, turn)
-    step = latents.step[at]
-    mean = np.clip((latents.posterior_mean[at] + step * latents.bins[at] / 2) // step, 0, latents.bins[at] - 1)
-    own = latents.interval(mean.astype(np.int32), at, posterior=True)[1]
+@given(st.integers(0, 10**6), st.sampled_from([100, 600, 3000, 10**5]), st.booleans())
+def test_an_empty_stack_draws_the_mean(seed: int, wide: int, coarse: bool) -> None:
+    """Slot 0 is the start of an interval, so nothing is pushed back; that of the mean's bin where it has one."""
+    posterior = random_posterior(seed, wide, coarse=coarse)
+    k, start, _ = posterior.find(np.zeros(posterior.count, np.int32))
+    assert (start % 2**16 == 0).all()
+    mean = np.clip((posterior.mean + posterior.step * posterior.bins / 2) // posterior.step, 0, posterior.bins - 1)
+    own = posterior.interval(mean.astype(np.int32))[1]
     assert np.array_equal(k[own > 0], mean[own > 0].astype(np.int32))
 
 
 @pytest.mark.parametrize("coarse", [False, True])
 @pytest.mark.parametrize("step", [64, 100, 777, 4095, 4096])
-def test_the_prior_is_a_normal_with_a_quantile_for_every_bin(step: int, coarse: bool) -> None:
+def test_the_prior_is_a_normal_in_which_every_bin_has_a_slot(step: int, coarse: bool) -> None:
     grid = Grid(frozen_model(MODEL), make_group((step,), (0,), 1), coarse)
     assert grid.prior[0] == 0
     assert grid.prior[-1] == 2**16
@@ -104,40 +103,36 @@ def test_the_prior_is_a_normal_with_a_quantile_for_every_bin(step: int, coarse: 
 def test_the_posterior_is_a_normal_in_prior_units() -> None:
     group = make_group((256,), (0,), 1)
     sigma, shape = 2**16, (1, 1, 1, 1)
-    latents = GroupLatents(group, Grid(frozen_model(MODEL), group, False), Normals(
-        np.full(shape, 4096), np.full(shape, 2 * sigma)))  # fmt: skip
-    latents.set_posterior(Normals(np.full(shape, 3 * 4096), np.full(shape, sigma // 2)))
+    prior = Prior(Grid(frozen_model(MODEL), group, False), Normals(np.full(shape, 4096), np.full(shape, 2 * sigma)))
+    posterior = Posterior(prior, Normals(np.full(shape, 3 * 4096), np.full(shape, sigma // 2)))
     # u = (z - 1) / 2: mean 1, sigma 1/4
-    for k in range(1, int(latents.bins[0])):
-        edge = (k - latents.bins[0] / 2) / 16
+    for k in range(1, int(prior.bins[0])):
+        edge = (k - prior.bins[0] / 2) / 16
         real = 0.5 * math.erfc(-(edge - 1) * 4 / math.sqrt(2))
-        assert abs(int(latents.posterior_cdf(np.array([k]), slice(0, 1))[0]) / 2**16 - real) < 0.001
+        assert abs(int(posterior.cdf(np.array([k]), slice(0, 1))[0]) / 2**16 - real) < 0.001
 
 
-def test_z_is_the_point_of_the_grid_and_cut_channels_are_at_the_mean() -> None:
+def test_z_is_the_point_of_the_grid_and_pruned_channels_are_at_the_mean() -> None:
     group = make_group((1024,), (1,), 2)
     mean, sigma = np.full((1, 2, 1, 2), 4096), np.full((1, 2, 1, 2), 2**17)
-    latents = GroupLatents(group, Grid(frozen_model(MODEL), group, False), Normals(mean, sigma))
-    z = latents.z(latents.half.astype(np.int32) + np.array([0, 3], np.int32))
+    prior = Prior(Grid(frozen_model(MODEL), group, False), Normals(mean, sigma))
+    z = prior.z(prior.half.astype(np.int32) + np.array([0, 3], np.int32))
     assert z.dtype == np.float32
     # z = 1 + 2 · k / 4, in units of 2^-12, times the multiplier 1/8
     assert z.tolist() == [[[[512, 512]], [[512, 512 + 6 * 128]]]]
     bounded = dataclasses.replace(group, bound=600)
-    latents = GroupLatents(bounded, latents.grid, latents.normals)
-    assert latents.z(latents.half.astype(np.int32) + 3).max() == 600
+    prior = Prior(Grid(frozen_model(MODEL), bounded, False), prior.normals)
+    assert prior.z(prior.half.astype(np.int32) + 3).max() == 600
 
 
 def test_a_group_that_says_nothing_has_no_symbols() -> None:
     group = make_group((), (), 2)
     shape = (1, 2, 2, 2)
-    latents = GroupLatents(group, Grid(frozen_model(MODEL), group, True), decode_raw(frozen_model(MODEL), None, shape))
-    latents.set_posterior(latents.normals)
-    everything = slice(0, 0)
-    assert latents.count == 0
-    empty = np.zeros(0, np.int32)
-    assert [part.size for part in latents.find(empty, everything, posterior=True)] == [0, 0, 0]
-    assert latents.turns().size == 0
-    assert latents.z(empty).shape == shape
+    prior = Prior(Grid(frozen_model(MODEL), group, True), decode_raw(frozen_model(MODEL), None, shape))
+    posterior, empty = Posterior(prior, prior.normals), np.zeros(0, np.int32)
+    assert posterior.count == 0
+    assert [part.size for part in posterior.find(empty)] == [0, 0, 0]
+    assert prior.z(empty).shape == shape
 
 
 def test_raw_parameters_become_clamped_normals() -> None:

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from nvae_codec.coding.canvas import Canvas
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.evaluation.likelihoods import measure_pixels
 from nvae_codec.likelihoods.likelihood import Likelihood
 from nvae_codec.likelihoods.registry import LIKELIHOODS
 from nvae_codec.likelihoods.units import count_raw, raw_bound
-from nvae_codec.schedule.tiles import Canvas
 from tests.models import OF_LIKELIHOODS, frozen_model, round_trip
 
 Int32 = NDArray[np.int32]

@@ -35,7 +35,7 @@ def test_a_record_never_promises_more_than_there_is(before: int, gained: int, va
     record = BatchRecord.of(3, before, before + gained)
     assert record.before <= before
     assert record.after <= before + gained
-    assert record.rate(values) >= 0
+    assert record.gain(values) >= 0
     assert 0 <= record.before_code <= record.after_code <= LARGEST_CODE
 
 

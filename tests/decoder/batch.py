@@ -12,7 +12,7 @@ from nvae_codec.integer.graph import Evaluation
 from tests.decoder.flows import FlowLatents
 from tests.decoder.model import Latents, Mixture, Model
 from tests.decoder.official import Bernoulli, Joint, Quantiles
-from tests.decoder.stack import Ans, Ints, cut, find_symbol
+from tests.decoder.stack import Ans, Ints, find_symbol, slices
 from tests.decoder.tiles import Plane
 
 
@@ -20,10 +20,10 @@ class BatchDecoder:
     """Tiles of one size."""
 
     def __init__(
-        self, model: Model, ans: Ans, tiles: int, size: tuple[int, int], *, first: bool, kind: int, gray: bool
+        self, model: Model, ans: Ans, tiles: int, size: tuple[int, int], *, first: bool, dense: bool, gray: bool
     ) -> None:
         self.model, self.ans, self.tiles, self.size = model, ans, tiles, size
-        self.first, self.ramp, self.dense = first, kind >= 1, kind >= 2
+        self.first, self.dense = first, dense
         stride, self.edge = model.description["stride"], model.description.get("padding", 0)
         self.channels, self.top = model.description.get("channels", 3), 2 ** model.description.get("value_bits", 8) - 1
         self.coded = 1 if gray else self.channels
@@ -57,8 +57,8 @@ class BatchDecoder:
         cuts = []
         for latents, _ in groups:
             rate = 84 if isinstance(latents, FlowLatents) else 72 if self.dense else 36
-            cuts.append([slice(0, latents.count)] if self.first else cut(latents.count, fill, -rate, self.ramp))
-            fill = max(0, fill - rate * latents.count // 16)
+            cuts.append([slice(0, latents.count)] if self.first else slices(latents.count, fill, -rate))
+            fill = max(0, fill + -rate * latents.count // 16)
         for index in reversed(range(len(groups))):
             latents, symbols = groups[index]
             raw = self.take(f"posterior.{index}")
@@ -69,7 +69,7 @@ class BatchDecoder:
             for at in reversed(cuts[index]):
                 left = latents.posterior(symbols[at], at)
                 width = latents.posterior(symbols[at] + 1, at) - left
-                self.ans.push(left, width, latents.turn(at), latents.bits)
+                self.ans.push(left - latents.turn(at), width, latents.bits)
         return self.inside(self.pixels)
 
     def inside(self, maps: Ints) -> Ints:
@@ -85,7 +85,7 @@ class BatchDecoder:
         else:
             latents = Latents(self.model, group, raw, shape, first=self.first)
         symbols = np.empty(latents.count, np.int64)
-        for at in reversed(cut(latents.count, after, 0, self.ramp)):
+        for at in reversed(slices(latents.count, after, 0)):
 
             def find(q: Ints, at: slice = at) -> tuple[Ints, Ints, Ints]:
                 return find_symbol(lambda k: latents.prior(k, at), q, latents.bins[at])
@@ -103,7 +103,7 @@ class BatchDecoder:
                 fills[index, colour] = fill
                 fill += counts[index] * rate // 16
         for index, count in enumerate(counts):
-            self.pop_phase(index, [cut(count, fills[index, colour], rate, self.ramp) for colour in range(self.coded)])
+            self.pop_phase(index, [slices(count, fills[index, colour], rate) for colour in range(self.coded)])
 
     def pop_official(self, cuts: list[list[slice]]) -> None:
         """All pixels of a likelihood that has no phases."""

@@ -71,8 +71,8 @@ def decode_stack(
         tiles += [(index, tile) for tile in parts]
         done += sizes[index][0] * sizes[index][1]
     ans, fill, batches = Ans(payload), 0, []
-    checked, kind = divmod(plan[0] // 16, 4)
-    size = (4 if kind == 2 else 3) + checked
+    checked, dense = plan[0] // 32, plan[0] // 16 % 2
+    size = 3 + dense + checked
     for at in range(1, len(plan), size):
         count, *fills = plan[at : at + size]
         checksum = [fills.pop() for _ in range(checked)]
@@ -86,7 +86,7 @@ def decode_stack(
         for number, (chosen, codes, fill, checksum) in reversed(list(enumerate(batches))):
             (colours,) = {gray[index] for index, _ in chosen}
             decoder = BatchDecoder(
-                model, ans, len(chosen), chosen[0][1][2:], first=number == 0, kind=kind, gray=colours
+                model, ans, len(chosen), chosen[0][1][2:], first=number == 0, dense=bool(dense), gray=colours
             )
             decoded = decoder.decode(codes[0], codes[1], fill)
             found = xxhash.xxh3_64_intdigest(decoded.astype(np.uint8).tobytes()) % 2**32

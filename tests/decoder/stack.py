@@ -42,43 +42,48 @@ class Ans:
         size = 2**24 // n
         return symbol * size, 2**24 - (n - 1) * size if symbol == n - 1 else size
 
-    def push(self, left: Ints, width: Ints, turn: Ints, bits: int) -> None:
-        widths = [int(w) for w in width]
-        wide = [bits > 16 and w >= 2**14 for w in widths]
-        size = 2 ** (4 if bits == 18 else bits - 12)
-        parts = [-(-w // size) if in_two else w for w, in_two in zip(widths, wide, strict=True)]
-        rest = [self.pop_uniform(n) if n > 1 else 0 for n in parts]
-        for at in np.flatnonzero(wide):
-            n = min(size, widths[at] - size * rest[at])
-            rest[at] = size * rest[at] + (self.pop_uniform(n) if n > 1 else 0)
-        for value in reversed((left + rest - turn) % 2**bits):
-            self.push_uniform(int(value), 2**bits)
+    def push(self, start: Ints, frequency: Ints, bits: int) -> None:
+        slots = []
+        for first, size in zip(start, frequency, strict=True):
+            g = self.grain(int(size))
+            slots.append([int(first), int(size), g, self.pop_below(-(-int(size) // g))])
+        for slot in slots:
+            _, size, g, coarse = slot
+            slot[0] += g * coarse + (self.pop_below(min(g, size - g * coarse)) if g > 1 else 0)
+        for first, *_ in reversed(slots):
+            self.push_uniform(first % 2**bits, 2**bits)
 
     def pop(self, count: int, find: Find, bits: int) -> Ints:
-        q = np.array([self.pop_uniform(2**bits) for _ in range(count)], np.int64)
-        symbols, left, width = find(q)
-        size = 2 ** (4 if bits == 18 else bits - 12)
-        rest, parts = [int(r) for r in q - left], [int(w) for w in width]
-        for at in reversed(range(count)):
-            if bits > 16 and parts[at] >= 2**14:
-                n = min(size, parts[at] - rest[at] // size * size)
-                if n > 1:
-                    self.push_uniform(rest[at] % size, n)
-                rest[at], parts[at] = rest[at] // size, -(-parts[at] // size)
-        for r, n in zip(reversed(rest), reversed(parts), strict=True):
-            if n > 1:
-                self.push_uniform(r, n)
+        slots = np.array([self.pop_uniform(2**bits) for _ in range(count)], np.int64)
+        symbols, start, frequency = find(slots)
+        parts = [(int(r), int(n), self.grain(int(n))) for r, n in zip(slots - start, frequency, strict=True)]
+        for r, n, g in reversed(parts):
+            if g > 1:
+                self.push_below(r % g, min(g, n - r // g * g))
+        for r, n, g in reversed(parts):
+            self.push_below(r // g, -(-n // g))
         return symbols
 
+    @staticmethod
+    def grain(frequency: int) -> int:
+        return 1 << max(0, frequency.bit_length() - 12)
 
-def cut(count: int, fill: int, rate: int, ramp: bool) -> list[slice]:
-    slices, done = [], 0
+    def pop_below(self, n: int) -> int:
+        return self.pop_uniform(n) if n > 1 else 0
+
+    def push_below(self, value: int, n: int) -> None:
+        if n > 1:
+            self.push_uniform(value, n)
+
+
+def slices(count: int, size: int, gain: int) -> list[slice]:
+    """``size``: of the stack in bits, ``gain`` in sixteenths of a bit."""
+    found, done = [], 0
     while done < count:
-        least = min(8, 1 + done // 8) if ramp else 8
-        size = min(count - done, max(least, min(16384, (fill + done * rate // 16) // 20)))
-        slices.append(slice(done, done + size))
-        done += size
-    return slices
+        n = max(min(8, 1 + done // 8), min(16384, (size + done * gain // 16) // 20))
+        found.append(slice(done, min(count, done + n)))
+        done += n
+    return found
 
 
 def find_symbol(cdf: Callable[[Ints], Ints], q: Ints, most: Ints) -> tuple[Ints, Ints, Ints]:

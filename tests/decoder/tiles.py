@@ -10,11 +10,11 @@ Rectangle = tuple[int, int, int, int]
 
 def read_tiles(height: int, width: int, start: int, done: int) -> list[Rectangle]:
     """(top, left, rows, columns) of a plan's first number; ``done``: the pixels of the images before."""
-    kind, index, corner = start // 16 % 4, start % 16 // 4, start % 4
-    if kind and width > height:
+    number, corner = start % 32 // 4, start % 4
+    if width > height:
         upright = read_tiles(width, height, start - corner + (0, 2, 1, 3)[corner], done)
         return [(left, top, columns, rows) for top, left, rows, columns in upright]
-    eighths, s = ((8, 4, 2, 1)[index], 32) if kind == 2 else (8 * (7, 5, 3, 1)[index], 64)
+    eighths, s = (56, 40, 24, 8, 8, 4, 2, 1)[number], 32 if number > 3 else 64
 
     def share(n: int, across: int) -> int:
         parts = -(-n // max(768, 768**2 // max(across, s) // s * s))
