@@ -2,13 +2,16 @@
 
 The file is a zip of pickled tensors; torch's restricted unpickler reads it with ``argparse.Namespace`` as the only
 class beyond tensors. The recipe follows from the arguments and the cells' names inside, the weights from the names of
-their keys (NVAE's code, model.py); a key that is left over or missing is an error by name.
+their keys (NVAE's code, model.py). An impossible argument is refused by its name, and so is a key that is left over or
+missing. Nothing takes more time or memory than the size of the file allows.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +27,16 @@ from nvae_codec.network.flow import Shift
 from nvae_codec.network.groups import Group
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.steps import SteppingCell
+from nvae_codec.recipes.fields import is_within
 from nvae_codec.recipes.files import format_recipe, parse_recipe
 from nvae_codec.recipes.recipe import CellRecipe, ImageRecipe, LikelihoodRecipe, NetworkRecipe, Recipe, TrainingRecipe
 
 DEFAULTS = {"ada_groups": False, "min_groups_per_scale": 1, "num_mixture_dec": 10, "num_x_bits": 8, "num_nf": 0}
 """Arguments that old checkpoints lack, and what the official code then takes."""
+ALIAS = ".weight_normalized"
+"""How keys end that some checkpoints have twice."""
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)
+MOST_STEPS = 10**9
 
 
 @dataclass(frozen=True)
@@ -40,108 +48,152 @@ class OfficialCheckpoint:
     state: dict[str, Tensor]
     step: int
 
+    def number(self, name: str, interval: str, default: float | None = None) -> float:
+        """An argument. Raises NvaeCodecError with its name where it is missing, no number, or out of the interval."""
+        value = self.args.get(name, default)
+        if value is None:
+            raise NvaeCodecError(f"an official checkpoint without {name}")
+        if type(value) not in (bool, int, float):
+            raise NvaeCodecError(f"{name} is a {type(value).__name__}, not a number")
+        if not is_within(value, interval):
+            raise NvaeCodecError(f"{name} = {value if abs(value) < 1e30 else 'a huge number'} is not in {interval}")
+        return float(value)
+
+    def integer(self, name: str, interval: str, default: int | None = None) -> int:
+        """The same of an integer."""
+        value = self.number(name, interval, default)
+        if value != int(value):
+            raise NvaeCodecError(f"{name} = {value} is not an integer")
+        return int(value)
+
+    def flag(self, name: str) -> bool:
+        """The same of a switch."""
+        return bool(self.integer(name, "[0, 1]"))
+
+    def shape(self, key: str, dims: int) -> torch.Size:
+        """The shape of a tensor of so many dimensions. Raises NvaeCodecError with its key where it has another."""
+        if key not in self.state:
+            raise NvaeCodecError(f"an official checkpoint without {key}")
+        shape = self.state[key].shape
+        if len(shape) != dims:
+            raise NvaeCodecError(f"{key} has {len(shape)} dimensions, not {dims}")
+        return shape
+
 
 def read_official(path: Path) -> OfficialCheckpoint:
     """Read an official checkpoint. Raises NvaeCodecError where the file is none, or holds other classes."""
+    what = f"{path}: not a checkpoint of the official code"
     try:
+        size = path.stat().st_size
+        with zipfile.ZipFile(path) as file:
+            if sum(entry.file_size for entry in file.infolist()) > size:
+                raise NvaeCodecError(f"{what}: its parts are compressed")
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
         missing = {"args", "arch_instance", "state_dict"} - set(content if isinstance(content, dict) else ())
         if missing:
-            raise NvaeCodecError(f"{path}: not a checkpoint of the official code: without {', '.join(sorted(missing))}")
+            raise NvaeCodecError(f"{what}: without {', '.join(sorted(missing))}")
+        state = {str(key): value for key, value in content["state_dict"].items() if not str(key).endswith(ALIAS)}
+        for key, value in state.items():
+            if not isinstance(value, Tensor) or value.layout != torch.strided or value.dtype not in DTYPES:
+                raise NvaeCodecError(f"{what}: {key[:100]} is not a dense tensor of floats or counts")
+        if sum(value.numel() * value.element_size() for value in state.values()) > size:
+            raise NvaeCodecError(f"{what}: its tensors are larger than the file")
         # tensors of one shape may be slices of one storage: each gets its own
-        state = {name: value.detach().clone() for name, value in content["state_dict"].items()}
+        state = {name: value.detach().clone() for name, value in state.items()}
         args, cells = DEFAULTS | vars(content["args"]), dict(content["arch_instance"])
-        return OfficialCheckpoint(args, cells, state, int(content.get("global_step", 0)))
+        official = OfficialCheckpoint(args | {"global_step": content.get("global_step", 0)}, cells, state, 0)
+        return dataclasses.replace(official, step=official.integer("global_step", f"[0, {MOST_STEPS}]"))
     except (OSError, NvaeCodecError):
         raise
     except Exception:  # torch's words advise to run the code in the file
-        raise NvaeCodecError(
-            f"{path}: not a checkpoint of the official code: it does not hold tensors and arguments alone"
-        ) from None
+        raise NvaeCodecError(f"{what}: it does not hold tensors and arguments alone") from None
 
 
 def adaptive_groups(scales: int, groups: int, minimum: int, *, adaptive: bool) -> list[int]:
-    """Groups a scale from the finest: n, n // 2, n // 4, ... but at least the minimum; n everywhere if not adaptive."""
+    """Groups per scale from the finest: n, n // 2, ... but at least the minimum; n everywhere if not adaptive."""
     return [max(groups >> scale, minimum) if adaptive else groups for scale in range(scales)]
 
 
 def make_recipe(checkpoint: OfficialCheckpoint, name: str = "imported") -> Recipe:
     """Our recipe of an official model. Raises NvaeCodecError where it has a part that we do not."""
-    args, state = checkpoint.args, checkpoint.state
-    try:
-        blocks, groups = int(args["num_preprocess_blocks"]), int(args["num_groups_per_scale"])
-        if int(args["num_postprocess_blocks"]) != blocks:
-            raise NvaeCodecError(f"num_postprocess_blocks = {args['num_postprocess_blocks']} differs from {blocks}")
-        channels, padding = state["stem.weight"].shape[1], 0
-        outputs, mixtures = state["image_conditional.1.weight"].shape[0], int(args["num_mixture_dec"])
-        kind = "bernoulli" if outputs == channels else "normal" if mixtures == 1 else "joint"
-        if kind == "bernoulli":  # images of 28x28 in a network for 32x32
-            padding = 2
-        network = NetworkRecipe(
-            width=int(args["num_channels_enc"]),
-            decoder_width=int(args["num_channels_dec"]),
-            preprocess_blocks=blocks,
-            preprocess_cells=int(args["num_preprocess_cells"]),
-            postprocess_cells=int(args["num_postprocess_cells"]),
-            groups=adaptive_groups(
-                int(args["num_latent_scales"]),
-                groups,
-                int(args["min_groups_per_scale"]),
-                adaptive=bool(args["ada_groups"]),
-            ),
-            latents=[int(args["num_latent_per_group"])],
-            encoder_cells=int(args["num_cell_per_cond_enc"]),
-            decoder_cells=int(args["num_cell_per_cond_dec"]),
-            encoder_cell=_cell(checkpoint, "enc", "down"),
-            decoder_cell=_cell(checkpoint, "dec", "up"),
-            preprocess_cell=_cell(checkpoint, "pre", "down"),
-            postprocess_cell=_cell(checkpoint, "post", "up"),
-            resampling="residual",
-            top_size=state["prior_ftr0"].shape[-1],
-            flows=int(args["num_nf"]),
-            residual_normal=bool(args["res_dist"]),
+    integer = checkpoint.integer
+    blocks = integer("num_preprocess_blocks", "[0, 4]")
+    if integer("num_postprocess_blocks", "[0, 4]") != blocks:
+        raise NvaeCodecError(
+            f"num_postprocess_blocks = {checkpoint.args['num_postprocess_blocks']} differs from {blocks}"
         )
-        recipe = Recipe(
-            name=name,
-            image=ImageRecipe(
-                channels=channels,
-                bits=8 if kind == "bernoulli" else int(args["num_x_bits"]),
-                padding=padding,
-            ),
-            network=network,
-            likelihood=LikelihoodRecipe(kind=kind, tail_edge=0.99, components=max(mixtures, 1)),
-            training=_training(args, network.top_size * network.stride - 2 * padding),
-        )
-    except KeyError as error:
-        raise NvaeCodecError(f"an official checkpoint without {error.args[0]}") from None
+    channels = checkpoint.shape("stem.weight", 4)[1]
+    outputs, mixtures = checkpoint.shape("image_conditional.1.weight", 4)[0], integer("num_mixture_dec", "[1, 16]")
+    kind = "bernoulli" if outputs == channels else "normal" if mixtures == 1 else "joint"
+    groups = adaptive_groups(
+        integer("num_latent_scales", "[1, 12]"),
+        integer("num_groups_per_scale", "[1, 64]"),
+        integer("min_groups_per_scale", "[1, 64]"),
+        adaptive=checkpoint.flag("ada_groups"),
+    )
+    network = NetworkRecipe(
+        width=integer("num_channels_enc", "[2, 1024]"),
+        decoder_width=integer("num_channels_dec", "[2, 1024]"),
+        preprocess_blocks=blocks,
+        preprocess_cells=integer("num_preprocess_cells", "[1, 16]"),
+        postprocess_cells=integer("num_postprocess_cells", "[1, 16]"),
+        groups=groups,
+        latents=[integer("num_latent_per_group", "[1, 256]")],
+        encoder_cells=integer("num_cell_per_cond_enc", "[1, 16]"),
+        decoder_cells=integer("num_cell_per_cond_dec", "[0, 16]"),
+        encoder_cell=_cell(checkpoint, "enc", "down"),
+        decoder_cell=_cell(checkpoint, "dec", "up"),
+        preprocess_cell=_cell(checkpoint, "pre", "down"),
+        postprocess_cell=_cell(checkpoint, "post", "up"),
+        resampling="residual",
+        top_size=checkpoint.shape("prior_ftr0", 3)[-1],
+        flows=integer("num_nf", "[0, 4]"),
+        residual_normal=checkpoint.flag("res_dist"),
+    )
+    padding = 2 if kind == "bernoulli" else 0  # images of 28x28 in a network for 32x32
+    bits = 8 if kind == "bernoulli" else integer("num_x_bits", "[1, 8]")
+    size = network.top_size * network.stride - 2 * padding
+    if not 8 <= size <= 4096:
+        scales = f"num_latent_scales = {len(groups)} and num_preprocess_blocks = {blocks}"
+        raise NvaeCodecError(f"prior_ftr0 of size {network.top_size} with {scales} is for images of {size} pixels")
+    recipe = Recipe(
+        name=name,
+        image=ImageRecipe(channels=channels, bits=bits, padding=padding),
+        network=network,
+        likelihood=LikelihoodRecipe(kind=kind, tail_edge=0.99, components=mixtures),
+        training=_training(checkpoint, size),
+    )
     return parse_recipe(format_recipe(recipe))
 
 
-def _training(args: dict[str, Any], crop: int) -> TrainingRecipe:
-    def number(name: str, default: float) -> float:
-        return float(args.get(name, default))
-
-    steps, epochs = max(1, int(number("num_total_iter", 1))), max(1, int(number("epochs", 1)))
-    processes = int(number("num_process_per_node", 1)) * int(number("num_proc_node", 1))
-    rate, spectral = number("learning_rate", 1e-2), number("weight_decay_norm", 0)
+def _training(checkpoint: OfficialCheckpoint, crop: int) -> TrainingRecipe:
+    number, integer = checkpoint.number, checkpoint.integer
+    steps = max(1, integer("num_total_iter", f"[0, {MOST_STEPS}]", 1))
+    epochs = max(1, integer("epochs", "[0, 1000000]", 1))
+    processes = integer("num_process_per_node", "[1, 4096]", 1) * integer("num_proc_node", "[1, 4096]", 1)
+    batch = integer("batch_size", "[1, 65536]", 1)
+    if batch * processes > 65536:
+        raise NvaeCodecError(f"batch_size = {batch} in {processes} processes is more than 65536")
+    rate = number("learning_rate", "(0, 1)", 1e-2)
+    annealed = "weight_decay_norm_anneal" in checkpoint.args and checkpoint.flag("weight_decay_norm_anneal")
     return TrainingRecipe(
         steps=steps,
-        batch=int(number("batch_size", 1)) * processes,
+        batch=batch * processes,
         crop=crop,
         learning_rate=rate,
-        final_learning_rate=min(number("learning_rate_min", 1e-4), rate),
-        warmup_steps=int(number("warmup_epochs", 5)) * steps // epochs,
+        final_learning_rate=min(number("learning_rate_min", "[0, 1)", 1e-4), rate),
+        warmup_steps=min(int(number("warmup_epochs", "[0, 1000000]", 5)) * steps // epochs, MOST_STEPS),
         steps_per_epoch=max(1, steps // epochs),
-        weight_decay=number("weight_decay", 3e-4),
+        weight_decay=number("weight_decay", "[0, 1)", 3e-4),
         clip=float("inf"),
         ema=0.0,
-        kl_start=number("kl_const_coeff", 1e-4),
-        kl_hold_fraction=number("kl_const_portion", 1e-4),
-        kl_warmup_fraction=number("kl_anneal_portion", 0.3),
+        kl_start=number("kl_const_coeff", "[0, 1]", 1e-4),
+        kl_hold_fraction=number("kl_const_portion", "[0, 1]", 1e-4),
+        kl_warmup_fraction=number("kl_anneal_portion", "[0, 1]", 0.3),
         kl_ramp="floor",
-        spectral_weight=spectral,
-        spectral_start=number("weight_decay_norm_init", 10) if args.get("weight_decay_norm_anneal") else 0.0,
+        spectral_weight=number("weight_decay_norm", "[0, 1000]", 0),
+        spectral_start=number("weight_decay_norm_init", "[0, 1000]", 10) if annealed else 0.0,
         loss_unit="nats",
         transpose_prob=0.0,
     )
@@ -149,14 +201,14 @@ def _training(args: dict[str, Any], crop: int) -> TrainingRecipe:
 
 def _cell(checkpoint: OfficialCheckpoint, role: str, step: str) -> CellRecipe:
     """The cell of a role (enc, dec, pre, post) from the names of its operations."""
-    names = list(checkpoint.cells[f"normal_{role}"])
-    if list(checkpoint.cells[f"{step}_{role}"]) != names:
-        raise NvaeCodecError(
-            f"{step}_{role} = {checkpoint.cells[f'{step}_{role}']} differs from normal_{role} = {names}"
-        )
-    gate = bool(checkpoint.args["use_se"])
-    separable = re.fullmatch(r"mconv_e(\d+)k(\d+)g(\d+)", names[0]) if len(names) == 1 else None
-    if separable:
+    names, others = (checkpoint.cells.get(f"{kind}_{role}") for kind in ("normal", step))
+    if not isinstance(names, list) or not 1 <= len(names) <= 4 or not all(isinstance(name, str) for name in names):
+        raise NvaeCodecError(f"normal_{role} is not a list of 1 to 4 names of operations")
+    if others != names:
+        raise NvaeCodecError(f"{step}_{role} differs from normal_{role} = {str(names)[:100]}")
+    gate = checkpoint.flag("use_se")
+    separable = re.fullmatch(r"mconv_e([1-8])k(\d{1,2})g(\d{1,4})", names[0]) if len(names) == 1 else None
+    if separable and int(separable[2]) in range(1, 16, 2) and int(separable[3]) <= 1024:
         expansion, kernel, groups = map(int, separable.groups())
         return CellRecipe(
             "separable", kernel, expansion, "batch", "swish", squeeze_excitation=gate, kernel_groups=groups
@@ -164,7 +216,7 @@ def _cell(checkpoint: OfficialCheckpoint, role: str, step: str) -> CellRecipe:
     regular = [re.fullmatch(r"res_(bnswish|bnelu|elu)(5?)", name) for name in names]
     kinds = {match.group(1) for match in regular if match}
     if None in regular or len(kinds) != 1:
-        raise NvaeCodecError(f"cells of {' and '.join(names)} are not known here")
+        raise NvaeCodecError(f"cells of {' and '.join(names)[:100]} are not known here")
     kind, dilations = kinds.pop(), [2 if match and match.group(2) else 1 for match in regular]
     normalization = "none" if kind == "elu" else "batch"
     activation = "swish" if kind == "bnswish" else "elu"
@@ -173,16 +225,15 @@ def _cell(checkpoint: OfficialCheckpoint, role: str, step: str) -> CellRecipe:
 
 def import_network(checkpoint: OfficialCheckpoint, recipe: Recipe) -> Nvae:
     """The network of an official checkpoint, in evaluation mode. Raises NvaeCodecError by key."""
+    cells = count_cells(recipe.network)
+    if cells > len(checkpoint.state):  # before they are built, which takes time
+        raise NvaeCodecError(f"the arguments describe {cells} cells, but there are {len(checkpoint.state)} tensors")
     with torch.device("meta"):
         network = Nvae(recipe)
     ours = match_keys(network, checkpoint.state)
-    aliases = {key for key in checkpoint.state if key.endswith(".weight_normalized")}
-    for what, keys in (
-        ("missing", ours.keys() - checkpoint.state),
-        ("left over", checkpoint.state - ours.keys() - aliases),
-    ):
+    for what, keys in (("missing", ours.keys() - checkpoint.state), ("left over", checkpoint.state - ours.keys())):
         if keys:
-            raise NvaeCodecError(f"keys {what}: {', '.join(sorted(keys)[:5])}{' ...' if len(keys) > 5 else ''}")
+            raise NvaeCodecError(f"keys {what}: {', '.join(sorted(keys)[:5])[:500]}{' ...' if len(keys) > 5 else ''}")
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     state = {}
     for key, name in ours.items():
@@ -193,6 +244,13 @@ def import_network(checkpoint: OfficialCheckpoint, recipe: Recipe) -> Nvae:
     network = Nvae(recipe)
     network.load_state_dict(state)
     return network.eval()
+
+
+def count_cells(network: NetworkRecipe) -> int:
+    """Cells and groups of a network."""
+    per_group = 1 + network.encoder_cells + network.decoder_cells
+    per_block = network.preprocess_cells + network.postprocess_cells + 2
+    return sum(network.groups) * per_group + network.preprocess_blocks * per_block
 
 
 def match_keys(network: Nvae, state: Mapping[str, Any]) -> dict[str, str]:

@@ -32,8 +32,8 @@ def make_official(args: dict[str, Any], cells: dict[str, list[str]] = CELLS, sid
     args = ARGS | args
     top = side >> (args["num_preprocess_blocks"] + args["num_latent_scales"] - 1)
     stub: dict[str, Tensor] = {
-        "prior_ftr0": torch.zeros(1, top, top), "stem.weight": torch.zeros(1, 3),
-        "image_conditional.1.weight": torch.zeros(100),
+        "prior_ftr0": torch.zeros(1, top, top), "stem.weight": torch.zeros(1, 3, 3, 3),
+        "image_conditional.1.weight": torch.zeros(100, 1, 1, 1),
     }  # fmt: skip
     recipe = make_recipe(OfficialCheckpoint(DEFAULTS | args, cells, stub, 0))
     torch.manual_seed(0)
