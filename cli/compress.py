@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
+from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
+from nvae_codec.files import Inputs
+from nvae_codec.images.find import SUFFIXES
 from nvae_codec.runtime import Runtime
 
 from .describe import describe_file, show_model
-from .files import Job, check_target, plan_jobs, read_source, remove_source, write_target
+from .files import Job, Source, check_target, plan_jobs, read_source, remove_source, write_target
 from .options import (
     ANY_PATH,
     ModelName,
@@ -23,6 +28,10 @@ from .options import (
     runtime_options,
 )
 from .report import Outcome, Reporter, run_jobs
+
+if TYPE_CHECKING:
+    from nvae_codec.images.raster import RasterImage
+    from nvae_codec.zoo.library import Models
 
 SUFFIX = ".nvae"
 
@@ -59,48 +68,79 @@ def compress_command(
 ) -> int:
     """Compress images without loss: photo.png to photo.nvae.
 
-    INPUT is a PNG (any kind), or a PPM, BMP, TIFF, WebP or JPEG file, whose decoded pixels count; a folder of them;
-    or - for stdin. Each file is written next to its source, or to OUT, which a folder as INPUT needs. Sources are kept.
+    INPUT is a PNG, JPEG, WebP, TIFF, BMP, PPM, PGM, PBM or PAM file, a folder of them, or - for stdin. A JPEG or WebP
+    that is smaller than anything that keeps its pixels is kept as it is, and comes back as that file. Each file is
+    written next to its source, or to OUT, which a folder as INPUT needs. Sources are kept.
     """
-    from nvae_codec.container.header import MAGIC
-    from nvae_codec.container.image import read_file
-    from nvae_codec.container.methods import write_file
-    from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
-    from nvae_codec.images.find import SUFFIXES
-    from nvae_codec.images.metadata import keep_metadata
-    from nvae_codec.images.raster import same_image
-    from nvae_codec.images.read import read_image
     from nvae_codec.zoo.library import Models
 
     plan = plan_jobs(inputs, output, lambda path: name_compressed(path.name, SUFFIXES), SUFFIXES)
     to_stdout = any(job.target is None and not job.problem for job in plan.jobs)
     if remove and to_stdout:
         raise click.UsageError("--rm needs a file to write to, not stdout")
-    models = Models(model, runtime)
     given = click.get_current_context().get_parameter_source("method") is not ParameterSource.DEFAULT
-
-    def compress(job: Job) -> Outcome:
-        check_target(job, force=force)
-        source = read_source(job)
-        data = source.data
-        if data.startswith(MAGIC):
-            raise UnsupportedImageError("it is compressed already")
-        image = keep_metadata(read_image(data), metadata)
-        result = write_file(image, method, models)
-        if (verify or remove) and not same_image(image, read_file(result, models)):
-            raise NvaeCodecError("the result does not decode to the same image; nothing was written")
-        write_target(job, result, force=force, like=source.snapshot, inputs=plan.inputs)
-        if remove:
-            remove_source(job, source)
-        made = describe_file(job.name, result)
-        if model is not None and not given and made["model"] is None:
-            report.warn(f"kept as {made['method']}, not with the model, which --method model asks for", job.name)
-        how = f"{made['method']} {show_model(made['model'])}".rstrip()
-        text = f"{len(data):,} -> {len(result):,} bytes, {made['bits_per_dim']:.3f} bits/dim, {how}"
-        return Outcome(text, 1, image.width * image.height, len(data), len(result))
-
+    warned = model is not None and not given
+    work = Compression(method, metadata, Models(model, runtime), plan.inputs, report, verify, remove, force, warned)
     report.leave(plan.left)
-    return run_jobs(plan.jobs, compress, report, to_stdout=to_stdout)
+    return run_jobs(plan.jobs, work.run, report, to_stdout=to_stdout)
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How the images of a command are compressed."""
+
+    method: str
+    metadata: str
+    models: Models
+    inputs: Inputs
+    report: Reporter
+    verify: bool
+    remove: bool
+    force: bool
+    expects_model: bool  # a model was chosen, and no method
+
+    def run(self, job: Job) -> Outcome:
+        """Compress one image."""
+        from nvae_codec.container.header import MAGIC
+        from nvae_codec.container.image import read_file
+        from nvae_codec.container.methods import write_file
+        from nvae_codec.images.metadata import keep_metadata
+        from nvae_codec.images.raster import same_image
+        from nvae_codec.images.read import read_image
+
+        check_target(job, force=self.force)
+        source = read_source(job)
+        if source.data.startswith(MAGIC):
+            raise UnsupportedImageError("it is compressed already")
+        image = keep_metadata(read_image(source.data), self.metadata)
+        result = write_file(image, self.method, self.models)
+        if (self.verify or self.remove) and not same_image(image, read_file(result, self.models)):
+            raise NvaeCodecError("the result does not decode to the same image; nothing was written")
+        write_target(job, result, force=self.force, like=source.snapshot, inputs=self.inputs)
+        return self._conclude(job, source, image, result)
+
+    def _conclude(self, job: Job, source: Source, image: RasterImage, result: bytes) -> Outcome:
+        """Say what became of a source whose result is written; remove it if that was asked for and loses nothing."""
+        from nvae_codec.container.header import Kind, split_parts
+        from nvae_codec.images.png import SIGNATURE
+
+        as_file = split_parts(result).header.kind is Kind.FILE
+        is_png = source.data.startswith(SIGNATURE)
+        before, after = len(source.data), len(result)
+        made = describe_file(job.name, result)
+        if self.method == "model" and image.file is not None and not is_png:
+            self.report.warn("its pixels are kept, and its file is not: --method stored keeps that", job.name)
+        if self.expects_model and made["model"] is None:
+            self.report.warn(f"kept as {made['method']}, not with the model, which --method model asks for", job.name)
+        if after > before and not as_file and (self.remove or not is_png):
+            kept = ", so it is kept" if self.remove else ""
+            self.report.warn(f"smaller than its result, {before:,} to {after:,} bytes{kept}", job.name)
+        elif self.remove:
+            remove_source(job, source)
+        how = f"{made['method']} {show_model(made['model'])}".rstrip()
+        text = f"{before:,} -> {after:,} bytes, {made['bits_per_dim']:.3f} bits/dim, {how}"
+        note = "" if as_file or is_png else "as pixels, not as the file"
+        return Outcome(text, 1, image.width * image.height, before, after, note)
 
 
 def name_compressed(name: str, suffixes: frozenset[str]) -> str:

@@ -100,6 +100,18 @@ def decompress_command(
 
 
 def name_restored(path: Path) -> str:
-    """photo.nvae and photo.png.nvae to photo.png; a name without .nvae keeps all of it."""
+    """photo.nvae and photo.png.nvae to photo.png, or to photo.jpg if it holds a JPEG's own bytes.
+
+    A name without .nvae keeps all of it.
+    """
+    from nvae_codec.container.image import find_restored_suffix
+    from nvae_codec.images.find import SAME_SUFFIXES
+
     name = path.name.removesuffix(".nvae")
-    return name if name != path.name and name.lower().endswith(".png") else name + ".png"
+    try:
+        with path.open("rb") as file:
+            suffix = find_restored_suffix(file.read(256))
+    except OSError:  # what is wrong is said when it is read
+        suffix = ".png"
+    suffixes = SAME_SUFFIXES.get(suffix, (suffix,))
+    return name if name != path.name and name.lower().endswith(suffixes) else name + suffix

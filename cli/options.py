@@ -128,7 +128,7 @@ method_option = click.option(
     type=click.Choice(["auto", "model", "webp", "stored"]),
     default="auto",
     show_default=True,
-    help="auto: the smallest. model: RGB and gray. webp: at most 8 bits per sample. stored: a PNG's own bytes.",
+    help="auto: the smallest. model: RGB and gray. webp: at most 8 bits per sample. stored: the file's own bytes.",
 )
 metadata_option = click.option(
     "--metadata",

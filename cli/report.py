@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -71,6 +72,7 @@ class Outcome:
     pixels: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    note: str = ""  # what the summary says of how many images
 
 
 @dataclass
@@ -81,6 +83,7 @@ class Totals:
     pixels: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
     start: float = field(default_factory=time.monotonic)
 
     def add(self, done: Outcome) -> None:
@@ -89,6 +92,8 @@ class Totals:
         self.pixels += done.pixels
         self.bytes_in += done.bytes_in
         self.bytes_out += done.bytes_out
+        if done.note:
+            self.notes[done.note] += 1
 
     @property
     def speed(self) -> str:
@@ -103,6 +108,7 @@ class Totals:
             parts.append(f"{format_bytes(self.bytes_in)} -> {format_bytes(self.bytes_out)} ({ratio})")
         elif self.bytes_in or self.bytes_out:
             parts.append(format_bytes(self.bytes_in or self.bytes_out))
+        parts += [f"{count} {note}" for note, count in self.notes.items()]
         if self.pixels:
             parts.append(self.speed)
         seconds = time.monotonic() - self.start

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nvae_codec.container.archive.index import Segment
+    from nvae_codec.container.archive.index import Entry, Segment
     from nvae_codec.container.archive.reader import Archive
     from nvae_codec.container.extensions import Extensions
     from nvae_codec.images.raster import RasterImage
@@ -147,8 +147,8 @@ def unpack_to_folder(unpacking: Unpacking, folder: Path) -> bool:
     if folder.exists() and not folder.is_dir():
         raise NvaeCodecError(f"{folder}: it is not a folder")
     names = unpacking.archive.names
-    pngs = dict(zip(names, name_pngs(names), strict=True))
-    targets = {name: folder / pngs[name] for name in names if name in unpacking.wanted}
+    restored = dict(zip(names, name_restored(unpacking.archive.entries), strict=True))
+    targets = {name: folder / restored[name] for name in names if name in unpacking.wanted}
     done = list(_run(unpacking, targets, write_images))
     return not any(each.problems for each in done)
 
@@ -182,13 +182,22 @@ def check_segments(unpacking: Unpacking) -> Iterator[Done]:
     return _run(unpacking, targets, check_images)
 
 
-def name_pngs(names: Sequence[str]) -> list[str]:
-    """The PNGs that images are restored as: a.jpg as a.png, or as a.jpg.png where a.png is another."""
-    taken = {name for name in names if name.lower().endswith(".png")}
+def name_restored(entries: Sequence[Entry]) -> list[str]:
+    """The files that images are restored as: a.jpg as a.png, or as a.jpg.png where a.png is another.
+
+    Those that are kept as their own files have the names of these. A folder a.png counts as another, too.
+    """
+    from nvae_codec.container.header import Kind
+
+    def stays(entry: Entry) -> bool:
+        return entry.kind is Kind.FILE or entry.name.lower().endswith(".png")
+
+    taken = {entry.name for entry in entries if stays(entry)}
+    taken.update(parent.as_posix() for entry in entries for parent in PurePosixPath(entry.name).parents)
     given = []
-    for name in names:
-        target = name
-        if not name.lower().endswith(".png"):
+    for entry in entries:
+        target = name = entry.name
+        if not stays(entry):
             target = PurePosixPath(name).with_suffix(".png").as_posix()
             if target in taken:
                 target = name + ".png"

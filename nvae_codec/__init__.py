@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nvae_codec.container.archive.reader import Archive
     from nvae_codec.dataset import ArchiveDataset
-    from nvae_codec.images.samples import Samples
+    from nvae_codec.images.layout import Samples
     from nvae_codec.zoo.library import ImageCodec, Models
 
 _BESIDE = Path(__file__).parents[1]

@@ -34,6 +34,7 @@ FORMAT = "NVAE"
 
 _BEGINNING = 1 << 16  # bytes: header and, nearly always, metadata
 _MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"))  # those that a PNG keeps without loss
+_OWN = ("PNG", "JPEG", "WEBP")  # what an image may be kept as byte for byte
 _OF_PNG = ("dpi", "exif", "icc_profile", "transparency")
 
 
@@ -61,6 +62,7 @@ class NvaeImageFile(ImageFile.ImageFile):
     format_description = "NVAE lossless image"
 
     models: ClassVar[Models] = Models()
+    _decoded = False
 
     def _open(self) -> None:
         assert self.fp is not None
@@ -75,7 +77,10 @@ class NvaeImageFile(ImageFile.ImageFile):
             except DamagedFileError as error:
                 raise SyntaxError(str(error)) from error
         self._size, self._mode, self.info, self.palette = shell.size, shell.mode, shell.info, shell.palette
-        self._decoded = False
+
+    def __setstate__(self, state: list[Any]) -> None:
+        super().__setstate__(state)
+        self._decoded = True  # what is pickled or copied is what was decoded
 
     def load(self) -> Any:
         """Decode the pixels; raises OSError for a damaged file, or where its model is missing."""
@@ -113,21 +118,24 @@ class NvaeImageFile(ImageFile.ImageFile):
             raise OSError(str(error)) from error
         if image.pixels is not None and image.colour.is_8_bit:
             return image.pixels.tobytes()
-        with PngImagePlugin.PngImageFile(io.BytesIO(write_png(image))) as pil_image:
+        with Image.open(io.BytesIO(write_png(image)), formats=_OWN) as pil_image:
             pil_image.load()
             self.info.update(pil_image.info)  # with what stands behind the pixels
             return pil_image.tobytes()
 
 
-def _open_shell(data: bytes) -> PngImagePlugin.PngImageFile:
-    """The image as a PNG of its size, colour and metadata, whose pixels are missing. Raises DamagedFileError."""
+def _open_shell(data: bytes) -> Image.Image:
+    """A PNG of the image's size, colour and metadata, whose pixels are missing, or its own file.
+
+    Raises DamagedFileError and what Pillow raises.
+    """
     parts = split_beginning(data)
     header = parts.header
-    shell = parts.payload
-    if header.kind is not Kind.PNG:
-        chunks = unpack_metadata(parts.metadata) if parts.metadata else ()
-        around = [chunk for chunk in chunks if chunk != IDAT_PLACE]
-        shell = join_chunks([pack_header(header.width, header.height, header.colour), *around, IDAT_PLACE])
+    if header.kind is Kind.FILE:
+        return Image.open(io.BytesIO(parts.payload), formats=_OWN)
+    chunks = unpack_metadata(parts.metadata) if parts.metadata else ()
+    around = [chunk for chunk in chunks if chunk != IDAT_PLACE]
+    shell = join_chunks([pack_header(header.width, header.height, header.colour), *around, IDAT_PLACE])
     return PngImagePlugin.PngImageFile(io.BytesIO(shell))
 
 
@@ -163,7 +171,7 @@ def _save(pil_image: Image.Image, file: IO[bytes], filename: str | bytes) -> Non
     try:
         image = read_image(buffer.getvalue())
         if not kept_as_file:
-            image = replace(image, png=None)
+            image = replace(image, file=None)
         data = write_file(image, options.get("method", "auto"), models)
     except NvaeCodecError as error:
         raise OSError(str(error)) from error

@@ -80,7 +80,7 @@ def test_what_is_no_array_of_samples_is_refused(pngsuite: Path) -> None:
 
     for name, why in (("basn3p08", "has a palette"), ("basn0g02", "has 2 bits a sample")):
         file = write_file(read_image((pngsuite / f"{name}.png").read_bytes()), "stored", OneCodec(FakeCodec("photo")))
-        assert split_parts(file).header.kind is Kind.PNG
+        assert split_parts(file).header.kind is Kind.FILE
         with pytest.raises(UnsupportedImageError, match=why):
             nvae_codec.decompress(file)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +203,20 @@ def test_pillow_limits_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(Image.DecompressionBombError):
         reopen(BY_MODEL)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "P", "1", "I;16"])
+def test_images_are_copied_and_pickled(mode: str, loaded: bool) -> None:
+    buffer = io.BytesIO()
+    image = Image.new(mode, (5, 4))
+    image.putpixel((1, 1), 1)
+    image.save(buffer, "NVAE", method="stored")
+    works: tuple[Callable[[Any], Any], ...] = (copy.deepcopy, lambda given: pickle.loads(pickle.dumps(given)))
+    for work in works:
+        opened = Image.open(io.BytesIO(buffer.getvalue()))
+        if loaded:
+            opened.load()
+        other = work(opened)
+        other.load()
+        assert (other.mode, other.tobytes()) == (image.mode, image.tobytes())

@@ -38,7 +38,7 @@ FILES = {
     "gray": (write_file(image(3, 4), "stored", CODECS), "gray, stored"),
     "alpha": (write_file(image(3, 4, 2), "stored", CODECS), "gray+alpha, stored"),
     "metadata": (write_file(read_image((PNGSUITE / "ccwn2c08.png").read_bytes()), "webp", CODECS), "RGB, as WebP"),
-    "png": (write_file(read_image((PNGSUITE / "basn2c16.png").read_bytes()), "stored", CODECS), "a stored PNG"),
+    "file": (write_file(read_image((PNGSUITE / "basn2c16.png").read_bytes()), "stored", CODECS), "stored as its file"),
 }
 ARCHIVE_FILE = archive_header(CODEC.identity) + bytes(40)
 

@@ -11,19 +11,19 @@ from nvae_codec.images.raster import COLOURS, RasterImage
 FILE_CHECKSUM_BYTES = 4
 
 
-def content_checksum(image: RasterImage, *, as_file: bool = False) -> bytes:
+def content_checksum(image: RasterImage, file: bytes | None = None) -> bytes:
     """The 8 bytes that say whether an image came back: XXH3-64 of its size, its colour and its pixels.
 
     Hashed are width and height (4 bytes each), the colour's number (1 byte) and the pixels in rows from the top (of
-    16 bits all high bytes, then all low ones), or, where the image is kept ``as_file`` or has no pixels, the PNG file;
-    all little-endian.
+    16 bits all high bytes, then all low ones), or, where the image is kept as its own ``file`` or has no pixels, that
+    file; all little-endian.
     """
     content = xxhash.xxh3_64(struct.pack("<IIB", image.width, image.height, COLOURS.index(image.colour)))
-    if image.pixels is not None and not as_file:
+    if file is not None or image.pixels is None:
+        content.update(file or image.file or b"")
+    else:
         content.update(image.pixels.tobytes())
         content.update(image.low.tobytes() if image.low is not None else b"")
-    elif image.png is not None:
-        content.update(image.png)
     return content.intdigest().to_bytes(8, "little")
 
 

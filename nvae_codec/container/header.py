@@ -35,14 +35,14 @@ class Kind(IntEnum):
     MODEL = 1  # coded by a model: the pixels are the model's levels
     WEBP = 2  # samples of at most 8 bits as a VP8L stream
     PIXELS = 3  # samples of at most 8 bits as they are, a byte each
-    PNG = 4  # a PNG file as it is
+    FILE = 4  # the image's own file as it is: a PNG, JPEG or WebP
     MODEL_SPREAD = 5  # coded by a model: its levels are spread over 0 to 255
     MODEL_SHIFTED = 6  # coded by a model: its levels are in the highest bits
 
 
 MODEL_KINDS = {Kind.MODEL: Shown.PLAIN, Kind.MODEL_SPREAD: Shown.SPREAD, Kind.MODEL_SHIFTED: Shown.SHIFTED}
 """How images that a model codes show its levels."""
-METHOD_NAMES = {**dict.fromkeys(MODEL_KINDS, "model"), Kind.WEBP: "webp", Kind.PIXELS: "stored", Kind.PNG: "stored"}
+METHOD_NAMES = {**dict.fromkeys(MODEL_KINDS, "model"), Kind.WEBP: "webp", Kind.PIXELS: "stored", Kind.FILE: "stored"}
 
 
 COLOURS_OF = {
@@ -51,7 +51,7 @@ COLOURS_OF = {
     Kind.MODEL_SHIFTED: (GRAY8, RGB8),
     Kind.WEBP: IN_BYTES,
     Kind.PIXELS: IN_BYTES,
-    Kind.PNG: COLOURS,
+    Kind.FILE: COLOURS,
 }
 """What each kind can hold."""
 
@@ -155,8 +155,8 @@ def _split(data: bytes, end: int) -> Parts:
     kind, colour, extended = read_kind(reader.take(1)[0])
     header = Header(kind, colour, **read_fields(header_fields(kind, extended=extended), reader))
     parts = Parts(header, reader.take(reader.left))
-    if parts.metadata and kind is Kind.PNG:
-        raise DamagedFileError("damaged: a PNG file keeps its metadata itself")
+    if parts.metadata and kind is Kind.FILE:
+        raise DamagedFileError("damaged: an own file keeps its metadata itself")
     return parts
 
 

@@ -12,15 +12,16 @@ from nvae_codec.coding.coded import Coded
 from nvae_codec.container.checksums import content_checksum
 from nvae_codec.container.extensions import METADATA, Extensions, coder_blocks, extension, pack_coder_blocks
 from nvae_codec.container.fields import ByteReader
-from nvae_codec.container.header import MODEL_KINDS, Header, Kind, Parts, join_parts, split_parts
+from nvae_codec.container.header import MODEL_KINDS, Header, Kind, Parts, join_parts, split_beginning, split_parts
 from nvae_codec.container.limits import pixel_limit
 from nvae_codec.container.metadata import pack_metadata, unpack_metadata
 from nvae_codec.container.planes import add_planes, take_planes
-from nvae_codec.errors import DamagedFileError
+from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.levels import ModelInput
 from nvae_codec.images.limits import check_size
-from nvae_codec.images.png import check_palette, parse_png
+from nvae_codec.images.png import check_palette
 from nvae_codec.images.raster import Colour, RasterImage
+from nvae_codec.images.read import find_suffix, read_own_file
 from nvae_codec.images.webp import decode_webp
 from nvae_codec.schedule.shape import Shape
 from nvae_codec.zoo.library import ImageCodec
@@ -47,17 +48,22 @@ class Candidate:
     planes: bytes = b""
     model_id: bytes = b""
 
+    @property
+    def own_file(self) -> bytes | None:
+        """The image's own file, where it is kept as that."""
+        return self.coded.payload if self.kind is Kind.FILE else None
+
     def size(self, image: RasterImage, metadata: Extensions) -> int:
         """How many bytes the file will have."""
         return len(self._join(image, metadata, bytes(8), b"")) + len(self.planes) + len(self.coded.payload)
 
     def finalize(self, image: RasterImage, metadata: Extensions) -> bytes:
         """The file of the image that this is made of. ``metadata``: what ``describe`` gave."""
-        checksum = content_checksum(image, as_file=self.kind is Kind.PNG)
+        checksum = content_checksum(image, self.own_file)
         return self._join(image, metadata, checksum, self.planes + self.coded.payload)
 
     def _join(self, image: RasterImage, metadata: Extensions, checksum: bytes, payload: bytes) -> bytes:
-        own = metadata if self.kind is not Kind.PNG else ()  # a PNG file keeps its metadata itself
+        own = metadata if self.own_file is None else ()  # which keeps its metadata itself
         header = Header(
             self.kind, image.colour, image.width, image.height, checksum, self.model_id, self.coded.plan,
             own + pack_coder_blocks(self.coded),
@@ -70,6 +76,15 @@ def describe(image: RasterImage) -> Extensions:
     return (extension(METADATA, pack_metadata(image.chunks)),) if image.chunks else ()
 
 
+def find_restored_suffix(beginning: bytes) -> str:
+    """The suffix of what a file with this beginning is restored as: .png, or that of the own file that it holds."""
+    try:
+        parts = split_beginning(beginning)
+    except DamagedFileError:
+        return ".png"
+    return find_suffix(parts.payload) if parts.header.kind is Kind.FILE else ".png"
+
+
 def read_file(data: bytes, codecs: CodecFinder) -> RasterImage:
     """The image in an .nvae file.
 
@@ -78,7 +93,7 @@ def read_file(data: bytes, codecs: CodecFinder) -> RasterImage:
     """
     header, payload = (parts := split_parts(data)).header, parts.payload
     check_size(header.width, header.height)
-    low = png = pixels = None
+    low = file = pixels = None
     if header.kind in MODEL_KINDS:
         reader = ByteReader(payload)
         planes = take_planes(reader, header.colour)
@@ -89,9 +104,9 @@ def read_file(data: bytes, codecs: CodecFinder) -> RasterImage:
         levels = codec.decode([shape], coded)[0]
         pixels, low = add_planes(codec.input.show(levels, MODEL_KINDS[header.kind]), header.colour, planes)
     else:
-        pixels, png = read_payload(header.kind, header.colour, header.width, header.height, payload)
+        pixels, file = read_payload(header.kind, header.colour, header.width, header.height, payload)
     chunks = unpack_metadata(parts.metadata) if parts.metadata else ()
-    image = RasterImage(header.width, header.height, header.colour, pixels, chunks, png, low=low)
+    image = RasterImage(header.width, header.height, header.colour, pixels, chunks, file, low=low)
     check_samples(image)
     if content_checksum(image) != header.content_checksum:
         raise DamagedFileError("damaged: the checksum of its pixels is wrong")
@@ -121,7 +136,7 @@ def check_samples(image: RasterImage) -> None:
 def read_payload(
     kind: Kind, colour: Colour, width: int, height: int, payload: bytes
 ) -> tuple[NDArray[np.uint8] | None, bytes | None]:
-    """Pixels, or a PNG file, of a payload that needs no model; raises DamagedFileError."""
+    """Pixels, or an own file, of a payload that needs no model; raises DamagedFileError."""
     match kind:
         case Kind.WEBP:
             return decode_webp(payload, width, height, colour), None
@@ -130,9 +145,12 @@ def read_payload(
                 raise DamagedFileError("damaged: its pixels are of the wrong length")
             shape = (height, width, colour.channels) if colour.channels > 1 else (height, width)
             return np.frombuffer(payload, np.uint8).reshape(shape), None
-        case Kind.PNG:
-            png = parse_png(payload)
-            if (png.width, png.height, png.colour) != (width, height, colour):
-                raise DamagedFileError("damaged: its PNG is another image")
+        case Kind.FILE:
+            try:
+                image = read_own_file(payload)
+            except UnsupportedImageError as error:
+                raise DamagedFileError(f"damaged: its own file is not supported: {error}") from error
+            if (image.width, image.height, image.colour) != (width, height, colour):
+                raise DamagedFileError("damaged: its own file is another image")
             return None, payload
     raise ValueError("a payload of the model")

@@ -19,22 +19,23 @@ from nvae_codec.container.limits import pixel_limit
 from nvae_codec.container.planes import pack_planes
 from nvae_codec.errors import UnsupportedImageError
 from nvae_codec.images.levels import ModelInput
+from nvae_codec.images.png import SIGNATURE
 from nvae_codec.images.raster import RasterImage
-from nvae_codec.images.webp import BEST, MEDIUM, SMALL_IMAGE, encode_webp
+from nvae_codec.images.webp import BEST, MEDIUM, choose_effort, encode_webp
+from nvae_codec.images.write import write_png
 from nvae_codec.zoo.library import ImageCodec
 
 METHODS = ("auto", "model", "webp", "stored")
 
-# WebP's best effort takes about 20 seconds a megapixel. Below this many pixels it is always tried; above, quick efforts
-# go first, at 0.3 and 0.9 seconds a megapixel. Photographs end there: the second was within 1.1 % of the best on four
-# of five, within 1.7 % on all. On graphics and palettes (dithered photographs: 7 %) the best follows where it may win.
-FAST = (2, 60)
-
-# How much smaller than a quick effort a greater one may be, less the 1 % that a file may be larger than the smallest.
-# Measured: photographs, fast at most 1.089 times the best; graphics, fast 1.47 and medium 1.15.
+# WebP's efforts, as Pillow's method and quality. Photographs end with the first, at 0.35 seconds a megapixel an eighth
+# of the model's time: the second gains at most 1.5 % there, and up to 6 % on graphics and palettes. libwebp's best,
+# (6, 100), gains 1.5 % more at 20 seconds a megapixel, so it is left to the smallest images.
+FAST = (3, 75)
 GRAPHICS_BITS_PER_DIM = 1.5
-PHOTO_MARGIN = 1.09
-GRAPHICS_MARGINS = {FAST: 1.5, MEDIUM: 1.16}
+GRAPHICS_MARGIN = 1.15  # how much smaller the second effort may be, with room
+
+HOPELESS = 0.5
+"""A JPEG below so much of quick WebP's size is not coded by the model, whose files are at most 20 % below WebP's."""
 
 
 class ChosenCodec(Protocol):
@@ -52,26 +53,35 @@ class ChosenCodec(Protocol):
 def write_file(image: RasterImage, method: str, codecs: ChosenCodec) -> bytes:
     """The .nvae file of an image by one of ``METHODS``.
 
-    ``model`` takes what its model was made for, ``webp`` all that comes as 8-bit pixels, ``stored`` everything: a PNG
-    as its own bytes, other images as their pixels. ``auto`` takes the smallest of those that the image allows.
-    Raises UnsupportedImageError where the method does not take the image, and what loading a model raises.
+    ``model`` takes what its model was made for, ``webp`` all that comes as 8-bit pixels, ``stored`` everything: PNG,
+    JPEG and WebP as their own bytes, other images as their pixels. ``auto`` takes the smallest of those that the image
+    allows. Raises UnsupportedImageError where the method does not take the image, and what loading a model raises.
     """
-    if only := needs_png(image, method):
+    if only := needs_own_file(image, method):
         return only.finalize(image, ())
     metadata = describe(image)
     candidates = _all_candidates(image, metadata, codecs) if method == "auto" else [code(image, method, codecs)]
     return _smallest(image, metadata, candidates).finalize(image, metadata)
 
 
-def needs_png(image: RasterImage, method: str) -> Candidate | None:
-    """The PNG file of an image that is to be kept as one, or whose metadata is too much for other methods."""
-    if image.png is None or method not in ("auto", "stored"):
+def needs_own_file(image: RasterImage, method: str) -> Candidate | None:
+    """The own file of an image that is to be kept as one, or of which other methods do not keep everything."""
+    if method not in ("auto", "stored") or (image.file is None and image.low is None):
         return None
     if method == "auto":
         with contextlib.suppress(UnsupportedImageError):
             describe(image)
-            return None
-    return code_png(image)
+            return code_own_file(image) if _is_small_file(image) else None
+    return code_own_file(image)
+
+
+def _is_small_file(image: RasterImage) -> bool:
+    """Whether an image came in a lossy file so small that nothing that keeps its pixels competes with it."""
+    if image.file is None or image.file.startswith(SIGNATURE) or not image.has_bytes:
+        return False
+    with contextlib.suppress(UnsupportedImageError):
+        return len(image.file) < HOPELESS * len(code_webp(image, FAST).coded.payload)
+    return False
 
 
 def code(image: RasterImage, method: str, codecs: ChosenCodec) -> Candidate:
@@ -96,7 +106,7 @@ def code_model(image: RasterImage, codec: ImageCodec) -> Candidate:
     return Candidate(model_kind(shown), coded, pack_planes(image), codec.identity[:ID_BYTES])
 
 
-def code_webp(image: RasterImage, effort: tuple[int, int] = BEST) -> Candidate:
+def code_webp(image: RasterImage, effort: tuple[int, int] | None = None) -> Candidate:
     """Pixels of at most 8 bits as lossless WebP; raises UnsupportedImageError where WebP cannot hold them."""
     return Candidate(Kind.WEBP, Coded(encode_webp(image.require_bytes("WebP"), effort), method="webp"))
 
@@ -106,11 +116,11 @@ def code_pixels(image: RasterImage) -> Candidate:
     return Candidate(Kind.PIXELS, Coded(image.require_bytes("this method").tobytes(), method="stored"))
 
 
-def code_png(image: RasterImage) -> Candidate:
-    """An image that came as a PNG, as that file, byte for byte."""
-    if image.png is None:
-        raise UnsupportedImageError("only a PNG is kept as a file")
-    return Candidate(Kind.PNG, Coded(image.png, method="stored"))
+def code_own_file(image: RasterImage) -> Candidate:
+    """An image as the PNG, JPEG or WebP that it came as, byte for byte; one of 16 bits without a file as a PNG."""
+    if image.file is None and image.low is None:
+        raise UnsupportedImageError("only a PNG, JPEG or WebP is kept as a file")
+    return Candidate(Kind.FILE, Coded(image.file or write_png(image), method="stored"))
 
 
 def choose_without_model(image: RasterImage, to_beat: float = math.inf) -> Candidate:
@@ -120,7 +130,7 @@ def choose_without_model(image: RasterImage, to_beat: float = math.inf) -> Candi
     size = best.size(image, metadata)
     if not image.has_bytes:
         return best
-    return _smallest(image, metadata, [best, *_webp_candidates(image, metadata, min(to_beat, size), always=0)])
+    return _smallest(image, metadata, [best, *_webp_candidates(image, metadata, min(to_beat, size))])
 
 
 def _all_candidates(image: RasterImage, metadata: Extensions, codecs: ChosenCodec) -> Iterator[Candidate]:
@@ -142,31 +152,27 @@ def _all_candidates(image: RasterImage, metadata: Extensions, codecs: ChosenCode
 
 
 def _stored_candidates(image: RasterImage) -> Iterator[Candidate]:
-    if image.png is not None:
-        yield code_png(image)
-    if image.png is None or image.has_bytes:
+    if image.file is not None or image.low is not None:
+        yield code_own_file(image)
+    if image.has_bytes:
         yield code_pixels(image)
 
 
-def _webp_candidates(
-    image: RasterImage, metadata: Extensions, to_beat: float, always: int = SMALL_IMAGE
-) -> Iterator[Candidate]:
-    """WebP with growing effort while the next may be below ``to_beat`` bytes; up to ``always`` pixels the best one.
+def _webp_candidates(image: RasterImage, metadata: Extensions, to_beat: float) -> Iterator[Candidate]:
+    """WebP, with more effort where that may be below ``to_beat`` bytes; of small images with the most.
 
-    None where the image is too wide for WebP, or too large for its memory.
+    There is none where the image is too wide for WebP, or too large for its memory.
     """
-    smallest = math.inf
     with contextlib.suppress(UnsupportedImageError):
-        if image.width * image.height > always:
-            for effort in (FAST, MEDIUM):
-                candidate = code_webp(image, effort)
-                smallest = min(smallest, candidate.size(image, metadata))
-                yield candidate
-                photo = image.colour.is_8_bit and 8 * smallest > GRAPHICS_BITS_PER_DIM * image.dims
-                margin = PHOTO_MARGIN if photo else GRAPHICS_MARGINS[effort]
-                if smallest > to_beat * margin or (photo and effort == MEDIUM):
-                    return
-        yield code_webp(image)
+        if choose_effort(image.width * image.height) == BEST:
+            yield code_webp(image)
+            return
+        candidate = code_webp(image, FAST)
+        yield candidate
+        size = candidate.size(image, metadata)
+        photo = image.colour.is_8_bit and 8 * size > GRAPHICS_BITS_PER_DIM * image.dims
+        if not photo and size <= GRAPHICS_MARGIN * to_beat:
+            yield code_webp(image, MEDIUM)
 
 
 def _smallest(image: RasterImage, metadata: Extensions, candidates: Iterable[Candidate]) -> Candidate:

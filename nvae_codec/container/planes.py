@@ -18,7 +18,7 @@ from nvae_codec.container.fields import ByteReader, pack_sized
 from nvae_codec.container.header import Kind
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.raster import Colour, RasterImage, colour_of
-from nvae_codec.images.webp import BEST, MEDIUM, SMALL_IMAGE, decode_webp, encode_webp
+from nvae_codec.images.webp import decode_webp, encode_webp
 
 Pixels = NDArray[np.uint8]
 OPAQUE = 255
@@ -41,9 +41,8 @@ def _blocks(image: RasterImage) -> Iterator[bytes]:
 
 def _pack_block(samples: Pixels) -> bytes:
     stored = bytes((Kind.PIXELS,)) + samples.tobytes()
-    effort = BEST if samples.shape[0] * samples.shape[1] <= SMALL_IMAGE else MEDIUM
     with contextlib.suppress(UnsupportedImageError):  # too wide for WebP, or too much for its memory
-        return min(bytes((Kind.WEBP,)) + encode_webp(samples, effort), stored, key=len)
+        return min(bytes((Kind.WEBP,)) + encode_webp(samples), stored, key=len)
     return stored
 
 

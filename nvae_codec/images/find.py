@@ -16,6 +16,9 @@ SUFFIXES = frozenset(
 )  # fmt: skip
 """Of the files that are taken from a folder; a file that is named itself may have any name."""
 
+SAME_SUFFIXES = {".jpg": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi")}
+"""Of files that are of one format, by its usual suffix."""
+
 _APPLEDOUBLE = b"\x00\x05\x16\x07"  # what macOS writes as ._NAME next to NAME on foreign file systems
 _BEGINNINGS = (b"\x89PNG", b"\xff\xd8", b"RIFF", b"BM", b"II", b"MM", b"P")
 _OF_SYSTEMS = frozenset((".ds_store", "thumbs.db", "desktop.ini"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nvae_codec.images.png import IDAT_PLACE, join_chunks, pack_header, parse_png
+from nvae_codec.errors import UnsupportedImageError
+from nvae_codec.images.png import IDAT_PLACE, SIGNATURE, join_chunks, pack_header, parse_png
 from nvae_codec.images.raster import Chunk, RasterImage
 from nvae_codec.images.read import read_image
 
@@ -27,10 +28,12 @@ def keep_metadata(image: RasterImage, keep: str) -> RasterImage:
     if keep == "all":
         return image
     kept = OF_MEANING if keep == "meaning" else OF_PIXELS
-    if image.png is None:
+    if image.file is None or not image.file.startswith(SIGNATURE):
+        if image.pixels is None:
+            raise UnsupportedImageError(f"it {image.why_file_only}, which only --metadata all keeps")
         chunks = tuple(chunk for chunk in image.chunks if chunk.type in kept)
-        return replace(image, chunks=chunks if len(chunks) > 1 else ())
-    png = parse_png(image.png)
+        return replace(image, chunks=chunks if len(chunks) > 1 else (), file=None)
+    png = parse_png(image.file)
     if all(chunk.type in kept for chunk in png.chunks) and not png.trailing:
         return image
     header = pack_header(png.width, png.height, png.colour, interlaced=png.interlaced)

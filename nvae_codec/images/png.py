@@ -178,6 +178,8 @@ def pack_header(width: int, height: int, colour: Colour, *, interlaced: bool = F
 
 def read_header(chunk: Chunk) -> tuple[int, int, Colour, bool]:
     """Width, height, colour, and whether it is interlaced, of an IHDR chunk; raises as ``parse_png``."""
+    if chunk.type == b"CgBI":
+        raise UnsupportedImageError("Apple's PNG (CgBI) is not supported")
     if chunk.type != b"IHDR" or len(chunk.data) != 13:
         raise DamagedFileError("damaged PNG: it does not begin with a header (IHDR)")
     width, height, bits, png_type, compression, filtering, interlace = struct.unpack(">IIBBBBB", chunk.data)

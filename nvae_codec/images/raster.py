@@ -80,7 +80,7 @@ class RasterImage:
     it has the high bytes, and ``low``, of the same shape, the low ones. ``chunks`` are the palette and the ancillary
     chunks of a PNG in their order, with one empty IDAT that says where the pixels stand; they are empty where there is
     nothing to keep.
-    ``png`` is the PNG file itself, byte for byte, where the image came as one.
+    ``file`` is the image's own file, byte for byte, where it came as a PNG, JPEG or WebP.
     """
 
     width: int
@@ -88,7 +88,7 @@ class RasterImage:
     colour: Colour
     pixels: NDArray[np.uint8] | None
     chunks: tuple[Chunk, ...] = ()
-    png: bytes | None = None
+    file: bytes | None = None
     why_file_only: str = ""
     low: NDArray[np.uint8] | None = None
 
@@ -143,6 +143,6 @@ def same_image(one: RasterImage, other: RasterImage) -> bool:
     if (one.width, one.height, one.colour) != (other.width, other.height, other.colour):
         return False
     if one.pixels is None or other.pixels is None:
-        return one.png is not None and one.png == other.png
+        return one.file is not None and one.file == other.file
     low, other_low = (np.zeros(0, np.uint8) if each.low is None else each.low for each in (one, other))
     return one.chunks == other.chunks and np.array_equal(one.pixels, other.pixels) and np.array_equal(low, other_low)

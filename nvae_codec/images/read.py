@@ -1,23 +1,25 @@
-"""Read an image's file without losing a bit of it, or refuse it by name."""
+"""Read an image's file without losing a bit of it, or refuse it by name.
+
+What a file holds is read from its own header, by code of this room, and compared with what a decoder gives.
+"""
 
 from __future__ import annotations
 
 import io
-import re
-import struct
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
+from nvae_codec.errors import DamagedFileError, UnsupportedImageError
+from nvae_codec.images.bmp import read_bmp
+from nvae_codec.images.jpeg import parse_jpeg
+from nvae_codec.images.layout import MODES, make_image
 from nvae_codec.images.limits import check_size
 from nvae_codec.images.png import (
     HEADER_BYTES,
-    IDAT_PLACE,
     SIGNATURE,
     PngFile,
     parse_png,
@@ -26,30 +28,66 @@ from nvae_codec.images.png import (
     split_bytes,
     split_chunks,
 )
-from nvae_codec.images.raster import GRAY1, PIXEL_COLOURS, Chunk, RasterImage
+from nvae_codec.images.pnm import read_layout, read_pnm
+from nvae_codec.images.raster import GRAY1, RasterImage, find_colour
+from nvae_codec.images.riff import parse_webp
+from nvae_codec.images.tiff import read_tiff
 
-_PIXEL_FORMATS = frozenset(("PPM", "BMP", "DIB", "WEBP", "TIFF", "JPEG", "MPO"))
-_PIXEL_MODES = frozenset(("L", "LA", "RGB", "RGBA"))
 _METADATA_LIMIT = 1 << 26  # bytes of PNG chunks beyond which an image is kept as its file
 
 
-def read_image(data: bytes) -> RasterImage:
-    """Read the bytes of a PNG, PPM, BMP, WebP, TIFF or JPEG file.
+def read_image(data: bytes, *, pixels_alone: bool = False) -> RasterImage:
+    """Read the bytes of a PNG, JPEG, WebP, TIFF, BMP, PNM or PAM file.
 
-    All that a PNG may be comes as pixels, gray of few bits as levels from 0, a palette as places in it; but one with
-    data behind its end, or too much metadata, is kept as the file that it is. Of other formats, which have 8 bits, the
-    decoded pixels count, and their colour profile, EXIF data, XMP and dots an inch are kept as PNG chunks.
+    They come as pixels: gray of few bits as levels from 0, a palette as indices into it; with the metadata of other
+    formats as PNG chunks. A PNG or JPEG with data after its end, or a PNG with too much metadata, is kept as its file.
+    The decoded pixels of a JPEG count, and so do those of lossy WebP; ``file`` holds their own bytes, too. With
+    ``pixels_alone`` there are pixels whatever else is in a PNG or JPEG.
 
-    Raises DamagedFileError for files that are not sound images, UnsupportedImageError for images whose every bit
-    could not be kept, and for those beyond Pillow's pixel limit.
+    Raises DamagedFileError for files that are not sound, and UnsupportedImageError for those that are no images, whose
+    samples could not all be kept, or that are beyond Pillow's pixel limit.
     """
     if not data:
         raise DamagedFileError("empty file")
-    if data[:8] == SIGNATURE:
-        return _read_png(data)
+    match data[:2]:
+        case b"\x89P" if data[:8] == SIGNATURE:
+            return _read_png(data, pixels_alone=pixels_alone)
+        case b"\xff\xd8":
+            return _read_jpeg(data, pixels_alone=pixels_alone)
+        case b"RI" if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return _read_webp(data)
+        case b"II" | b"MM":
+            return read_tiff(data)
+        case b"BM":
+            return read_bmp(data)
+        case b"P1" | b"P2" | b"P3" | b"P4" | b"P5" | b"P6" | b"P7":
+            return read_pnm(data)
     if b"IHDR" in data[8:20]:
         raise DamagedFileError("damaged PNG: its signature is wrong")
-    return _read_pixels(data)
+    raise _unknown(data)
+
+
+def read_own_file(data: bytes) -> RasterImage:
+    """An image that is kept as its own PNG, JPEG or WebP: nothing but its header is decoded.
+
+    Raises as ``read_image``.
+    """
+    if data[:8] == SIGNATURE:
+        png = parse_png(data)
+        return RasterImage(png.width, png.height, png.colour, None, (), data)
+    if data[:2] == b"\xff\xd8":
+        layout = parse_jpeg(data).layout
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        layout = parse_webp(data).layout
+    else:
+        raise DamagedFileError("damaged: the file that it holds is no PNG, JPEG or WebP")
+    check_size(layout.width, layout.height)
+    return RasterImage(layout.width, layout.height, find_colour(MODES[layout.channels], layout.bits), None, (), data)
+
+
+def find_suffix(data: bytes) -> str:
+    """The suffix of a file that ``write_png`` gives: .png, or that of an image's own file."""
+    return {b"\xff\xd8": ".jpg", b"RI": ".webp"}.get(data[:2], ".png")
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -58,9 +96,12 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises OSError, and what comes where it is no image.
     """
     with path.open("rb") as file:
-        head = file.read(HEADER_BYTES)
+        head = file.read(4096)
+    if head[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"P7"):
+        layout = read_layout(head)[0]
+        return layout.width, layout.height
     if head[:8] == SIGNATURE:
-        return read_header(next(split_chunks(head)))[:2]
+        return read_header(next(split_chunks(head[:HEADER_BYTES])))[:2]
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path) as image:
@@ -68,19 +109,19 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def read_pixels(image: RasterImage, for_what: str) -> NDArray[np.uint8]:
-    """A image's pixels, out of its PNG where it is kept as one; raises UnsupportedImageError where it has none."""
-    if image.pixels is None and image.png is not None:
-        image = read_image(image.png)
+    """An image's pixels, out of its PNG where it is kept as one; raises UnsupportedImageError where it has none."""
+    if image.pixels is None and image.file is not None:
+        image = read_image(image.file, pixels_alone=True)
     if image.pixels is not None and image.colour == GRAY1:
         return image.pixels
     return image.require_pixels(for_what)
 
 
-def _read_png(data: bytes) -> RasterImage:
+def _read_png(data: bytes, *, pixels_alone: bool) -> RasterImage:
     png = parse_png(data)
     chunks = png.chunks if len(png.chunks) > 1 else ()
     why = _why_file_only(png)
-    if why:
+    if why and not pixels_alone:
         return RasterImage(png.width, png.height, png.colour, None, (), data, why)
     if png.colour.bits == 16:
         high, low = map(_decode_png, split_bytes(png))
@@ -106,77 +147,46 @@ def _decode_png(png: PngFile) -> NDArray[np.uint8]:
     return pixels
 
 
-def _read_pixels(data: bytes) -> RasterImage:
+def _read_jpeg(data: bytes, *, pixels_alone: bool) -> RasterImage:
+    jpeg = parse_jpeg(data)
+    check_size(jpeg.layout.width, jpeg.layout.height)
+    image = make_image(_decode(JpegImagePlugin.JpegImageFile, data, "JPEG"), 8, jpeg.chunks, file=data)
+    jpeg.layout.check(image)
+    if jpeg.trailing and not pixels_alone:
+        why = "has data after its end, as of a second image"
+        return RasterImage(image.width, image.height, image.colour, None, (), data, why)
+    return image
+
+
+def _read_webp(data: bytes) -> RasterImage:
+    webp = parse_webp(data)
+    check_size(webp.layout.width, webp.layout.height)
+    image = make_image(_decode(WebPImagePlugin.WebPImageFile, data, "WebP"), 8, webp.chunks, file=data)
+    webp.layout.check(image)
+    return image
+
+
+def _decode(plugin: type[Image.Image], data: bytes, name: str) -> NDArray[np.uint8]:
+    """The pixels that Pillow gives. The plug-in is called itself: ``Image.open`` may choose another."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                _check_exact(image, data)
-                check_size(*image.size)
-                pixels = np.array(image)
-                chunks = _metadata_chunks(image)
-    except NvaeCodecError:
-        raise
-    except UnidentifiedImageError as error:
-        raise DamagedFileError("not an image, or none of a kind that is known here") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnsupportedImageError(f"more than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
+            warnings.simplefilter("ignore")
+            with plugin(io.BytesIO(data)) as image:  # type: ignore[call-arg]
+                return np.array(image)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plug-ins raise what comes: OSError, SyntaxError, ValueError, struct.error
-        raise DamagedFileError(f"damaged image: {error}") from error
-    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    if pixels.dtype != np.uint8 or channels not in PIXEL_COLOURS or pixels.size == 0:
-        raise UnsupportedImageError(f"pixels of type {pixels.dtype} and shape {pixels.shape} are not supported")
-    return RasterImage.from_pixels(pixels, chunks)
+        raise DamagedFileError(f"damaged {name}: {error}") from error
 
 
-def _check_exact(image: Image.Image, data: bytes) -> None:
-    """Refuse what Pillow would reduce to 8 bits, convert, or show only a part of."""
-    name = {"MPO": "JPEG", "DIB": "BMP", "PPM": "PNM"}.get(image.format or "", image.format)
-    if image.format not in _PIXEL_FORMATS:
-        raise UnsupportedImageError(f"{name} files are not supported")
-    if image.format == "TIFF":
-        _check_tiff(image)
-    if image.format == "PPM":
-        header = re.match(rb"P[2356]\s(?:\s|#[^\n]*\n)*\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d+)\s", data)
-        if header is None or int(header[1]) != 255:
-            raise UnsupportedImageError("PNM that does not have 8 bits a sample (a maximum of 255) is not supported")
-        samples = image.width * image.height * len(image.getbands())
-        if header[0][1:2] in b"56" and re.match(rb"P[1-7]\s", data[header.end() + samples :][:3]):
-            raise UnsupportedImageError("PNM with several images is not supported")
-    if getattr(image, "n_frames", 1) != 1:
-        raise UnsupportedImageError(f"{name} with several frames is not supported")
-    if image.mode not in _PIXEL_MODES:
-        raise UnsupportedImageError(f"{name} of mode {image.mode} is not supported")
-
-
-def _check_tiff(image: Image.Image) -> None:
-    tags = getattr(image, "tag_v2", {})
-    bits = tags.get(258, (1,))
-    if any(depth != 8 for depth in bits):
-        raise UnsupportedImageError(f"{max(bits)}-bit TIFF is not supported")
-    if any(kind != 1 for kind in tags.get(339, (1,))):
-        raise UnsupportedImageError("TIFF of signed or floating samples is not supported")
-    if 1 in tags.get(338, ()):  # Pillow divides by the alpha, which is not exact
-        raise UnsupportedImageError("TIFF with premultiplied alpha is not supported")
-
-
-def _metadata_chunks(image: Image.Image) -> tuple[Chunk, ...]:
-    """Colour profile, dots an inch, EXIF data and XMP of a file that is not a PNG, as PNG chunks that hold the same."""
-    chunks = []
-    profile = image.info.get("icc_profile")
-    if profile:
-        chunks.append(Chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile, 9)))
-    # without a density of its own a file has Pillow's guess, or what its EXIF data say
-    stated = {"JPEG": image.info.get("jfif_unit") in (1, 2), "MPO": False, "TIFF": 282 in getattr(image, "tag_v2", {})}
-    per_metre = [float(dots) / 0.0254 for dots in image.info.get("dpi", ()) if stated.get(image.format or "", True)]
-    if len(per_metre) == 2 and all(1 <= dots < 1 << 31 for dots in per_metre):
-        chunks.append(Chunk(b"pHYs", struct.pack(">IIB", *map(round, per_metre), 1)))
-    exif = image.info.get("exif")
-    if exif:
-        chunks.append(Chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")))
-    xmp = image.info.get("xmp")
-    if isinstance(xmp, bytes):
-        chunks.append(Chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + xmp))
-    return (*chunks, IDAT_PLACE) if chunks else ()
+def _unknown(data: bytes) -> UnsupportedImageError:
+    """What is said of files of other formats."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                return UnsupportedImageError(f"{image.format} files are not supported")
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        return UnsupportedImageError("not an image, or of a format that is not supported")
+    except Exception:  # a plug-in that took it and failed
+        return UnsupportedImageError("an image of a format that is not supported, or damaged")

@@ -12,11 +12,11 @@ _COMPRESS_LEVEL = 3  # on photographs smaller than 6, and twice as fast
 
 
 def write_png(image: RasterImage) -> bytes:
-    """The image as the bytes of a PNG file of its own colour and depth; one kept as a file is that file."""
+    """The image as a PNG file of its own colour and depth; one that is kept as a file is that file, maybe a JPEG."""
     if image.pixels is None:
-        if image.png is None:
+        if image.file is None:
             raise ValueError("an image without pixels and without its file")
-        return image.png
+        return image.file
     if image.low is not None:
         size = image.height, image.width
         samples = np.stack([image.pixels.reshape(*size, -1), image.low.reshape(*size, -1)], -1)

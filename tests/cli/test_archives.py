@@ -14,10 +14,12 @@ from torch.utils.data import DataLoader
 
 import nvae_codec
 import nvae_codec.coding.codec as codec_module
-from nvae_codec.cli.unpack import name_pngs
+from nvae_codec.cli.unpack import name_restored
 from nvae_codec.coding.bitsback import decode_batch
+from nvae_codec.container.archive.index import Entry
+from nvae_codec.container.header import Kind
 from nvae_codec.images.png import SIGNATURE, join_chunks
-from nvae_codec.images.raster import Chunk, same_image
+from nvae_codec.images.raster import RGB8, Chunk, same_image
 from nvae_codec.images.read import read_image
 from tests.cli.conftest import Run
 from tests.conftest import PNGSUITE
@@ -249,9 +251,14 @@ def test_nothing_is_overwritten_unless_forced(run: Run, numbered: Path, tmp_path
 
 
 def test_names_of_restored_images_do_not_collide() -> None:
-    assert name_pngs(["a.jpg", "a.png", "b.PNG", "b", "c.tif", "c.bmp", "d/e.f.webp"]) == [
+    def restored(*names: str, kind: Kind = Kind.PIXELS) -> list[str]:
+        return list(name_restored([Entry(name, kind, RGB8, 1, 1, False) for name in names]))
+
+    assert restored("a.jpg", "a.png", "b.PNG", "b", "c.tif", "c.bmp", "d/e.f.webp") == [
         "a.jpg.png", "a.png", "b.PNG", "b.png", "c.png", "c.bmp.png", "d/e.f.png",
     ]  # fmt: skip
+    assert restored("a.bmp", "a.png/b.png") == ["a.bmp.png", "a.png/b.png"]
+    assert restored("a.jpg", "b", kind=Kind.FILE) == ["a.jpg", "b"]
 
 
 def test_the_number_of_workers_changes_nothing(run: Run, numbered: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 import nvae_codec
+import nvae_codec.pillow
 from tests.cli.conftest import Run
 
 
@@ -143,3 +145,59 @@ def test_archives_are_as_private_as_their_images_and_images_as_their_archive(run
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "x").iterdir()} == {0o600}
     assert run("unpack", archive, "-o", tmp_path / "x.npz").code == 0
     assert (tmp_path / "x.npz").stat().st_mode & 0o777 == 0o600
+
+
+def save_jpeg(path: Path, trailer: bytes = b"") -> bytes:
+    """A photograph-like JPEG: smooth, with some noise."""
+    y, x = np.mgrid[:96, :128]
+    pixels = 128 + 90 * np.sin(np.stack([x, y, x + y], -1) / 30) + np.random.default_rng(0).normal(0, 6, (96, 128, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, "JPEG", quality=60, comment=b"By hand")
+    path.write_bytes(path.read_bytes() + trailer)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("trailer", [b"", b"a gain map"])
+def test_a_jpeg_comes_back_as_it_was(run: Run, tmp_path: Path, trailer: bytes) -> None:
+    data = save_jpeg(tmp_path / "photo.jpg", trailer)
+    assert run("compress", tmp_path / "photo.jpg", "--rm", "--verify").error_lines == []
+    assert not (tmp_path / "photo.jpg").exists()
+    assert (tmp_path / "photo.nvae").stat().st_size < len(data) + 30
+    with Image.open(tmp_path / "photo.nvae") as opened, Image.open(io.BytesIO(data)) as source:
+        assert np.array_equal(np.asarray(opened), np.asarray(source))
+    assert nvae_codec.decompress((tmp_path / "photo.nvae").read_bytes()).shape == (96, 128, 3)
+    assert run("decompress", tmp_path / "photo.nvae", "--rm").code == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"photo.jpg": data}
+
+
+def test_jpegs_in_folders_and_archives_come_back_as_they_were(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    files = {name: save_jpeg(folder / name, name.encode()) for name in ("a.jpg", "b.JPEG", "c.jfif")}
+    files["a.png"] = save(folder / "a.png").read_bytes()
+    assert run("compress", folder, "-o", tmp_path / "out", "--method", "stored").code == 0
+    assert run("decompress", tmp_path / "out", "-o", tmp_path / "back").code == 0
+    found = {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()}
+    assert sorted(found.values()) == sorted(files.values())
+    assert sorted(found) == ["a.jpg", "a.png", "b.jpg", "c.jpg"]
+    assert run("pack", folder, "-o", tmp_path / "x.nvae").code == 0
+    assert run("unpack", tmp_path / "x.nvae").code == 0
+    assert {name: (tmp_path / "x" / name).read_bytes() for name in ("a.jpg", "b.JPEG", "c.jfif")} == {
+        name: files[name] for name in ("a.jpg", "b.JPEG", "c.jfif")
+    }
+
+
+def test_rm_keeps_a_jpeg_whose_pixels_alone_are_kept(run: Run, tmp_path: Path) -> None:
+    data = save_jpeg(tmp_path / "photo.jpg")
+    result = run("compress", tmp_path / "photo.jpg", "--rm", "--method", "model")
+    assert result.code == 0
+    assert "its pixels are kept, and its file is not" in result.error_lines[0]
+    assert "so it is kept" in result.error_lines[1]
+    assert "1 as pixels, not as the file" in result.err
+    assert (tmp_path / "photo.jpg").read_bytes() == data
+
+
+def test_a_file_with_more_than_its_pixels_is_not_coded_by_the_model(run: Run, tmp_path: Path) -> None:
+    save_jpeg(tmp_path / "photo.jpg", b"a gain map")
+    result = run("compress", tmp_path / "photo.jpg", "--method", "model")
+    assert result.code == 1
+    assert "has data after its end" in result.err

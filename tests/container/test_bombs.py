@@ -91,7 +91,7 @@ def test_metadata_that_no_reader_takes_is_not_written(chunks: tuple[Chunk, ...])
     with pytest.raises(UnsupportedImageError, match="its metadata is too much"):
         write_file(image, "webp", CODECS)
     png = write_png(image)
-    assert read_file(write_file(read_image(png), "auto", CODECS), CODECS).png == png
+    assert read_file(write_file(read_image(png), "auto", CODECS), CODECS).file == png
     packed = pack_segment([("a.png", image), ("b.png", DOT)], "auto", CODECS)
     assert [name for name, _ in packed.problems] == ["a.png"]
 

@@ -19,7 +19,7 @@ from nvae_codec.images.raster import COLOURS, GRAY1, GRAY8, PIXEL_COLOURS, RGB8,
 def parts(draw: st.DrawFn) -> Parts:
     kind = draw(st.sampled_from(list(Kind)))
     modelled = kind in MODEL_KINDS
-    colours = {Kind.PNG: list(COLOURS), Kind.MODEL: [GRAY1, *WHOLE_BYTES]}.get(kind, list(PIXEL_COLOURS.values()))
+    colours = {Kind.FILE: list(COLOURS), Kind.MODEL: [GRAY1, *WHOLE_BYTES]}.get(kind, list(PIXEL_COLOURS.values()))
     colours = [GRAY8, RGB8] if modelled and kind is not Kind.MODEL else colours
     sides = st.integers(1, (1 << 31) - 1)
     header = Header(
@@ -31,7 +31,7 @@ def parts(draw: st.DrawFn) -> Parts:
         draw(st.binary(min_size=4, max_size=4)) if modelled else b"",
         tuple(draw(st.lists(st.integers(0, 1 << 34), max_size=9))) if modelled else (),
     )
-    known = [] if kind is Kind.PNG else [Extension(1, draw(st.binary(min_size=5, max_size=40)), critical=True)]
+    known = [] if kind is Kind.FILE else [Extension(1, draw(st.binary(min_size=5, max_size=40)), critical=True)]
     unknown = [Extension(number, draw(st.binary(max_size=9))) for number in sorted(draw(st.sets(st.integers(4, 99))))]
     header = replace(header, extensions=tuple(draw(st.sampled_from([[], known])) + unknown))
     return Parts(header, draw(st.binary(max_size=60)))

@@ -24,7 +24,8 @@ from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.raster import COLOURS, WHOLE_BYTES, Chunk, Colour, RasterImage, find_colour, same_image
 from nvae_codec.images.read import read_image
-from nvae_codec.images.webp import encode_webp
+from nvae_codec.images.samples import samples_of
+from nvae_codec.images.webp import BEST, MEDIUM, choose_effort, encode_webp
 from nvae_codec.images.write import write_png
 from tests.fakes import FakeCodec, OneCodec
 from tests.reference_png import decode_png
@@ -89,7 +90,7 @@ def test_what_has_few_values_is_kept_by_webp_or_as_its_file(pngsuite: Path, name
     image = read_image(data)
     for method in ("auto", "webp", "stored"):
         file = write_file(image, method, CODECS)
-        assert split_parts(file).header.kind is (Kind.PNG if method == "stored" else Kind.WEBP)
+        assert split_parts(file).header.kind is (Kind.FILE if method == "stored" else Kind.WEBP)
         restored = write_png(read_file(file, CODECS))
         assert same_image(read_image(restored), image)
         assert method != "stored" or restored == data
@@ -138,7 +139,7 @@ def test_16_bits_come_back(pngsuite: Path, name: str) -> None:
     image = read_image((pngsuite / f"{name}.png").read_bytes())
     for method in ("auto", "model", "stored"):
         file = write_file(image, method, CODECS)
-        assert (split_parts(file).header.kind is Kind.PNG) or method != "stored"
+        assert (split_parts(file).header.kind is Kind.FILE) or method != "stored"
         restored = decode_png(write_png(read_file(file, CODECS)))
         assert np.array_equal(restored.samples, decode_png(write_png(image)).samples)
     with pytest.raises(UnsupportedImageError, match="has 16 bits a sample"):
@@ -201,37 +202,62 @@ def test_auto_is_the_smallest_of_all() -> None:
         assert sizes["auto"] == min(sizes.values())
 
 
-def test_large_images_pay_for_the_slow_webp_only_where_it_may_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    efforts: list[tuple[int, int]] = []
+def test_webp_gets_no_more_time_than_it_may_win() -> None:
+    def efforts(pixels: Pixels, codec: FakeCodec | None = None) -> list[tuple[int, int]]:
+        tried: list[tuple[int, int]] = []
 
-    def watched(image: RasterImage, effort: tuple[int, int] = (6, 100)) -> Candidate:
-        efforts.append(effort)
-        return code_webp(image, FAST)
+        def watched(image: RasterImage, effort: tuple[int, int] | None = None) -> Candidate:
+            tried.append(effort or choose_effort(image.width * image.height))
+            return code_webp(image, FAST)
 
-    monkeypatch.setattr(choice, "code_webp", watched)
-    write_file(
-        RasterImage.from_pixels(noise(400, 400, 3)), "auto", CODECS
-    )  # webp comes within a few bytes of the pixels
-    assert efforts == [(2, 60), (6, 99)]  # as photographs do: the best effort is hardly better, and slow
-
-    efforts.clear()
-    graphic = np.repeat(noise(400, 400, 1) // 128 * 255, 3, axis=2)
-    write_file(RasterImage.from_pixels(graphic), "auto", CODECS)
-    assert efforts == [(2, 60), (6, 99), (6, 100)]
-
-    efforts.clear()
-    wide = RasterImage.from_pixels(np.zeros((1, 20_000, 3), np.uint8))
-    assert same_image(wide, read_file(write_file(wide, "auto", CODECS), CODECS))
-    assert efforts == [(6, 100)]  # tried, and refused, as it is too wide
-
-    efforts.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(choice, "code_webp", watched)
+            write_file(RasterImage.from_pixels(pixels), "auto", OneCodec(codec or FakeCodec("photo")))
+        return tried
 
     class Winner(FakeCodec):
         def encode(self, images: object, ledger: object = None) -> Coded:
             return Coded(b"short", (7, 1, 0, 19))
 
-    write_file(RasterImage.from_pixels(noise(400, 400, 3)), "auto", OneCodec(Winner("photo")))
-    assert efforts == [(2, 60)]
+    graphic = np.repeat(noise(400, 400, 1) // 128 * 255, 3, axis=2)
+    assert efforts(noise(400, 400, 3)) == [FAST]  # as photographs: more effort is hardly better
+    assert efforts(graphic) == [FAST, MEDIUM]
+    assert efforts(graphic, Winner("photo")) == [FAST]
+    assert efforts(noise(32, 32, 3)) == [BEST]
+
+
+def test_a_jpeg_is_its_own_bytes_where_that_is_smaller() -> None:
+    y, x = np.mgrid[:256, :256]
+    smooth = 128 + 100 * np.sin(np.stack([x, y, x + y], -1) / 40) + np.random.default_rng(0).normal(0, 4, (256, 256, 3))
+    for kind in ("JPEG", "WEBP"):
+        buffer = io.BytesIO()
+        Image.fromarray(smooth.clip(0, 255).astype(np.uint8)).save(buffer, kind, quality=60)
+        data = buffer.getvalue()
+        image = read_image(data)
+        for method in ("auto", "stored"):
+            file = write_file(image, method, CODECS)
+            assert split_parts(file).header.kind is Kind.FILE
+            assert write_png(read_file(file, CODECS)) == data
+        assert same_image(image, read_file(write_file(image, "model", CODECS), CODECS))
+        assert np.array_equal(samples_of(read_file(file, CODECS), "it"), image.require_pixels("it"))
+
+
+def test_a_jpeg_is_not_coded_in_vain() -> None:
+    class Never(FakeCodec):
+        def encode(self, images: object, ledger: object = None) -> Coded:
+            raise AssertionError
+
+    buffer = io.BytesIO()
+    Image.fromarray(noise(200, 200, 3)).save(buffer, "JPEG", quality=10)
+    image = read_image(buffer.getvalue())
+    assert split_parts(write_file(image, "auto", OneCodec(Never("photo")))).header.kind is Kind.FILE
+
+
+@pytest.mark.parametrize("payload", [b"", b"BM", b"\xff\xd8\xff\xd9", b"RIFF\0\0\0\0WEBP", b"P6 1 1 255 abc"])
+def test_an_own_file_that_is_none_is_damaged(payload: bytes) -> None:
+    whole = split_parts(write_file(read_image(write_png(RasterImage.from_pixels(noise(8, 8, 3)))), "stored", CODECS))
+    with pytest.raises(DamagedFileError):
+        read_file(join_parts(Parts(whole.header, payload)), CODECS)
 
 
 def test_webp_refuses_what_it_cannot_hold() -> None:

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
 import io
-import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, WebPImagePlugin
 
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
-from nvae_codec.images.png import IDAT_PLACE
-from nvae_codec.images.raster import PIXEL_COLOURS
+from nvae_codec.images.metadata import keep_metadata
+from nvae_codec.images.png import IDAT_PLACE, join_chunks
+from nvae_codec.images.raster import PIXEL_COLOURS, Chunk
 from nvae_codec.images.read import read_image, read_size
 from nvae_codec.images.webp import decode_webp, encode_webp
 from nvae_codec.images.write import write_png
@@ -64,10 +64,6 @@ def test_profile_and_exif_become_png_chunks() -> None:
         assert restored.getexif()[0x010E] == "A harbour"
 
 
-def wide_pnm(maximum: int) -> bytes:
-    return b"P6 # made by hand\n2 1 #\n" + str(maximum).encode() + b"\n" + bytes(12 if maximum > 255 else 6)
-
-
 def animation(kind: str) -> bytes:
     frames = [Image.fromarray(noise(8, 8, 3)), Image.fromarray(255 - noise(8, 8, 3))]
     buffer = io.BytesIO()
@@ -75,48 +71,26 @@ def animation(kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def deep_tiff() -> bytes:
-    """A little-endian RGB TIFF of one pixel with 16 bits a sample, which Pillow would open as 8 bits."""
-    entries = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 3, 110), (259, 3, 1, 1), (262, 3, 1, 2)]
-    entries += [(273, 4, 1, 116), (277, 3, 1, 3), (278, 3, 1, 1), (279, 4, 1, 6)]
-    body = b"II*\0\x08\0\0\0" + len(entries).to_bytes(2, "little")
-    for tag, kind, count, value in entries:
-        parts = ((tag, 2), (kind, 2), (count, 4), (value, 4))
-        body += b"".join(number.to_bytes(size, "little") for number, size in parts)
-    body = (body + bytes(4)).ljust(110 if len(body) < 110 else len(body) + 4, b"\0")
-    shift = len(body) - 110
-    body = body.replace((110).to_bytes(4, "little"), (110 + shift).to_bytes(4, "little"))
-    body = body.replace((116).to_bytes(4, "little"), (116 + shift).to_bytes(4, "little"))
-    return body + b"\x10\0\x10\0\x10\0" + bytes(6)
-
-
-def premultiplied_tiff() -> bytes:
-    """An RGBA TIFF whose ExtraSamples (338) says that its colours are multiplied by its alpha."""
-    data = save(noise(4, 4, 4), "TIFF")
-    assert data.count(struct.pack("<HHII", 338, 3, 1, 2)) == 1
-    return data.replace(struct.pack("<HHII", 338, 3, 1, 2), struct.pack("<HHII", 338, 3, 1, 1))
+GRAY_JPEG = save(noise(8, 8), "JPEG")
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (wide_pnm(65535), "PNM that does not have 8 bits"),
-        (wide_pnm(100), "PNM that does not have 8 bits"),
-        (deep_tiff(), "16-bit TIFF is not supported"),
-        (premultiplied_tiff(), "premultiplied"),
-        (save(noise(4, 4), "TIFF", "I;16"), "16-bit TIFF is not supported"),
-        (save(noise(4, 4), "TIFF", "F"), "32-bit TIFF is not supported"),
-        (save(noise(4, 4), "TIFF", "1"), "1-bit TIFF is not supported"),
-        (save(noise(4, 4, 3), "TIFF", "CMYK"), "TIFF of mode CMYK"),
-        (save(noise(8, 8, 3), "JPEG", "CMYK"), "JPEG of mode CMYK"),
-        (save(noise(4, 4, 3), "BMP", "P"), "BMP of mode P"),
-        (save(noise(4, 4), "PPM", "1"), "PNM that does not have 8 bits"),
-        (2 * save(noise(4, 4, 3), "PPM"), "PNM with several images"),
+        (save(noise(8, 8, 3), "JPEG", "CMYK"), "JPEG of 4 components"),
+        (
+            save(noise(8, 8), "JPEG").replace(b"\xff\xc0\0\x0b\x08", b"\xff\xc1\0\x0b\x0c"),
+            "12-bit JPEG is not supported",
+        ),
+        (save(noise(8, 8), "JPEG").replace(b"\xff\xc0", b"\xff\xc3"), "lossless or hierarchical JPEG"),
+        (join_chunks([Chunk(b"CgBI", b"0 \0\6")]), r"Apple's PNG \(CgBI\)"),
+        (save(noise(8, 8, 3), "WEBP") + b"more", "WebP with data after its end"),
         (save(noise(4, 4, 3), "GIF"), "GIF files are not supported"),
         (save(noise(4, 4, 3), "TGA"), "TGA files are not supported"),
-        (animation("TIFF"), "several frames"),
+        (b"Just a text.\n", "not an image"),
         (animation("WEBP"), "several frames"),
         (animation("GIF"), "GIF files are not supported"),
+        (animation("TIFF"), "several frames"),
     ],
 )
 def test_what_would_lose_something_is_refused_by_name(data: bytes, reason: str) -> None:
@@ -124,7 +98,29 @@ def test_what_would_lose_something_is_refused_by_name(data: bytes, reason: str) 
         read_image(data)
 
 
-@pytest.mark.parametrize("data", [b"", b"Just a text.\n", bytes(1000), b"\xff\xd8\xff", b"BM", b"P6\n1 1\n255\n"])
+@pytest.mark.parametrize("more", [b"\0", b"a trailer", save(noise(8, 8, 3), "JPEG"), animation("MPO")])
+def test_a_jpeg_with_more_than_its_image_is_kept_as_its_file(more: bytes) -> None:
+    data = save(noise(8, 8, 3), "JPEG") + more
+    image = read_image(data)
+    assert image.pixels is None
+    assert "data after its end" in image.why_file_only
+    assert write_png(image) == data
+    with pytest.raises(UnsupportedImageError, match="which only --metadata all keeps"):
+        keep_metadata(image, "none")
+
+
+def test_a_decoder_that_drops_samples_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = save(noise(8, 8, 4), "WEBP", lossless=True)
+    opaque = save(noise(8, 8, 3), "WEBP", lossless=True)
+    plugin = WebPImagePlugin.WebPImageFile
+    monkeypatch.setattr(WebPImagePlugin, "WebPImageFile", lambda _: plugin(io.BytesIO(opaque)))
+    with pytest.raises(UnsupportedImageError, match="3 samples of 8 bits, and the file has 8x8 pixels of 4 samples"):
+        read_image(data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", bytes(1000), b"\xff\xd8\xff", b"BM", b"P6\n1 1\n255\n", b"II*\0", b"RIFF\0\0\0\0WEBP", b"P7\n"]
+)
 def test_what_is_no_image_is_refused(data: bytes) -> None:
     with pytest.raises(NvaeCodecError):
         read_image(data)

@@ -183,8 +183,8 @@ class Kinds:
         """Raises DamagedFileError."""
         column = reader.take(count)
         known = {byte: read_kind(byte) for byte in set(column)}
-        if any(kind is Kind.PNG and metadata for kind, _, metadata in known.values()):
-            raise DamagedFileError("damaged: a PNG file keeps its metadata itself")
+        if any(kind is Kind.FILE and metadata for kind, _, metadata in known.values()):
+            raise DamagedFileError("damaged: an own file keeps its metadata itself")
         return [known[byte] for byte in column]
 
 

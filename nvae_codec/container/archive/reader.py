@@ -14,8 +14,9 @@ from nvae_codec.container.archive.segment import unpack_wanted
 from nvae_codec.container.extensions import Extensions
 from nvae_codec.container.image import CodecFinder
 from nvae_codec.errors import DamagedFileError
+from nvae_codec.images.layout import Samples
 from nvae_codec.images.raster import RasterImage
-from nvae_codec.images.samples import Samples, samples_of
+from nvae_codec.images.samples import samples_of
 
 
 class Archive:

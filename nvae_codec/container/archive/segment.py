@@ -40,7 +40,7 @@ from nvae_codec.container.image import (
 )
 from nvae_codec.container.limits import pixel_limit
 from nvae_codec.container.metadata import pack_shared_metadata, unpack_shared_metadata
-from nvae_codec.container.methods import ChosenCodec, choose_without_model, code, needs_png
+from nvae_codec.container.methods import ChosenCodec, choose_without_model, code, needs_own_file
 from nvae_codec.container.planes import add_planes, pack_planes, take_planes
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.limits import check_pixel_count
@@ -69,7 +69,7 @@ def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> Pa
     problems: dict[int, str] = {}
     modelled: list[int] = []
     for index, (_, image) in enumerate(named):
-        if only := needs_png(image, method):
+        if only := needs_own_file(image, method):
             candidates[index] = only
             continue
         try:
@@ -89,11 +89,11 @@ def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> Pa
     kept = [(*named[index], candidates[index]) for index in sorted(candidates)]
     entries = tuple(
         Entry(
-            name, each.kind, image.colour, image.width, image.height, bool(image.chunks) and each.kind is not Kind.PNG
+            name, each.kind, image.colour, image.width, image.height, bool(image.chunks) and each.kind is not Kind.FILE
         )
         for name, image, each in kept
     )
-    out = bytearray(join_checksums([content_checksum(x, as_file=each.kind is Kind.PNG) for _, x, each in kept]))
+    out = bytearray(join_checksums([content_checksum(x, each.own_file) for _, x, each in kept]))
     if coded is not None:
         out += Varints().pack(coded.plan) + pack_sized(coded.payload)
     for _, _, candidate in kept:
