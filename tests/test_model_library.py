@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -14,15 +13,11 @@ import pytest
 import nvae_codec
 from nvae_codec.errors import UnknownModelError
 from nvae_codec.zoo.library import (
-    MODELS_FOLDER,
     find_by_identity,
     find_model,
-    installed_models,
     more_models,
-    older_models,
-    read_model_info,
 )
-from tests.fakes import FakeLoader, write_fake_model
+from tests.fakes import write_fake_model
 
 PIXELS = np.random.default_rng(2).integers(0, 256, (16, 24, 3), np.uint8)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -30,13 +25,6 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 def identity_of(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
-
-
-def retire(model: Path) -> Path:
-    """Move a model to where older ones lie."""
-    older = model.parent / "older" / f"{read_model_info(model).id}.safetensors"
-    older.parent.mkdir(exist_ok=True)
-    return model.replace(older)
 
 
 @pytest.fixture
@@ -66,45 +54,18 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return repository
 
 
-def test_a_file_of_a_replaced_model_still_decodes(fake_models: FakeLoader, tmp_path: Path) -> None:
-    data = nvae_codec.compress(PIXELS, method="model")
-    before = find_model("photo")
-    retire(before.path)
-    newer = write_fake_model(tmp_path, "photo", identity=identity_of("newer").hex())
-    shutil.copy(newer, before.path)
-    assert find_model("photo").identity == identity_of("newer")
-    assert find_by_identity(before.identity).identity == before.identity
-    assert np.array_equal(nvae_codec.decompress(data), PIXELS)
-    assert np.array_equal(nvae_codec.decompress(data, model="photo"), PIXELS)
-    assert [info.id for info in older_models()] == [before.id]
-    assert before.id not in [info.id for info in installed_models()]
-
-
 @pytest.mark.usefixtures("fake_models")
 def test_more_folders_are_searched_by_name_and_identity(more: Path) -> None:
     mine = write_fake_model(more, "mine")
     write_fake_model(more, "photo", identity=identity_of("other").hex())
     (more / "broken").mkdir()
     (more / "broken" / "model.safetensors").write_bytes(b"no model")
-    older = retire(write_fake_model(more, "old"))
     assert find_model("mine").path == mine
     assert find_model("photo").identity == identity_of("photo"), "the installed one has the name"
     assert find_by_identity(identity_of("other")[:4]).path.parent == more / "photo"
-    assert find_by_identity(identity_of("old")[:4]).path == older
     assert [info.name for info in more_models()] == ["mine", "photo"]
-    with pytest.raises(UnknownModelError, match=r"there is no model old; here are: mnist .*, photo .*, mine .*, old "):
+    with pytest.raises(UnknownModelError, match=r"there is no model old; here are: mnist .*, photo .*, mine "):
         find_model("old")
-
-
-@pytest.mark.usefixtures("fake_models")
-def test_a_folder_that_is_given_brings_its_older_models(tmp_path: Path) -> None:
-    mine = write_fake_model(tmp_path, "mine")
-    data = nvae_codec.compress(PIXELS, method="model", model=mine.parent)
-    retire(mine)
-    write_fake_model(tmp_path, "mine", identity=identity_of("better").hex())
-    with pytest.raises(UnknownModelError, match=f"made by model {identity_of('mine')[:4].hex()}, which is not here"):
-        nvae_codec.decompress(data)
-    assert np.array_equal(nvae_codec.decompress(data, model=mine.parent), PIXELS)
 
 
 @pytest.mark.usefixtures("fake_models")
@@ -136,10 +97,3 @@ def test_the_hub_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UnknownModelError, match=r"hf://sea/wind needs huggingface_hub; .*nvae-codec\[hub\]"):
         find_model("hf://sea/wind")
-
-
-def test_older_models_that_are_shipped_load_and_are_named_by_their_identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NVAE_CODEC_MODELS", raising=False)
-    for path in MODELS_FOLDER.glob("*/older/*"):
-        assert path.suffix == ".safetensors"
-        assert path.stem == nvae_codec.load_model(path, device="cpu").identity[:4].hex()

@@ -12,7 +12,12 @@ import os
 import subprocess
 import sys
 
-TESTS = ("tests/integer/test_same_everywhere.py", "tests/coding/test_rate.py", "tests/test_format_document.py")
+TESTS = (
+    "tests/integer/test_same_everywhere.py",
+    "tests/coding/test_rate.py",
+    "tests/test_format_document.py",
+    "tests/test_shipped.py",
+)
 
 
 def main() -> int:

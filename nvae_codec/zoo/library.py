@@ -3,9 +3,7 @@
 A model is a folder with ``model.safetensors``, ``recipe.toml`` and a card, or a model file alone. Names and identities
 are looked for among the folders of the package ``nvae_codec.models``, then of those in NVAE_CODEC_MODELS:
 
-    FOLDER ┬ NAME ┬ model.safetensors             the model that the name means
-           │      └ older ─ ID.safetensors ...    those that it meant before: found by the files that they made
-           └ ...
+    FOLDER / NAME / model.safetensors
 """
 
 from __future__ import annotations
@@ -35,7 +33,6 @@ from nvae_codec.zoo.hub import SCHEME, fetch_model
 DEFAULT_MODEL = "photo"
 MODEL_FORMAT = "nvae-codec exact 1"
 MODEL_FILE = "model.safetensors"
-OLDER = "older/*.safetensors"
 MODELS_FOLDER = Path(str(importlib.import_module("nvae_codec.models").__file__)).parent
 MODELS_VARIABLE = "NVAE_CODEC_MODELS"
 """The environment variable that names more folders of models, separated as in PATH."""
@@ -128,12 +125,6 @@ def more_models() -> Iterator[ModelInfo]:
         yield from _read_all(sorted(folder.glob(f"*/{MODEL_FILE}")))
 
 
-def older_models() -> Iterator[ModelInfo]:
-    """The models that names meant before, here and in the folders of NVAE_CODEC_MODELS."""
-    for folder in (MODELS_FOLDER, *_more_folders()):
-        yield from _read_all(sorted(folder.glob(f"*/{OLDER}")))
-
-
 def _more_folders() -> list[Path]:
     return [Path(folder) for folder in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if folder]
 
@@ -164,7 +155,7 @@ def find_model(name_or_path: str | Path) -> ModelInfo:
 
 
 def find_by_identity(prefix: bytes, among: Sequence[ModelInfo] = ()) -> ModelInfo:
-    """The model whose identity begins so, among those given and all that are here, older ones too.
+    """The model whose identity begins so, among those given and all installed ones.
 
     Raises UnknownModelError.
     """
@@ -176,7 +167,7 @@ def find_by_identity(prefix: bytes, among: Sequence[ModelInfo] = ()) -> ModelInf
 
 
 def _all_models() -> Iterator[ModelInfo]:
-    return itertools.chain(installed_models(), more_models(), older_models())
+    return itertools.chain(installed_models(), more_models())
 
 
 def _name_those(here: Iterable[ModelInfo]) -> str:
@@ -224,8 +215,7 @@ class Models:
         """The model whose identity begins with ``model_id``; raises as ``chosen`` does."""
         given: list[ModelInfo] = []
         if isinstance(self._model, str | Path):
-            chosen = find_model(self._model)
-            given += [chosen, *_read_all(sorted(chosen.path.parent.glob(OLDER)))]
+            given.append(find_model(self._model))
         elif self._model is not None:
             if self._model.identity.startswith(model_id):
                 return self._model
