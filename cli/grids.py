@@ -1,16 +1,20 @@
-"""What sample and reconstruct share: a float network by its run, sizes of images, and a grid of them as a PNG."""
+"""What sample and reconstruct share: a float network by its run, how images are drawn, and a grid of them as a PNG."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nvae_codec.errors import UnknownModelError
+from nvae_codec.errors import NvaeCodecError, UnknownModelError
+from nvae_codec.runtime import Runtime
 
 from .files import Job, check_target, write_target
-from .options import Command, FiniteRange
+from .options import FiniteRange, together
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,9 +22,10 @@ if TYPE_CHECKING:
 
     from nvae_codec.files import Inputs
     from nvae_codec.network.nvae import Nvae
+    from nvae_codec.network.sampling import Pixels
 
 
-class Size(click.ParamType[tuple[int, int]]):
+class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """N or WxH to (H, W)."""
 
     name = "N|WxH"
@@ -29,46 +34,71 @@ class Size(click.ParamType[tuple[int, int]]):
         """Read a size; fails for anything else."""
         parts = str(value).lower().split("x")
         if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) < 1 << 16 for part in parts):
-            self.fail(f"{value!r} is not a side like 64 or a width and a height like 96x64", param, ctx)
+            self.fail(f"{value!r} is not a size like 64 or a width and a height like 96x64", param, ctx)
         return int(parts[-1]), int(parts[0])
 
 
-def how_to_draw(command: Command) -> Command:
-    """-o, --size, --temperature, --pixels, --seed, --device, --force."""
-    for option in (
-        click.option("-f", "--force", is_flag=True, help="Overwrite; send binary data to a terminal."),
-        click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
-        click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random numbers."),
-        click.option(
-            "--pixels",
-            type=click.Choice(["auto", "draw", "mean"]),
-            default="auto",
-            show_default=True,
-            help="How pixels follow from latents; auto draws them, but takes the mean of binary ones.",
-        ),
-        click.option(
-            "--temperature",
-            type=FiniteRange(0),
-            default=1.0,
-            show_default=True,
-            metavar="T",
-            help="Factor of the latents' sigmas; at 0 they are means.",
-        ),
-        click.option("-o", "output", required=True, metavar="PNG|-", help="Where the grid goes."),
-    ):
-        command = option(command)
-    return command
+@dataclass(frozen=True)
+class Drawing:
+    """How images are drawn: the factor of the latents' sigmas, how pixels follow from latents, and the seed."""
+
+    temperature: float
+    pixels: Pixels
+    seed: int
 
 
-def load_network(model: str, device: str) -> Nvae:
-    """The float network of a run (a folder or its checkpoint), or of a model's folder that holds its checkpoint."""
+@dataclass(frozen=True)
+class Grid:
+    """Images in a grid: how many, in how many columns, and their size (height, width)."""
+
+    count: int
+    columns: int
+    size: tuple[int, int] | None
+
+
+drawing_options = together(
+    "drawing",
+    Drawing,
+    click.option(
+        "--temperature",
+        type=FiniteRange(0),
+        default=1.0,
+        show_default=True,
+        metavar="T",
+        help="Factor of the latents' sigmas; at 0 they are means.",
+    ),
+    click.option(
+        "--pixels",
+        type=click.Choice(["auto", "draw", "mean"]),
+        default="auto",
+        show_default=True,
+        help="How pixels follow from latents; auto draws them, but takes the mean of binary ones.",
+    ),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random numbers."),
+)
+output_option = click.option("-o", "output", required=True, metavar="PNG|-", help="Where the grid goes.")
+
+
+@contextmanager
+def open_network(model: str, runtime: Runtime) -> Iterator[Nvae]:
+    """The float network of a run (a folder or its checkpoint), or of a model's folder that holds its checkpoint.
+
+    It is on the runtime's device and evaluated with its threads. Raises UnknownModelError and NvaeCodecError.
+    """
+    import torch
+
     from nvae_codec.training.checkpoint import FILE, load_average
     from nvae_codec.zoo.library import MODELS_FOLDER
 
     run = Path(model) if Path(model).exists() else MODELS_FOLDER / model
     if not (run / FILE if run.is_dir() else run).is_file():
-        raise UnknownModelError(f"{model}: no training run here (a frozen model codes; its run is what is drawn from)")
-    return load_average(run)[1].to(device)
+        why = f"no {FILE}: installed models come without float weights" if run.is_dir() else "no such run or model"
+        raise UnknownModelError(f"{model}: {why}; give a run of nvae-codec train, or models/NAME in a clone")
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise NvaeCodecError("there is no CUDA device; use --device cpu")
+    device = "cuda" if runtime.device != "cpu" and torch.cuda.is_available() else "cpu"
+    with runtime.scope_threads():
+        yield load_average(run)[1].to(device)
 
 
 def plan_grid(output: str, *, force: bool) -> Job:

@@ -159,9 +159,7 @@ workers_option = click.option(
     metavar="N",
     help="Processes that work at once, on one CPU thread each unless --threads says otherwise.",
 )
-runtime_options = together(
-    "runtime",
-    Runtime,
+_network_options = (
     click.option(
         "--device",
         type=click.Choice(DEVICES),
@@ -170,6 +168,12 @@ runtime_options = together(
         help="Where the network runs; no file depends on it.",
     ),
     click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's]"),
+)
+network_options = together("runtime", Runtime, *_network_options)
+runtime_options = together(
+    "runtime",
+    Runtime,
+    *_network_options,
     click.option(
         "--batch-tiles",
         type=click.IntRange(1),

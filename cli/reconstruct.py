@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from nvae_codec.errors import NvaeCodecError
+from nvae_codec.runtime import Runtime
 
 from .files import check_outputs, find_all_inputs
-from .grids import Size, how_to_draw, load_network, plan_grid, write_grid
+from .grids import Drawing, Grid, Size, drawing_options, open_network, output_option, plan_grid, write_grid
+from .options import EXISTING, force_option, network_options, reporting_options, together
+from .report import Outcome, Reporter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,46 +24,54 @@ if TYPE_CHECKING:
 
 @click.command("reconstruct")
 @click.argument("model", metavar="RUN")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
-@click.option("--count", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Images at most.")
-@click.option("--columns", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Images a row.")
-@click.option("--size", type=Size(), help="Of the middle that is taken of each.  [default: what all have, at most 256]")
-@how_to_draw
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=EXISTING)
+@output_option
+@together(
+    "grid",
+    Grid,
+    click.option("--count", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Images at most."),
+    click.option(
+        "--columns", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Images per row."
+    ),
+    click.option("--size", type=Size(), help="Of the crop from the middle.  [default: what all have, at most 256]"),
+)
+@drawing_options
+@network_options
+@force_option
+@reporting_options
 def reconstruct_command(
     model: str,
     inputs: tuple[Path, ...],
-    count: int,
-    columns: int,
-    size: tuple[int, int] | None,
     output: str,
-    temperature: float,
-    pixels: str,
-    seed: int,
-    device: str,
+    grid: Grid,
+    drawing: Drawing,
+    runtime: Runtime,
     force: bool,
-) -> None:
+    report: Reporter,
+) -> int:
     """Show images above what comes back from their latents alone under RUN.
 
-    RUN is a training run's folder or checkpoint, or the name of a model whose checkpoint is here.
+    RUN is a training run's folder or checkpoint, or the name of a model whose checkpoint is in its folder.
     INPUT is an image file, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or (N,H,W).
     """
-    from typing import cast
-
     from nvae_codec.evaluation.inputs import find_inputs
-    from nvae_codec.network.sampling import Pixels, cut_middles, make_pairs, reconstruct
+    from nvae_codec.network.sampling import cut_middles, make_pairs, reconstruct
 
     job = plan_grid(output, force=force)
     own = find_all_inputs((*inputs, Path(model)) if Path(model).exists() else inputs)
     check_outputs((job.target,), own)
-    network = load_network(model, device)
-    originals = cut_middles([read(found) for found in find_inputs(inputs)[:count]], network.recipe, size)
-    how = cast(Pixels, pixels)
-    made = reconstruct(network, originals, temperature=temperature, seed=seed, pixels=how)
-    write_grid(job, make_pairs(originals, made, columns), force=force, inputs=own)
+    with open_network(model, runtime) as network:
+        found = [read(each) for each in find_inputs(inputs)[: grid.count]]
+        originals = cut_middles(found, network.recipe, grid.size)
+        made = reconstruct(network, originals, **vars(drawing))
+    write_grid(job, make_pairs(originals, made, grid.columns), force=force, inputs=own)
+    pixels = sum(each.shape[0] * each.shape[1] for each in made)
+    report.count(output, Outcome(f"{len(made)} reconstructions by {network.recipe.name}", len(made), pixels))
+    return report.finish() if job.target else report.exit_code
 
 
 def read(found: Input) -> NDArray[np.uint8]:
-    """A image's pixels, uint8 (H, W, 3). Raises NvaeCodecError with its name."""
+    """An image's pixels, uint8 (H, W, 3). Raises NvaeCodecError with its name."""
     try:
         return found.read_rgb().require_pixels("the model")
     except NvaeCodecError as error:

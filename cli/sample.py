@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import click
 
-from .grids import Size, how_to_draw, load_network, plan_grid, write_grid
+from nvae_codec.runtime import Runtime
+
+from .grids import Drawing, Grid, Size, drawing_options, open_network, output_option, plan_grid, write_grid
+from .options import force_option, network_options, reporting_options, together
+from .report import Outcome, Reporter
 
 
 @click.command("sample")
 @click.argument("model", metavar="RUN")
-@click.option("--count", type=click.IntRange(1), default=16, show_default=True, metavar="N", help="Images.")
-@click.option("--columns", type=click.IntRange(1), default=4, show_default=True, metavar="N", help="Images a row.")
-@click.option("--size", type=Size(), help="Side of an image, or width and height.  [default: the training's crops]")
+@output_option
+@together(
+    "grid",
+    Grid,
+    click.option("--count", type=click.IntRange(1), default=16, show_default=True, metavar="N", help="Images."),
+    click.option(
+        "--columns", type=click.IntRange(1), default=4, show_default=True, metavar="N", help="Images per row."
+    ),
+    click.option("--size", type=Size(), help="Of an image, or width and height.  [default: the training's crops]"),
+)
 @click.option(
     "--fixed-scales",
     type=click.IntRange(0),
@@ -28,36 +39,34 @@ from .grids import Size, how_to_draw, load_network, plan_grid, write_grid
     metavar="N",
     help="Re-adjust batch norms by N batches of samples of the temperature; the official code takes 500.",
 )
-@how_to_draw
+@drawing_options
+@network_options
+@force_option
+@reporting_options
 def sample_command(
     model: str,
-    count: int,
-    columns: int,
-    size: tuple[int, int] | None,
+    output: str,
+    grid: Grid,
     fixed_scales: int,
     readjust_bn: int,
-    output: str,
-    temperature: float,
-    pixels: str,
-    seed: int,
-    device: str,
+    drawing: Drawing,
+    runtime: Runtime,
     force: bool,
-) -> None:
+    report: Reporter,
+) -> int:
     """Draw images from the prior of RUN as one grid.
 
-    RUN is a training run's folder or checkpoint, or the name of a model whose checkpoint is here.
+    RUN is a training run's folder or checkpoint, or the name of a model whose checkpoint is in its folder.
     """
-    from typing import cast
-
-    from nvae_codec.network.sampling import Pixels, groups_of_scales, make_grid, readjust_batch_norm, sample
+    from nvae_codec.network.sampling import groups_of_scales, make_grid, readjust_batch_norm, sample
 
     job = plan_grid(output, force=force)
-    network = load_network(model, device)
-    fixed = groups_of_scales(network.recipe, fixed_scales)
-    if readjust_bn:
-        readjust_batch_norm(network, temperature, readjust_bn, size, seed)
-    how = cast(Pixels, pixels)
-    images = sample(
-        network, count, size, temperature=temperature, seed=seed, pixels=how, fixed_groups=fixed, columns=columns
-    )
-    write_grid(job, make_grid(images, columns), force=force)
+    with open_network(model, runtime) as network:
+        fixed = groups_of_scales(network.recipe, fixed_scales)
+        if readjust_bn:
+            readjust_batch_norm(network, drawing.temperature, readjust_bn, grid.size, drawing.seed)
+        images = sample(network, grid.count, grid.size, fixed_groups=fixed, columns=grid.columns, **vars(drawing))
+    write_grid(job, make_grid(images, grid.columns), force=force)
+    pixels = images.shape[0] * images.shape[1] * images.shape[2]
+    report.count(output, Outcome(f"{len(images)} samples of {network.recipe.name}", len(images), pixels))
+    return report.finish() if job.target else report.exit_code

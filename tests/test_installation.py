@@ -64,3 +64,9 @@ def test_the_package_works_in_the_clone_and_elsewhere(clone: Path, python: Path,
         assert "photo" in run(python, "-m", "nvae_codec", "models")
         if how != "not installed":
             assert "photo" in run(python.with_name("nvae-codec"), "models")
+    if how == "installed":
+        sample = subprocess.run(
+            [python, "-m", "nvae_codec", "sample", "photo", "-o", "x.png"],
+            cwd=clone.parent, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (sample.returncode, "installed models come without float weights" in sample.stderr) == (1, True)
