@@ -13,7 +13,7 @@ from nvae_codec.container.checksums import content_checksum
 from nvae_codec.container.extensions import METADATA, Extensions, coder_blocks, extension, pack_coder_blocks
 from nvae_codec.container.fields import ByteReader
 from nvae_codec.container.header import MODEL_KINDS, Header, Kind, Parts, join_parts, split_beginning, split_parts
-from nvae_codec.container.limits import pixel_limit
+from nvae_codec.container.limits import check_pixels
 from nvae_codec.container.metadata import pack_metadata, unpack_metadata
 from nvae_codec.container.planes import add_planes, take_planes
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
@@ -98,10 +98,10 @@ def read_file(data: bytes, codecs: CodecFinder) -> RasterImage:
         reader = ByteReader(payload)
         planes = take_planes(reader, header.colour)
         coded = Coded(reader.take(reader.left), header.plan, coder_blocks(header.extensions))
-        shape = Shape(header.height, header.width, header.colour.is_gray)
+        check_pixels(header.width * header.height, len(coded.payload))
         codec = codecs.made_by(header.model_id)
-        check_coded(codec.input, [(header.kind, header.colour)], [shape], coded)
-        levels = codec.decode([shape], coded)[0]
+        check_input(codec.input, header.kind, header.colour)
+        levels = codec.decode([Shape(header.height, header.width, header.colour.is_gray)], coded)[0]
         pixels, low = add_planes(codec.input.show(levels, MODEL_KINDS[header.kind]), header.colour, planes)
     else:
         pixels, file = read_payload(header.kind, header.colour, header.width, header.height, payload)
@@ -113,15 +113,10 @@ def read_file(data: bytes, codecs: CodecFinder) -> RasterImage:
     return image
 
 
-def check_coded(
-    model: ModelInput, kinds: list[tuple[Kind, Colour]], shapes: list[Shape], coded: Coded, what: str = "payload"
-) -> None:
-    """Raise DamagedFileError, before anything is decoded, for images that the model cannot have coded like this."""
-    for kind, colour in kinds:
-        if colour not in model.colours or (model.bits == 8 and kind is not Kind.MODEL):
-            raise DamagedFileError("damaged: its model does not make such images")
-    if sum(shape.pixels for shape in shapes) > pixel_limit(len(coded.payload)):
-        raise DamagedFileError(f"damaged: its {what} is too short for its pixels")
+def check_input(model: ModelInput, kind: Kind, colour: Colour) -> None:
+    """Raise DamagedFileError for an image of a kind that the model cannot have coded."""
+    if colour not in model.colours or (model.bits == 8 and kind is not Kind.MODEL):
+        raise DamagedFileError("damaged: its model does not make such images")
 
 
 def check_samples(image: RasterImage) -> None:

@@ -33,12 +33,12 @@ from nvae_codec.container.header import MODEL_KINDS, Kind, model_kind
 from nvae_codec.container.image import (
     Candidate,
     CodecFinder,
-    check_coded,
+    check_input,
     check_samples,
     describe,
     read_payload,
 )
-from nvae_codec.container.limits import pixel_limit
+from nvae_codec.container.limits import check_pixels, pixel_limit
 from nvae_codec.container.metadata import pack_shared_metadata, unpack_shared_metadata
 from nvae_codec.container.methods import ChosenCodec, choose_without_model, code, needs_own_file
 from nvae_codec.container.planes import add_planes, pack_planes, take_planes
@@ -46,7 +46,6 @@ from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.limits import check_pixel_count
 from nvae_codec.images.raster import Chunk, RasterImage
 from nvae_codec.schedule.shape import Shape
-from nvae_codec.zoo.library import ImageCodec
 
 Named = tuple[str, RasterImage]
 
@@ -177,7 +176,7 @@ def unpack_wanted(
         all_of_them = not all(_is_by_model_alone(entries[index]) for index in wanted)
         goal = [at for at, index in enumerate(modelled) if all_of_them or index in wanted]
         coded = Coded(stack, plan, coder_blocks(extensions, shared))
-        levels = _decode_modelled(codecs.made_by(identity), [entries[index] for index in modelled], coded, goal)
+        levels = _decode_modelled(codecs, identity, [entries[index] for index in modelled], coded, goal)
         pixels = {modelled[at]: each for at, each in levels.items()}
     whole = len(pixels) == len(modelled)
     images: dict[int, RasterImage] = {}
@@ -207,12 +206,14 @@ def _shared_metadata(extensions: Extensions, count: int, room: int) -> list[tupl
 
 
 def _decode_modelled(
-    codec: ImageCodec, entries: Sequence[Entry], coded: Coded, goal: Sequence[int]
+    codecs: CodecFinder, identity: bytes, entries: Sequence[Entry], coded: Coded, goal: Sequence[int]
 ) -> dict[int, NDArray[np.uint8]]:
     """The pixels of images that the model codes, those of the ``goal`` at least."""
-    shapes = [Shape(entry.height, entry.width, entry.colour.is_gray) for entry in entries]
-    check_coded(codec.input, [(entry.kind, entry.colour) for entry in entries], shapes, coded, "stack")
-    levels = codec.decode(shapes, coded, goal)
+    check_pixels(sum(entry.width * entry.height for entry in entries), len(coded.payload))
+    codec = codecs.made_by(identity)
+    for entry in entries:
+        check_input(codec.input, entry.kind, entry.colour)
+    levels = codec.decode([Shape(entry.height, entry.width, entry.colour.is_gray) for entry in entries], coded, goal)
     return {index: codec.input.show(each, MODEL_KINDS[entries[index].kind]) for index, each in levels.items()}
 
 
