@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nvae_codec.errors import NvaeCodecError, UnknownModelError
+from nvae_codec.errors import NvaeCodecError
 from nvae_codec.runtime import Runtime
 
 from .files import Job, check_target, write_target
@@ -81,24 +81,19 @@ output_option = click.option("-o", "output", required=True, metavar="PNG|-", hel
 
 @contextmanager
 def open_network(model: str, runtime: Runtime) -> Iterator[Nvae]:
-    """The float network of a run (a folder or its checkpoint), or of a model's folder that holds its checkpoint.
+    """The float network of a run (its folder or checkpoint) or of a shipped model, by its name.
 
     It is on the runtime's device and evaluated with its threads. Raises UnknownModelError and NvaeCodecError.
     """
     import torch
 
-    from nvae_codec.training.checkpoint import FILE, load_average
-    from nvae_codec.zoo.library import MODELS_FOLDER
+    from nvae_codec.training.checkpoint import load_average
 
-    run = Path(model) if Path(model).exists() else MODELS_FOLDER / model
-    if not (run / FILE if run.is_dir() else run).is_file():
-        why = f"no {FILE}: installed models come without float weights" if run.is_dir() else "no such run or model"
-        raise UnknownModelError(f"{model}: {why}; give a run of nvae-codec train, or models/NAME in a clone")
     if runtime.device == "cuda" and not torch.cuda.is_available():
         raise NvaeCodecError("there is no CUDA device; use --device cpu")
     device = "cuda" if runtime.device != "cpu" and torch.cuda.is_available() else "cpu"
     with runtime.scope_threads():
-        yield load_average(run)[1].to(device)
+        yield load_average(model)[1].to(device)
 
 
 def plan_grid(output: str, *, force: bool) -> Job:

@@ -55,15 +55,16 @@ def reconstruct_command(
     INPUT is an image file, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or (N,H,W).
     """
     from nvae_codec.evaluation.inputs import find_inputs
-    from nvae_codec.network.sampling import cut_middles, make_pairs, reconstruct
+    from nvae_codec.network.sampling import crop_middles, make_pairs, reconstruct
 
     job = plan_grid(output, force=force)
     own = find_all_inputs((*inputs, Path(model)) if Path(model).exists() else inputs)
     check_outputs((job.target,), own)
     with open_network(model, runtime) as network:
         found = [read(each) for each in find_inputs(inputs)[: grid.count]]
-        originals = cut_middles(found, network.recipe, grid.size)
-        made = reconstruct(network, originals, **vars(drawing))
+        originals = crop_middles(found, network.recipe, grid.size)
+        with report.progress(network.recipe.name, len(originals)) as bar:
+            made = reconstruct(network, originals, on_images=bar.advance, **vars(drawing))
     write_grid(job, make_pairs(originals, made, grid.columns), force=force, inputs=own)
     pixels = sum(each.shape[0] * each.shape[1] for each in made)
     report.count(output, Outcome(f"{len(made)} reconstructions by {network.recipe.name}", len(made), pixels))

@@ -65,7 +65,9 @@ def sample_command(
         fixed = groups_of_scales(network.recipe, fixed_scales)
         if readjust_bn:
             readjust_batch_norm(network, drawing.temperature, readjust_bn, grid.size, drawing.seed)
-        images = sample(network, grid.count, grid.size, fixed_groups=fixed, columns=grid.columns, **vars(drawing))
+        how = {"fixed_groups": fixed, "columns": grid.columns, **vars(drawing)}
+        with report.progress(network.recipe.name, grid.count) as bar:
+            images = sample(network, grid.count, grid.size, on_images=bar.advance, **how)
     write_grid(job, make_grid(images, grid.columns), force=force)
     pixels = images.shape[0] * images.shape[1] * images.shape[2]
     report.count(output, Outcome(f"{len(images)} samples of {network.recipe.name}", len(images), pixels))

@@ -18,7 +18,7 @@ from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.official_likelihoods import image_mean
 from nvae_codec.network.sampling import (
     ImageNoise,
-    cut_middles,
+    crop_middles,
     groups_of_scales,
     make_grid,
     make_pairs,
@@ -203,14 +203,14 @@ def test_sizes_that_a_model_does_not_have() -> None:
 
 def test_middles_of_images() -> None:
     recipe, images = RECIPES["colourwise"], [make_image(20, 41), make_image(23, 38)]
-    assert cut_middles(images, recipe).shape == (2, 20, 36, 3)
-    assert np.array_equal(cut_middles(images, recipe, (8, 4))[0], images[0][6:14, 18:22])
-    assert cut_middles(images, RECIPES["joint, flows"]).shape == (2, 16, 16, 3)
+    assert crop_middles(images, recipe).shape == (2, 20, 36, 3)
+    assert np.array_equal(crop_middles(images, recipe, (8, 4))[0], images[0][6:14, 18:22])
+    assert crop_middles(images, RECIPES["joint, flows"]).shape == (2, 16, 16, 3)
     with pytest.raises(NvaeCodecError, match="an image of 41x20 is smaller than 24x24"):
-        cut_middles(images, recipe, (24, 24))
+        crop_middles(images, recipe, (24, 24))
     with pytest.raises(NvaeCodecError, match="knows gray images alone"):
-        cut_middles(images, RECIPES["binary"])
-    assert cut_middles([np.full((12, 14, 3), 9, np.uint8)], RECIPES["binary"]).shape == (1, 12, 12, 1)
+        crop_middles(images, RECIPES["binary"])
+    assert crop_middles([np.full((12, 14, 3), 9, np.uint8)], RECIPES["binary"]).shape == (1, 12, 12, 1)
 
 
 def test_grids() -> None:

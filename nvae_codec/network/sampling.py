@@ -73,6 +73,7 @@ def sample(
     pixels: Pixels = "auto",
     fixed_groups: int = 0,
     columns: int = 1,
+    on_images: Callable[[int], object] = lambda count: None,
 ) -> Images:
     """``count`` images from the prior, uint8 (count, H, W, C).
 
@@ -89,12 +90,19 @@ def sample(
         own, shared = _noise(network, seed, numbers), _noise(network, seed, [n // columns * columns for n in numbers])
         features = _from_prior(network, len(numbers), rows_columns, own, shared, temperature, fixed_groups)
         made.append(_images_of(network, features, own, pixels, rows_columns))
+        on_images(len(numbers))
     return np.concatenate(made)
 
 
 @torch.inference_mode()
 def reconstruct(
-    network: Nvae, images: Images, *, temperature: float = 1.0, seed: int = 0, pixels: Pixels = "auto"
+    network: Nvae,
+    images: Images,
+    *,
+    temperature: float = 1.0,
+    seed: int = 0,
+    pixels: Pixels = "auto",
+    on_images: Callable[[int], object] = lambda count: None,
 ) -> Images:
     """What the latents keep of images, uint8 (N, H, W, C) to the same: z from the posterior, pixels from z alone.
 
@@ -115,6 +123,7 @@ def reconstruct(
 
         features = network.hierarchy(x, network.blank(x), choose)
         made.append(_images_of(network, features, noise, pixels, rows_columns))
+        on_images(len(shown))
     return np.concatenate(made)
 
 
@@ -164,7 +173,7 @@ def network_size(recipe: Recipe, height: int, width: int) -> tuple[int, int]:
     return rows, columns
 
 
-def cut_middles(images: Sequence[NDArray[np.uint8]], recipe: Recipe, size: tuple[int, int] | None = None) -> Images:
+def crop_middles(images: Sequence[NDArray[np.uint8]], recipe: Recipe, size: tuple[int, int] | None = None) -> Images:
     """The middle of each image, uint8 (H, W, 3), in the colours and one size (H, W) that a model can see.
 
     Without a size the only one that it has, or the largest that all images have, at most 256. Raises NvaeCodecError

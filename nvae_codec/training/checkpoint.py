@@ -14,11 +14,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nvae_codec.errors import DamagedFileError, NvaeCodecError
+from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnknownModelError
 from nvae_codec.network.likelihood import PhasedHeads
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.recipes.files import format_recipe, parse_recipe
 from nvae_codec.recipes.recipe import Recipe
+from nvae_codec.zoo.library import MODELS_FOLDER
 
 FILE = "checkpoint.safetensors"
 FORMAT = "nvae-codec run 1"
@@ -93,15 +94,25 @@ def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-def read_checkpoint(run: Path) -> tuple[Recipe, dict[str, Tensor], dict[str, Any]]:
-    """A run's recipe, tensors and what was done. ``run`` is the folder or the file.
+def find_checkpoint(run: str | Path) -> Path:
+    """The checkpoint of a run: of its folder, the file itself, or of a shipped model by its name.
 
-    Raises DamagedFileError where the checksum is not that of the rest (checkpoints from before there was one have
-    none), and NvaeCodecError for what is no checkpoint.
+    Raises UnknownModelError where there is none.
     """
-    path = run / FILE if run.is_dir() else run
-    if not path.is_file():
-        raise NvaeCodecError(f"{run}: no checkpoint here")
+    path = Path(run) if Path(run).exists() else MODELS_FOLDER / run
+    file = path / FILE if path.is_dir() else path
+    if file.is_file():
+        return file
+    why = f"no {FILE}: installed models come without float weights" if path.is_dir() else "no such run or model"
+    raise UnknownModelError(f"{run}: {why}; give a run of nvae-codec train, or models/NAME in a clone")
+
+
+def read_checkpoint(run: str | Path) -> tuple[Recipe, dict[str, Tensor], dict[str, Any]]:
+    """A run's recipe, tensors and what was done; ``run`` as :func:`find_checkpoint` takes it.
+
+    Raises DamagedFileError where the checksum is wrong, and NvaeCodecError for what is no checkpoint.
+    """
+    path = find_checkpoint(run)
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
@@ -110,7 +121,7 @@ def read_checkpoint(run: Path) -> tuple[Recipe, dict[str, Tensor], dict[str, Any
         raise NvaeCodecError(f"{path}: not a checkpoint: {error}") from None
     if metadata.get("format") != FORMAT:
         raise NvaeCodecError(f"{path}: not a checkpoint of a training run")
-    if "checksum" in metadata and metadata["checksum"] != _checksum(tensors, metadata):
+    if metadata.get("checksum") != _checksum(tensors, metadata):
         raise DamagedFileError(f"{path}: damaged: its checksum is wrong")
     return parse_recipe(metadata["recipe"]), tensors, json.loads(metadata["done"])
 
@@ -159,7 +170,7 @@ def copy_weights(network: nn.Module, run: Path, prefix: str = "") -> int:
     return len(found)
 
 
-def load_average(run: Path) -> tuple[Recipe, Nvae, dict[str, Any]]:
+def load_average(run: str | Path) -> tuple[Recipe, Nvae, dict[str, Any]]:
     """The network of a run with the moving average of its weights, in evaluation mode: what is frozen."""
     recipe, tensors, done = read_checkpoint(run)
     network = Nvae(recipe)

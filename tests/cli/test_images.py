@@ -63,7 +63,7 @@ def test_what_cannot_be_is_said_in_one_line(run: Run, trained: Path, tmp_path: P
     out, broken = tmp_path / "out.png", tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     for arguments, said in (
-        (("sample", "nothing", "-o", out), "nothing: no training run here"),
+        (("sample", "nothing", "-o", out), "nothing: no such run or model"),
         (("sample", "photo", "-o", broken), f"{broken} exists already"),
         (("sample", GOLDEN, "-o", out), "not a checkpoint of a training run"),
         (("sample", trained, "-o", out, "--size", 20), "multiples of 8; 20x20 is not"),
@@ -84,7 +84,7 @@ def test_what_cannot_be_is_said_in_one_line(run: Run, trained: Path, tmp_path: P
 def test_usage_errors_are_told(run: Run, trained: Path, tmp_path: Path, command: str) -> None:
     inputs = [trained] if command == "sample" else [trained, tmp_path]
     for option, value, said in (
-        ("--size", "8x8x8", "'8x8x8' is not a side"),
+        ("--size", "8x8x8", "'8x8x8' is not a size"),
         ("--temperature", "nan", "'nan' is not a finite number"),
         ("--temperature", "inf", "'inf' is not a finite number"),
         ("--temperature", "-1", "-1.0 is not in the range x>=0"),

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
@@ -83,10 +82,10 @@ def test_weights_of_another_run_are_taken_where_they_fit(tmp_path: Path) -> None
         copy_weights(second.network, tmp_path, "nothing")
 
 
-def test_damage_is_noticed_and_checkpoints_without_a_checksum_are_read(tmp_path: Path) -> None:
+def test_damage_is_noticed(tmp_path: Path) -> None:
     Trainer(make_recipe(), tmp_path, Options(), resume=False).save()
     path = tmp_path / FILE
-    data, before = path.read_bytes(), read_checkpoint(tmp_path)
+    data = path.read_bytes()
     beginning = 8 + int.from_bytes(data[:8], "little")
     step = data.index(b'step\\": 0') + 8
     for at in (step, *range(beginning, len(data), len(data) // 50), len(data) - 1):
@@ -94,17 +93,11 @@ def test_damage_is_noticed_and_checkpoints_without_a_checksum_are_read(tmp_path:
         with pytest.raises(DamagedFileError, match=r"checkpoint\.safetensors: damaged: its checksum is wrong$"):
             read_checkpoint(tmp_path)
     path.write_bytes(data)
-    with safe_open(str(path), framework="pt") as file:
-        metadata = {key: value for key, value in file.metadata().items() if key != "checksum"}
-    assert metadata.keys() == {"format", "recipe", "done"}
-    save_file(load_file(path), path, metadata)
-    after = read_checkpoint(tmp_path)
-    assert (after[0], after[2]) == (before[0], before[2])
-    assert all(torch.equal(after[1][name], value) for name, value in before[1].items())
+    read_checkpoint(tmp_path)
 
 
 def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(NvaeCodecError, match="no checkpoint here"):
+    with pytest.raises(NvaeCodecError, match="give a run of nvae-codec train"):
         read_checkpoint(tmp_path)
     (tmp_path / FILE).write_bytes(b"something else")
     with pytest.raises(NvaeCodecError, match="not a checkpoint") as error:

@@ -97,7 +97,7 @@ def test_dead_latents_are_named_by_train_and_freeze(images: Path, tmp_path: Path
 def test_a_run_is_not_overwritten_but_resumed(recipe: Path, images: Path, run: Path, tmp_path: Path) -> None:
     with pytest.raises(NvaeCodecError, match="a run is here already; --resume goes on with it"):
         invoke(recipe, "--data", images, "--out", run, "--steps", 6)
-    with pytest.raises(NvaeCodecError, match="no checkpoint here"):
+    with pytest.raises(NvaeCodecError, match="give a run of nvae-codec train"):
         invoke(recipe, "--data", images, "--out", tmp_path / "none", "--resume")
     copy = tmp_path / "copy"
     copy.mkdir()

@@ -101,7 +101,7 @@ def test_resuming_takes_another_training_but_no_other_network(folder: Crops, tmp
     assert longer.step == 1
     with pytest.raises(NvaeCodecError, match="another network"):
         Trainer(parse_recipe(change(text, "network.width = 12")), tmp_path, Options(), resume=True)
-    with pytest.raises(NvaeCodecError, match="no checkpoint here"):
+    with pytest.raises(NvaeCodecError, match="give a run of nvae-codec train"):
         Trainer(make_recipe(), tmp_path / "elsewhere", Options(), resume=True)
 
 
