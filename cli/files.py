@@ -236,8 +236,6 @@ def write_target(
             target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(target, error) from error
-    except UnicodeEncodeError as error:
-        raise NvaeCodecError(f"{target}: the locale has no such file names; LC_ALL=C.UTF-8 has") from error
     write_atomic(target, data, force=force, like=like, mask=mask, inputs=inputs)
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .report import echo
+
 
 @click.command("import-nvlabs")
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -39,4 +41,4 @@ def import_nvlabs_command(checkpoint: Path, run: Path, name: str | None, force: 
     done = {"step": official.step, "seconds": 0.0, "imported": checkpoint.name}
     save_checkpoint(run, recipe, network, average, make_optimizer(recipe, network), done)
     count = sum(parameter.numel() for parameter in network.parameters())
-    click.echo(f"{run}: {recipe.name}, {count:,} parameters, {sum(recipe.network.groups)} groups, step {official.step}")
+    echo(f"{run}: {recipe.name}, {count:,} parameters, {sum(recipe.network.groups)} groups, step {official.step}")

@@ -10,7 +10,7 @@ import click
 from .describe import Fields, describe_file, format_table, show_model, summarize_archive
 from .files import Job, find_jobs, read_source
 from .options import ANY_PATH, reporting_options
-from .report import Outcome, Reporter, run_jobs
+from .report import Outcome, Reporter, echo, run_jobs
 
 HEADS = ("images", "size", "colour", "method", "model", "bytes", "bytes/image", "bits/dim", "file")
 
@@ -33,12 +33,12 @@ def info_command(files: tuple[str, ...], as_json: bool, report: Reporter) -> int
     def describe(job: Job) -> Outcome:
         found.append(describe_job(job))
         if len(jobs) == 1:  # here, so that a stdout that takes nothing is an error of this file
-            click.echo(json.dumps(found[0], indent=2) if as_json else format_fields(found[0]))
+            echo(json.dumps(found[0], indent=2) if as_json else format_fields(found[0]))
         return Outcome("described", images=0)
 
     code = run_jobs(jobs, describe, report)
     if len(jobs) > 1:
-        click.echo(json.dumps(found, indent=2) if as_json else format_table(HEADS, [row_of(each) for each in found]))
+        echo(json.dumps(found, indent=2) if as_json else format_table(HEADS, [row_of(each) for each in found]))
     return code
 
 

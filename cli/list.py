@@ -9,7 +9,7 @@ import click
 
 from .describe import Fields, describe_archive, format_table
 from .options import EXISTING_FILE, reporting_options
-from .report import Problem, Reporter
+from .report import Problem, Reporter, echo
 
 HEADS = ("size", "colour", "method", "segment", "bytes", "bits/dim", "name")
 
@@ -33,12 +33,12 @@ def list_command(files: tuple[Path, ...], as_json: bool, report: Reporter) -> in
             report.fail(Problem.of(str(file), error))
     if as_json:
         if found:
-            click.echo(json.dumps(found[0] if len(files) == 1 else found, indent=1))
+            echo(json.dumps(found[0] if len(files) == 1 else found, indent=1))
         return report.exit_code
     for at, archive in enumerate(found):
         if len(files) > 1:
-            click.echo(f"{chr(10) if at else ''}{archive['file']}: {len(archive['images'])} images")
-        click.echo(format_images(archive))
+            echo(f"{chr(10) if at else ''}{archive['file']}: {len(archive['images'])} images")
+        echo(format_images(archive))
     return report.exit_code
 
 

@@ -6,15 +6,18 @@ import atexit
 import contextlib
 import gc
 import importlib
+import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
 from nvae_codec import __version__
 
-from .report import explain, print_error
+from .report import explain, print_error, print_line
 
 # name: (module and attribute, one line of help), so that --help imports nothing
 COMMANDS = {
@@ -73,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = nvae_codec.main(given, prog_name="nvae-codec", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(file=shown)
+        print_line(shown.getvalue().rstrip("\n"))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         print_error("interrupted")
@@ -94,10 +99,24 @@ def run() -> int:
     code, whatever else would be raised after it.
     """
     gc.set_threshold(COLLECT_AFTER)
+    end_on_signals()
     codes: list[int] = []
     atexit.register(end_at_once, codes)  # the first that is registered is called last
     codes.append(flush_stdout(main()))
     return codes[0]
+
+
+def end_on_signals() -> None:
+    """Leave no temporary files where the process is asked to end: unwind as for an error, and exit as shells expect."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, end)
 
 
 def end_at_once(codes: Sequence[int]) -> None:

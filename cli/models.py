@@ -8,7 +8,7 @@ import click
 
 from .describe import describe_model, format_table
 from .options import reporting_options
-from .report import Reporter
+from .report import Reporter, echo
 
 
 @click.command("models")
@@ -29,10 +29,10 @@ def models_command(as_json: bool, recipes: bool, report: Reporter) -> None:
     default = next((info for info in infos if info.name == DEFAULT_MODEL), None)
     rows = [describe_model(info, default=info is default) for info in infos]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     table = [[row["name"], row["id"], row["bytes"], row["card"]] for row in rows]
-    click.echo(format_table(("name", "identity", "bytes", "card"), table, left=("name", "identity", "card")))
+    echo(format_table(("name", "identity", "bytes", "card"), table, left=("name", "identity", "card")))
 
 
 def _list_recipes(as_json: bool) -> None:
@@ -45,8 +45,6 @@ def _list_recipes(as_json: bool) -> None:
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         rows.append({"name": name, "path": str(path), "about": first.lstrip("# ") if first.startswith("#") else ""})
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
     else:
-        click.echo(
-            format_table(("recipe", "about"), [[row["name"], row["about"]] for row in rows], ("recipe", "about"))
-        )
+        echo(format_table(("recipe", "about"), [[row["name"], row["about"]] for row in rows], ("recipe", "about")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import time
 import traceback
@@ -10,11 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+import click
+
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.images.find import Findings
 
 from .files import Job
 
+_CONTROLS = re.compile(
+    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 SECONDS_BETWEEN_LINES = 10.0
 """With -v and no terminal, progress is a line this often."""
 
@@ -26,7 +32,18 @@ def print_error(reason: str, name: str = "") -> None:
 
 def print_line(line: str) -> None:
     """A line on stderr; on a terminal it replaces the progress bar, which is then drawn again below."""
-    print(("\r\x1b[K" if sys.stderr.isatty() else "") + line, file=sys.stderr)
+    print(("\r\x1b[K" if sys.stderr.isatty() else "") + escape(line), file=sys.stderr)
+
+
+def echo(text: str) -> None:
+    """Lines on stdout, which may hold names of files and models."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    click.echo(escape(text).encode(encoding, "backslashreplace").decode(encoding))
+
+
+def escape(text: str) -> str:
+    """Text as a terminal may have it: what controls terminals, or the order of text, is spelled out."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def explain(error: BaseException) -> str:
@@ -221,11 +238,13 @@ class Reporter:
 
 @contextlib.contextmanager
 def _draw_bar(totals: Totals, label: str) -> Iterator[Callable[[float], None]]:
+    from rich import markup
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+        label = markup.escape(escape(label))
         task = bar.add_task(label, total=1.0)
 
         def show(share: float) -> None:

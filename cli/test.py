@@ -18,7 +18,7 @@ from .options import (
     share_threads,
     workers_option,
 )
-from .report import Outcome, Reporter, run_jobs
+from .report import Outcome, Reporter, echo, run_jobs
 from .unpack import Unpacking, check_segments
 
 
@@ -53,7 +53,7 @@ def test_command(
         data = read_source(job).data
         image = read_file(data, models)
         if not report.quiet:
-            click.echo(f"{job.name}: ok")
+            echo(" ".join(f"{job.name}: ok".split()))
         text = f"{image.width}x{image.height} {image.colour.mode}"
         return Outcome(text, 1, image.width * image.height, len(data))
 
@@ -64,7 +64,7 @@ def test_command(
         if damaged:
             raise NvaeCodecError(f"{damaged} of {len(archive.segments)} segments are damaged")
         if not report.quiet:
-            click.echo(f"{job.name}: ok")
+            echo(" ".join(f"{job.name}: ok".split()))
         text = f"{len(archive)} images in {len(archive.segments)} segments"
         return Outcome(text, images=0)  # they were counted segment by segment
 

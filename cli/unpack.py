@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def unpack_to_folder(unpacking: Unpacking, folder: Path) -> bool:
         raise NvaeCodecError(f"{folder}: it is not a folder")
     names = unpacking.archive.names
     restored = dict(zip(names, name_restored(unpacking.archive.entries), strict=True))
-    targets = {name: folder / restored[name] for name in names if name in unpacking.wanted}
+    targets = {name: folder / os.fsdecode(restored[name].encode()) for name in names if name in unpacking.wanted}
     done = list(_run(unpacking, targets, write_images))
     return not any(each.problems for each in done)
 

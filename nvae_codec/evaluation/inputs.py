@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -72,14 +73,19 @@ def _find(path: Path, left: Findings) -> Iterator[Input]:
             yield Input(f"{path.name}#{index}", partial(_image_of, images, index), size, images[0].nbytes, path)
         return
     if not path.is_dir():
-        yield _of_file(path, path.name)
+        yield _of_file(path, _in_unicode(path.name))
         return
     found = find_files(path)
     left.add(found)
     if not found.files and not found.unreadable:
         raise NvaeCodecError(f"{path}: no images here")
     for file in found.files:
-        yield _of_file(file, file.relative_to(path).as_posix())
+        yield _of_file(file, _in_unicode(file.relative_to(path).as_posix()))
+
+
+def _in_unicode(name: str) -> str:
+    """A file's name in UTF-8, whatever the locale makes of its bytes."""
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
 def _of_file(path: Path, name: str) -> Input:

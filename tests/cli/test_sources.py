@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +205,62 @@ def test_a_file_with_more_than_its_pixels_is_not_coded_by_the_model(run: Run, tm
     result = run("compress", tmp_path / "photo.jpg", "--method", "model")
     assert result.code == 1
     assert "has data after its end" in result.err
+
+
+HOSTILE = "\x1b]0;title\x07\x9b31m\u202egnp.exe\u2066.png"
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress", "test", "info", "evaluate", "pack"])
+def test_names_do_not_control_the_terminal(run: Run, tmp_path: Path, command: str) -> None:
+    name = tmp_path / HOSTILE
+    name.write_bytes(b"no image")
+    more = ["-o", tmp_path / "x.nvae"] if command == "pack" else []
+    for path in (name, tmp_path / ("none" + HOSTILE)):
+        result = run(command, path, *more)
+        assert result.code != 0
+        assert not set(HOSTILE) & set("\x1b\x07\x9b\u202e\u2066") & set(result.err + result.out.decode())
+        assert "\\x1b]0;title\\x07\\x9b31m\\u202egnp.exe\\u2066.png" in result.err
+
+
+def test_names_on_stdout_do_not_control_the_terminal(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    assert run("compress", tmp_path / "a.png", "-o", tmp_path / HOSTILE, "--method", "stored").code == 0
+    for command in ("test", "info"):
+        assert "\\x1b]0;title" in run(command, tmp_path / HOSTILE).out.decode()
+
+
+def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "nvae_codec", *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_command_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    for index in range(40):
+        save(tmp_path / "in" / f"{index}.png", index)
+    process = start("pack", tmp_path / "in", "-o", tmp_path / "out" / "x.nvae", "--method", "stored", "--segment", 1)
+    (tmp_path / "out").mkdir()
+    while process.poll() is None and not list((tmp_path / "out").glob(".*.part")):
+        time.sleep(0.001)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert "Traceback" not in errors
+    if process.returncode != 0:  # it may have been too quick
+        assert process.returncode == (130 if number == signal.SIGINT else 128 + number)
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_names_are_those_of_the_archive_in_any_locale(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "é.png")
+    ascii_locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    for arguments in (
+        ("pack", tmp_path / "in", "-o", tmp_path / "x.nvae", "--method", "stored"),
+        ("unpack", tmp_path / "x.nvae", "-o", tmp_path / "back"),
+        ("list", tmp_path / "x.nvae"),
+        ("compress", tmp_path / "in", "-o", tmp_path / "out", "--method", "stored"),
+    ):
+        process = start(*arguments, **ascii_locale)
+        assert process.communicate()[1].count("nvae-codec:") == 0
+        assert process.returncode == 0
+    assert nvae_codec.open_archive(tmp_path / "x.nvae").names == ["é.png"]
+    assert [path.name for path in (tmp_path / "back").iterdir()] == ["é.png"]
