@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from nvae_codec.network.flow import list_halves
-from nvae_codec.network.groups import AnyGroup
+from nvae_codec.network.groups import Group
 from nvae_codec.network.normal import prior_units
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.polyphase import Plane
@@ -83,7 +83,7 @@ class _Runner(fx.Interpreter):
         sigma = prior_units(drawn.posterior, drawn.prior).sigma
         self.sigma[group].append(sigma.transpose(0, 1).flatten(1))
         z = drawn.before
-        for half, shift in enumerate(list_halves(cast(AnyGroup, self.network.hierarchy.groups[group]).flows)):
+        for half, shift in enumerate(list_halves(cast(Group, self.network.hierarchy.groups[group]).flows)):
             self.stages[f"flow.{group}.{half}"] = z
             z = shift(z)
         return drawn.z

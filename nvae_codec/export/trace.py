@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from nvae_codec.network.cells import Constant, ConstantMap, Scale
 from nvae_codec.network.convolution import FactorizedConv2d
 from nvae_codec.network.flow import list_halves
-from nvae_codec.network.groups import AnyGroup
+from nvae_codec.network.groups import Group
 from nvae_codec.network.likelihood import PhasedHeads
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.polyphase import Plane, pixels_output
@@ -61,7 +61,7 @@ class _Skeleton(nn.Module):
         else:
             heads(features, look, lambda phase, raw: predict(phase, 0, raw))
         for group, module in enumerate(self.network.hierarchy.groups):
-            for half, shift in enumerate(list_halves(cast(AnyGroup, module).flows)):
+            for half, shift in enumerate(list_halves(cast(Group, module).flows)):
                 outputs[f"shift.{group}.{half}"] = shift.mean(place(f"flow.{group}.{half}"))
         return outputs
 

@@ -24,7 +24,7 @@ from nvae_codec.errors import NvaeCodecError
 from nvae_codec.network.cells import ResidualCell, SqueezeExcitation
 from nvae_codec.network.convolution import FactorizedConv2d, WeightNormConv2d
 from nvae_codec.network.flow import Shift
-from nvae_codec.network.groups import Group
+from nvae_codec.network.groups import NvaeGroup
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.steps import SteppingCell
 from nvae_codec.recipes.fields import is_within
@@ -274,7 +274,7 @@ def _entries(module: nn.Module, state: Mapping[str, Any], official: str) -> Iter
 def match_modules(network: Nvae) -> Iterator[tuple[str, nn.Module]]:
     """The official name of every convolution and normalisation of ours."""
     hierarchy, encoder = network.hierarchy, network.hierarchy.encoder
-    groups = [cast(Group, group) for group in hierarchy.groups]
+    groups = [cast(NvaeGroup, group) for group in hierarchy.groups]
     yield "stem", encoder.stem
     yield from _match_cells("pre_process", list(encoder.preprocess))
     yield from _match_cells("enc_tower", _encoder_tower(network))
@@ -307,7 +307,7 @@ def _encoder_tower(network: Nvae) -> list[nn.Module]:
             tower += list(cast(nn.Sequential, encoder.towers[count]))
             count += 1
             if count < len(groups):
-                tower.append(cast(Group, groups[len(groups) - count]).merge)
+                tower.append(cast(NvaeGroup, groups[len(groups) - count]).merge)
     return tower
 
 
@@ -315,7 +315,7 @@ def _decoder_tower(network: Nvae) -> list[nn.Module]:
     tower: list[nn.Module] = []
     blocks = network.hierarchy
     for group, step in zip(blocks.groups, blocks.steps, strict=True):
-        group = cast(Group, group)
+        group = cast(NvaeGroup, group)
         tower += [*group.cells, group.combine]
         if not isinstance(step, nn.Identity):
             tower.append(step)

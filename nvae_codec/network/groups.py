@@ -17,17 +17,54 @@ class Group(nn.Module):
     """One group of latents z_l with both ways through it: prior and posterior.
 
     Raw parameters are what the heads give; :mod:`nvae_codec.network.normal` makes Normals of them. With residual
-    normals the posterior's raw parameters are the prior's plus the head's (NVAE, section 3.2).
+    normals the posterior's raw parameters are the prior's plus the head's (NVAE, section 3.2). Each kind of group is a
+    subclass in :data:`GROUPS`. The exporter traces all three methods, so a kind has layers that it knows
+    (nvae_codec/export/trace.py), and nothing else of the code depends on its kind.
     """
+
+    scales_branches = False
+    """Whether residual branches start smaller by the root of their number (Very Deep VAE, section 3)."""
+
+    def __init__(self, latents: int, recipe: NetworkRecipe) -> None:
+        """``latents`` channels of z."""
+        super().__init__()
+        self.latents, self.residual = latents, recipe.residual_normal
+        # what takes the drawn z to the z that prior and decoder see
+        self.flows = nn.Sequential(*[FlowPair(latents) for _ in range(recipe.flows)])
+
+    def prior(self, state: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The state (B, C, H, W) that the posterior sees too, and the raw prior (B, 2L, H, W).
+
+        None stands for N(0, 1.01), the prior of the group at the top.
+        """
+        raise NotImplementedError
+
+    def posterior(self, state: Tensor, encoded: Tensor, prior: Tensor | None) -> Tensor:
+        """The raw posterior (B, 2L, H, W) from the state, the encoder's features and the raw prior."""
+        raise NotImplementedError
+
+    def forward(self, state: Tensor, z: Tensor) -> Tensor:
+        """The state (B, C, H, W) once z (B, L, H, W) is known."""
+        raise NotImplementedError
+
+    def scale_branches(self, factor: float) -> None:
+        """Start the branches beyond its residual cells smaller by a factor; of kinds whose ``scales_branches``."""
+
+    def _add_prior(self, raw: Tensor, prior: Tensor | None) -> Tensor:
+        """The posterior's raw parameters from those of its head."""
+        return raw + prior if prior is not None and self.residual else raw
+
+
+class NvaeGroup(Group):
+    """Residual cells, then a head for the prior; a head for the posterior; a convolution adds z (NVAE, figure 2)."""
 
     def __init__(
         self, width: int, latents: int, recipe: NetworkRecipe, *, top: bool, encoded: int | None = None
     ) -> None:
         """``width`` channels of the state, ``encoded`` ones of the encoder's features (as many without it)."""
-        super().__init__()
+        super().__init__(latents, recipe)
         cell, weight_norm, encoded = recipe.decoder_cell, recipe.is_official, encoded or width
         count = 0 if top else recipe.decoder_cells
-        self.residual = recipe.residual_normal
         self.cells = nn.Sequential(*[ResidualCell(width, cell, weight_norm=weight_norm) for _ in range(count)])
         self.prior_head = None
         if not top:
@@ -43,8 +80,6 @@ class Group(nn.Module):
         self.posterior_head = make_convolution(read, 2 * latents, 3, weight_norm=weight_norm)
         self.posterior_head.bias = posterior_bias(latents, recipe)
         self.combine = make_convolution(width + latents, width, 1, weight_norm=weight_norm)
-        self.latents = latents
-        self.flows = make_flows(latents, recipe)
 
     def prior(self, state: Tensor) -> tuple[Tensor, Tensor | None]:
         """The state (B, C, H, W) after the group's cells, and the raw prior; None stands for N(0, 1.01)."""
@@ -58,8 +93,7 @@ class Group(nn.Module):
         if self.reads_prior:
             assert prior is not None
             encoded = torch.cat([encoded, prior], 1)
-        raw: Tensor = self.posterior_head(encoded)
-        return raw + prior if prior is not None and self.residual else raw
+        return self._add_prior(self.posterior_head(encoded), prior)
 
     def forward(self, state: Tensor, z: Tensor) -> Tensor:
         """The state once z (B, L, H, W) is known."""
@@ -67,21 +101,22 @@ class Group(nn.Module):
         return combined
 
 
-class VeryDeepGroup(nn.Module):
-    """The same in the Very Deep VAE's form: a bottleneck gives the prior and a first change of the state, one the
-    posterior from state and encoder, and a residual cell follows where z was added.
+class VeryDeepGroup(Group):
+    """A bottleneck for the prior and a first change of the state, one for the posterior from state and encoder, and a
+    residual cell after z was added (Child 2021, figure 3).
 
     The posterior reads the state after that first change, as in NVAE; the Very Deep VAE's own reads it before.
     """
+
+    scales_branches = True
 
     def __init__(
         self, width: int, latents: int, recipe: NetworkRecipe, *, top: bool, encoded: int | None = None
     ) -> None:
         """``width`` channels of the state, ``encoded`` ones of the encoder's features (as many without it)."""
-        super().__init__()
+        super().__init__(latents, recipe)
         cell, weight_norm, encoded = recipe.decoder_cell, recipe.is_official, encoded or width
         narrow = max(width // cell.expansion, 1)
-        self.residual = recipe.residual_normal
         self.prior_body = None
         if not top:
             self.prior_body = nn.Sequential(*make_bottleneck(width, narrow, cell.activation, weight_norm))
@@ -95,8 +130,6 @@ class VeryDeepGroup(nn.Module):
         self.posterior_head = nn.Sequential(*body, head)
         self.combine = make_convolution(latents, width, 1, weight_norm=weight_norm)
         self.cell = ResidualCell(width, cell, weight_norm=weight_norm)
-        self.latents = latents
-        self.flows = make_flows(latents, recipe)
 
     def prior(self, state: Tensor) -> tuple[Tensor, Tensor | None]:
         """The state (B, C, H, W) after its first change, and the raw prior; None stands for N(0, 1.01)."""
@@ -107,22 +140,16 @@ class VeryDeepGroup(nn.Module):
 
     def posterior(self, state: Tensor, encoded: Tensor, prior: Tensor | None) -> Tensor:
         """The raw posterior (B, 2L, H, W)."""
-        raw: Tensor = self.posterior_head(torch.cat([state, encoded], 1))
-        return raw + prior if prior is not None and self.residual else raw
+        return self._add_prior(self.posterior_head(torch.cat([state, encoded], 1)), prior)
 
     def forward(self, state: Tensor, z: Tensor) -> Tensor:
         """The state once z (B, L, H, W) is known."""
         changed: Tensor = self.cell(state + self.combine(z))
         return changed
 
-
-AnyGroup = Group | VeryDeepGroup
-GROUPS: dict[str, type[Group] | type[VeryDeepGroup]] = {"nvae": Group, "very_deep": VeryDeepGroup}
-
-
-def make_flows(latents: int, recipe: NetworkRecipe) -> nn.Sequential:
-    """What takes the drawn z to the z that prior and decoder see."""
-    return nn.Sequential(*[FlowPair(latents) for _ in range(recipe.flows)])
+    def scale_branches(self, factor: float) -> None:
+        """Start with a smaller change of the state by z."""
+        shrink(self.combine, factor)
 
 
 def posterior_bias(latents: int, recipe: NetworkRecipe) -> nn.Parameter:
@@ -130,3 +157,7 @@ def posterior_bias(latents: int, recipe: NetworkRecipe) -> nn.Parameter:
     bias = torch.zeros(2 * latents)
     bias[latents:] = recipe.posterior_log_sigma
     return nn.Parameter(bias)
+
+
+GROUPS: dict[str, type[NvaeGroup] | type[VeryDeepGroup]] = {"nvae": NvaeGroup, "very_deep": VeryDeepGroup}
+"""By the names that recipes give them (``GROUPS`` in nvae_codec/recipes/recipe.py)."""

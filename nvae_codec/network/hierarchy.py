@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nvae_codec.network.cells import Constant, ConstantMap, ResidualCell, make_activation
 from nvae_codec.network.convolution import make_convolution, shrink
-from nvae_codec.network.groups import GROUPS, AnyGroup, VeryDeepGroup
+from nvae_codec.network.groups import GROUPS, Group
 from nvae_codec.network.steps import make_step_down, make_step_up
 from nvae_codec.recipes.recipe import NetworkRecipe
 
@@ -109,10 +109,10 @@ class Hierarchy(nn.Module):
         if not recipe.preprocess_blocks and recipe.resampling != "residual":
             after += [ResidualCell(width, above, weight_norm=weight_norm) for _ in range(count)]
         self.postprocess = nn.Sequential(*after)
-        if recipe.group == "very_deep":
-            self._scale_starts()
+        if make_group.scales_branches:
+            self._scale_branches()
 
-    def _scale_starts(self) -> None:
+    def _scale_branches(self) -> None:
         """Begin with branches that are small where there are many (Child 2021, section 3)."""
         inside = [cell for cell in self.encoder.modules() if isinstance(cell, ResidualCell)]
         cells = [cell for cell in self.modules() if isinstance(cell, ResidualCell) and cell not in set(inside)]
@@ -121,8 +121,7 @@ class Hierarchy(nn.Module):
                 last = [layer for layer in cell.body if isinstance(layer, nn.Conv2d)][-1]
                 shrink(last, len(half) ** -0.5)
         for group in self.groups:
-            if isinstance(group, VeryDeepGroup):
-                shrink(group.combine, len(self.groups) ** -0.5)
+            cast(Group, group).scale_branches(len(self.groups) ** -0.5)
 
     def forward(self, image: Tensor, blank: Tensor, choose: Choose) -> Tensor:
         """Walk down the groups; ``choose`` draws (training) or names (freezing) each z.
@@ -133,7 +132,7 @@ class Hierarchy(nn.Module):
         encoded = self.encoder(image)
         state = self.start(blank)
         for index, (group, step) in enumerate(zip(self.groups, self.steps, strict=True)):
-            group = cast(AnyGroup, group)
+            group = cast(Group, group)
             state, prior = group.prior(state)
             z = choose(index, prior, group.posterior(state, encoded[index], prior))
             state = step(group(state, z))
@@ -144,7 +143,7 @@ class Hierarchy(nn.Module):
         """The same from the priors alone: features of an image that was never seen."""
         state = self.start(blank)
         for index, (group, step) in enumerate(zip(self.groups, self.steps, strict=True)):
-            group = cast(AnyGroup, group)
+            group = cast(Group, group)
             state, prior = group.prior(state)
             state = step(group(state, choose(index, prior)))
         features: Tensor = self.postprocess(state)

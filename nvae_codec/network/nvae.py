@@ -8,7 +8,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvae_codec.network.groups import AnyGroup
+from nvae_codec.network.groups import Group
 from nvae_codec.network.hierarchy import Hierarchy
 from nvae_codec.network.likelihood import Look, PhasedHeads, PlainHead, Predict, pixel_nats
 from nvae_codec.network.noise import Noise
@@ -60,7 +60,7 @@ class Nvae(nn.Module):
     @property
     def latents(self) -> list[int]:
         """Channels of latents a group, from the top."""
-        return [cast(AnyGroup, group).latents for group in self.hierarchy.groups]
+        return [cast(Group, group).latents for group in self.hierarchy.groups]
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Uint8 (B, C, H, W), RGB, to float in [-1, 1], colours in coding order, padded as the recipe says."""
@@ -88,7 +88,7 @@ class Nvae(nn.Module):
         prior = normal_of_raw(None if raw_prior is None else widen(raw_prior), posterior.mean.repeat(1, 2, 1, 1))
         kl = kl_divergence(posterior, prior)
         before = posterior.mean + posterior.sigma * (self.noise.normal(posterior.mean) if noise is None else noise)
-        group = cast(AnyGroup, self.hierarchy.groups[index])
+        group = cast(Group, self.hierarchy.groups[index])
         if not len(group.flows):
             return Draw(posterior, prior, before, before, kl)
         z = group.flows(before)

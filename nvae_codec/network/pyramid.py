@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nvae_codec.network.cells import ResidualCell, StepUp
-from nvae_codec.network.groups import Group
+from nvae_codec.network.groups import NvaeGroup
 from nvae_codec.network.hierarchy import Encoder, Hierarchy
 from nvae_codec.network.likelihood import Head, PhasedHeads, PlainHead
 
@@ -61,7 +61,7 @@ def start_as_pyramid(hierarchy: Hierarchy, likelihood: PhasedHeads | PlainHead) 
     linear = 0 if len(encoder.preprocess) else encoder.groups[0]  # groups that read the stem itself
     for index, group in enumerate(hierarchy.groups):
         pixel = ORDER[(index - 1) % len(ORDER)] if index else FIRST
-        _start_group(cast(Group, group), pixel, rectified=index < len(hierarchy.groups) - linear)
+        _start_group(cast(NvaeGroup, group), pixel, rectified=index < len(hierarchy.groups) - linear)
     for step in [*hierarchy.steps, *hierarchy.postprocess]:
         if isinstance(step, StepUp):
             _start_step_up(step)
@@ -106,7 +106,7 @@ def _start_encoder(encoder: Encoder) -> None:
                         row[SQUARE + colour] = -sign
 
 
-def _start_group(group: Group, pixel: int, *, rectified: bool) -> None:
+def _start_group(group: NvaeGroup, pixel: int, *, rectified: bool) -> None:
     """Let a group carry a pixel; ``rectified``: the encoder has it in two parts."""
     width, latents = group.combine.out_channels, group.latents
     weight, bias = _clear(group.posterior_head)
@@ -127,7 +127,7 @@ def _start_group(group: Group, pixel: int, *, rectified: bool) -> None:
         combine[channel, width + colour] = 1
 
 
-def _start_guess(group: Group, pixel: int) -> None:
+def _start_guess(group: NvaeGroup, pixel: int) -> None:
     """Let the cell find the mean of a pixel's neighbours, and the prior's head read it."""
     spatial, expand, _, last = cast(ResidualCell, group.cells[0]).body
     head, head_bias = _clear(cast(nn.Sequential, group.prior_head)[1])

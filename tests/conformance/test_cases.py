@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nvae_codec.integrations.nvlabs import import_network, make_recipe, read_official
-from nvae_codec.network.groups import Group
+from nvae_codec.network.groups import NvaeGroup
 from nvae_codec.network.likelihood import Look, Predict
 from nvae_codec.network.normal import Normal, kl_divergence, log_density, normal_of_raw
 from nvae_codec.network.nvae import Nvae
@@ -53,7 +53,7 @@ def evaluate(network: Nvae, x_in: Tensor, noise: Callable[[int], Tensor]) -> dic
         posterior, prior = drawn.posterior, drawn.prior
         found.update({f"q_mu_g{index}": posterior.mean, f"q_sigma_g{index}": posterior.sigma})
         found.update({f"p_mu_g{index}": prior.mean, f"p_sigma_g{index}": prior.sigma, f"z_g{index}": drawn.z})
-        flows = cast(Group, network.hierarchy.groups[index]).flows
+        flows = cast(NvaeGroup, network.hierarchy.groups[index]).flows
         if len(flows):
             found[f"z_pre_g{index}"] = drawn.before
         if len(flows) == 2:

@@ -13,7 +13,7 @@ from nvae_codec.export.export import LEAST_KL, Frozen, freeze
 from nvae_codec.integer.graph import Evaluation
 from nvae_codec.likelihoods.tables import COLOUR_UNIT, FIXED, LEVEL_UNIT, LOG_SCALE_UNIT, LOGIT_UNIT, RAW_UNIT
 from nvae_codec.network.flow import list_halves
-from nvae_codec.network.groups import AnyGroup
+from nvae_codec.network.groups import Group
 from nvae_codec.network.normal import normal_of_raw
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.polyphase import Plane, list_phases
@@ -56,7 +56,7 @@ def largest_differences(network: Nvae, frozen: Frozen, pixels: Tensor) -> dict[s
         scale = torch.from_numpy(2.0**-12 / group.multiplier).float().view(1, -1, 1, 1)
         whole = (normal.mean / scale).round().clamp(-group.bound, group.bound)
         evaluation.give(f"z.{index}", whole)
-        flows = cast(AnyGroup, network.hierarchy.groups[index]).flows
+        flows = cast(Group, network.hierarchy.groups[index]).flows
         for half, (shift, multiplier) in enumerate(zip(list_halves(flows), group.flow_multipliers, strict=True)):
             own = torch.from_numpy(2.0**-12 / multiplier).float().view(1, -1, 1, 1)
             before = (normal.mean / own).round()

@@ -153,7 +153,7 @@ def test_branches_start_smaller_by_the_root_of_their_number(monkeypatch: pytest.
     for _ in range(2):
         torch.manual_seed(0)
         networks.append(Nvae(parse_recipe(VARIANTS["very deep, its groups too"])))
-        monkeypatch.setattr(Hierarchy, "_scale_starts", lambda hierarchy: None)
+        monkeypatch.setattr(Hierarchy, "_scale_branches", lambda hierarchy: None)
     inside = len(branches(networks[0])) - 3  # a cell a group in the decoder
     for half, scaled, plain in zip([inside] * inside + [3] * 3, *map(branches, networks), strict=True):
         small, large = (applied_weight(last_convolution(cell)) for cell in (scaled, plain))
