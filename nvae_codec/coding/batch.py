@@ -19,8 +19,7 @@ from nvae_codec.coding.flows import FlowPosterior
 from nvae_codec.coding.latents import Grid, Posterior, Prior, decode_raw
 from nvae_codec.integer.graph import Evaluation
 from nvae_codec.integer.model import IntegerModel
-from nvae_codec.likelihoods.likelihood import Likelihood
-from nvae_codec.likelihoods.registry import LIKELIHOODS
+from nvae_codec.likelihoods.likelihood import PixelCoder, find_coded
 
 
 class Batch:
@@ -104,14 +103,14 @@ class Batch:
         """Give the encoder the whole canvas."""
         self._give(self.walks, "image", self._normalized(self.canvas.pixels))
 
-    def likelihood(self, index: int) -> Likelihood:
+    def likelihood(self, index: int) -> PixelCoder:
         """The distribution of the pixels of a phase; those before it lie on the canvas."""
         phase = self.model.phases[index]
         for plane in phase.known:
             self._give(self.walks, plane.name, self._normalized(self.canvas.read(plane)))
         parts = [walk.take(f"pixels.{index}").to(torch.int32).contiguous() for walk in self.walks]
         raw = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return LIKELIHOODS[self.model.likelihood](self.model, phase, self.canvas, raw)
+        return find_coded(self.model.likelihood).coder(self.model, phase, self.canvas, raw)
 
     def _normalized(self, pixels: NDArray[np.int32]) -> NDArray[np.float32]:
         """Values from 0 as odd integers around zero."""

@@ -23,13 +23,11 @@ from nvae_codec.coding.canvas import Canvas, cut_plane, plane_size
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.latents import Binned, Posterior, Prior
 from nvae_codec.errors import UnsupportedImageError
-from nvae_codec.evaluation.likelihoods import measure_pixels
 from nvae_codec.images.levels import find_levels
 from nvae_codec.images.limits import check_pixels
 from nvae_codec.integer.inference import exact_inference
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.tables import FIXED
-from nvae_codec.likelihoods.units import count_value_bits
 from nvae_codec.polyphase import Phase, Plane, list_phases
 from nvae_codec.recipes.recipe import Recipe
 from nvae_codec.schedule.tiles import Tile
@@ -165,7 +163,7 @@ def measure_costs(batch: Batch, choose: Callable[[int, Posterior], NDArray[np.in
         costs.posterior.append(_posterior_bits(posterior, symbols))
         batch.set_latents(index, prior.z(flown))
     for index in range(len(batch.model.phases)):
-        costs.pixels.append(measure_pixels(batch.likelihood(index), batch.known_values(index)))
+        costs.pixels.append(batch.likelihood(index).measure(batch.known_values(index)))
     return costs
 
 
@@ -266,7 +264,7 @@ def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, sampl
     one_of_three = pixels.ndim == 2 and recipe.image.channels == 3
     if one_of_three and recipe.likelihood.kind != "colourwise":
         raise UnsupportedImageError("gray has no float ELBO under a joint mixture of colours")
-    phases, bits = list_phases(recipe.likelihood.scales), count_value_bits(recipe)
+    phases, bits = list_phases(recipe.likelihood.scales), recipe.value_bits
     canvas = fill_canvas(
         pixels, tuple(network.colour_order), recipe.stride, phases, value_bits=bits, edge=recipe.image.padding
     )

@@ -18,8 +18,8 @@ from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.model import IntegerModel, LatentGroup
 from nvae_codec.integer.model_file import seal
 from nvae_codec.integer.width import Width
-from nvae_codec.likelihoods.tables import FIXED, NORMAL_REACH, RAW_BOUND, RAW_UNIT, SHIFT_BOUND, make_tables
-from nvae_codec.likelihoods.units import PIXEL_BITS, check_likelihood, count_value_bits, pixel_width, raw_width
+from nvae_codec.likelihoods.likelihood import find_coded
+from nvae_codec.likelihoods.tables import FIXED, NORMAL_REACH, RAW_BOUND, RAW_UNIT, SHIFT_BOUND, LatentTables
 from nvae_codec.network.cells import ResidualCell
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.pyramid import carrying_parts
@@ -52,8 +52,7 @@ def freeze(network: Nvae, batches: Iterable[Tensor]) -> Frozen:
     The network is in evaluation mode; sides, with padding, are multiples of its stride. Raises ModelFileError where a
     layer cannot be made exact, and for a likelihood that gives no probabilities.
     """
-    recipe, kind = network.recipe, network.recipe.likelihood.kind
-    check_likelihood(recipe)
+    recipe, likelihood = network.recipe, find_coded(network.recipe.likelihood.kind)
     traced = trace(network)
     calibration = calibrate(traced, network, batches)
     steps, outputs, watched = lower(traced)
@@ -67,11 +66,12 @@ def freeze(network: Nvae, batches: Iterable[Tensor]) -> Frozen:
     groups = _freeze_groups(recipe, calibration, widths, outputs)
     draft = IntegerModel(
         name=recipe.name, graph=Graph(operations, outputs), groups=tuple(groups),
-        tables=make_tables(kind, PIXEL_BITS[kind], LATENT_BITS, count_value_bits(recipe)), stride=recipe.stride,
+        tables=likelihood.make_tables(LatentTables.make(LATENT_BITS), recipe.value_bits), stride=recipe.stride,
         levels=recipe.likelihood.scales, components=recipe.likelihood.components,
         colour_order=tuple(network.colour_order), bounded_colour=False,
-        pixel_bits=PIXEL_BITS[kind], latent_bits=LATENT_BITS, identity=b"", canary="", likelihood=kind,
-        channels=recipe.image.channels, value_bits=count_value_bits(recipe), padding=recipe.image.padding,
+        pixel_bits=likelihood.pixel_bits, latent_bits=LATENT_BITS, identity=b"", canary="",
+        likelihood=recipe.likelihood.kind,
+        channels=recipe.image.channels, value_bits=recipe.value_bits, padding=recipe.image.padding,
         side=max(0, recipe.network.top_size * recipe.stride - 2 * recipe.image.padding),
     )  # fmt: skip
     return Frozen(seal(draft), layers)
@@ -104,7 +104,8 @@ def _input_strides(recipe: Recipe) -> dict[str, int]:
 
 def _fixed_widths(recipe: Recipe, network: Nvae, outputs: dict[str, str], steps: list[Step]) -> dict[str, Width]:
     """Widths that do not come from calibration: pixels are what they are, raw parameters what the tables expect."""
-    pixel = pixel_width(recipe)
+    top, likelihood = 2**recipe.value_bits - 1, find_coded(recipe.likelihood.kind)
+    pixel = Width(torch.full((recipe.image.channels,), 1 / top, dtype=torch.double), top)  # odd integers around zero
     widths = {"blank": Width(torch.ones(1, dtype=torch.double), 0)}
     widths |= {step.name: pixel for step in steps if step.name == "image" or step.name.startswith("plane.")}
     for group, latents in enumerate(network.latents):
@@ -115,7 +116,7 @@ def _fixed_widths(recipe: Recipe, network: Nvae, outputs: dict[str, str], steps:
         shift = Width(torch.full((latents,), 2.0**-FIXED, dtype=torch.double), SHIFT_BOUND)
         halves = range(2 * recipe.network.flows)
         widths |= {outputs[f"shift.{group}.{half}"]: shift for half in halves}
-    raw = raw_width(recipe)
+    raw = Width(torch.tensor(likelihood.raw_scale(recipe), dtype=torch.double), likelihood.raw_bound)
     widths |= {node: raw for name, node in outputs.items() if name.startswith("pixels.")}
     return widths
 

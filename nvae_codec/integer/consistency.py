@@ -8,31 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nvae_codec.errors import ModelFileError
 from nvae_codec.integer.causality import check_half
 from nvae_codec.integer.model import IntegerModel, LatentGroup
 from nvae_codec.integer.operations import Input
-from nvae_codec.likelihoods.tables import (
-    BERNOULLI_BOUND,
-    FIXED,
-    LOG_SCALE_HIGH,
-    LOG_SCALE_LOW,
-    LOGISTIC_REACH,
-    LOGISTIC_UNIT,
-    LOGIT_REACH,
-    NORMAL_REACH,
-    NORMAL_UNIT,
-    PIXEL_RAW_BOUND,
-    RAW_BOUND,
-    SHIFT_BOUND,
-    BernoulliTables,
-    JointTables,
-    MixtureTables,
-)
-from nvae_codec.likelihoods.units import count_raw, raw_bound
+from nvae_codec.likelihoods.likelihood import find_coded
+from nvae_codec.likelihoods.registry import LIKELIHOODS
+from nvae_codec.likelihoods.tables import FIXED, NORMAL_REACH, NORMAL_UNIT, RAW_BOUND, SHIFT_BOUND, is_cdf, is_table
 from nvae_codec.polyphase import pixels_output
 
 LARGEST_LEVELS, LARGEST_COMPONENTS, LARGEST_STRIDE = 8, 16, 4096
@@ -48,10 +32,10 @@ def check_consistency(model: IntegerModel, bounds: Mapping[str, Tensor]) -> None
     _require(model.pixel_bits in BITS, "pixel_bits")
     _require(model.latent_bits in BITS, "latent_bits")
     _require(1 <= model.value_bits <= 8, "value_bits")
-    _require(model.likelihood == "bernoulli" or model.channels == 3, "channels")
-    _require(model.likelihood != "bernoulli" or model.value_bits == 1, "value_bits")
-    _require(model.likelihood != "colourwise" or model.value_bits == 8, "value_bits")
-    _require(model.channels in (1, 3) and sorted(model.colour_order) == list(range(model.channels)), "colour_order")
+    facts = LIKELIHOODS[model.likelihood]
+    _require(model.value_bits == 1 if facts.binary else model.value_bits in facts.bits, "value_bits")
+    _require(model.channels in facts.channels, "channels")
+    _require(sorted(model.colour_order) == list(range(model.channels)), "colour_order")
     _require(0 <= model.padding <= LARGEST_PADDING and not (model.padding and model.levels), "padding")
     _require(0 <= model.side <= LARGEST_SIDE, "side")
     _require(1 <= model.stride <= LARGEST_STRIDE and model.stride % 2**model.levels == 0, "stride")
@@ -91,40 +75,12 @@ def _check_group(group: LatentGroup, model: IntegerModel, where: str) -> None:
 
 def _check_tables(model: IntegerModel) -> None:
     tables = model.tables
-    _check_table(model, "mean", 2 * RAW_BOUND + 1)
-    _check_table(model, "sigma", 2 * RAW_BOUND + 1)
-    _check_table(model, "normal", 2 * NORMAL_REACH * NORMAL_UNIT + 1)
-    _require(bool((tables.sigma > 0).all()), "table sigma")
-    _check_rising(tables.normal, 0, 2**model.latent_bits, "normal")
-    if isinstance(tables, BernoulliTables):
-        _check_table(model, "zero", 2 * BERNOULLI_BOUND + 1)
-        _require(tables.zero.min() >= 1 and tables.zero.max() < 2**model.pixel_bits, "table zero")
-    if isinstance(tables, MixtureTables):
-        scales = LOG_SCALE_HIGH - LOG_SCALE_LOW + 1
-        _check_table(model, "logistic", 2 * LOGISTIC_REACH * LOGISTIC_UNIT + 1)
-        _check_table(model, "inverse_scale", scales, np.float32)
-        _check_table(model, "softmax", LOGIT_REACH)
-        _check_table(model, "tanh", 2 * PIXEL_RAW_BOUND + 1)
-        _require(bool(np.isfinite(tables.inverse_scale).all()), "table inverse_scale")
-        softmax = tables.softmax
-        _require(softmax[0] > 0 and softmax.min() >= 0 and softmax.max() <= 2**16, "table softmax")
-        _check_rising(tables.logistic, 0, 2**model.pixel_bits - 2**model.value_bits, "logistic")
-        if isinstance(tables, JointTables):
-            _check_table(model, "log_sinh", scales)
-            _check_table(model, "softplus", LOGISTIC_REACH * LOGISTIC_UNIT + 1)
-            # logarithms that no sum of a few overflows
-            _require(max(abs(tables.log_sinh).max(), abs(tables.softplus).max()) < 2**24, "table log_sinh, softplus")
-
-
-def _check_table(model: IntegerModel, name: str, length: int, kind: type[np.generic] = np.int32) -> None:
-    table = model.tables.arrays()[name]
-    _require(table.shape == (length,) and table.dtype == kind, f"table {name}")
-
-
-def _check_rising(table: NDArray[np.int32], low: int, high: int, name: str) -> None:
-    _require(
-        bool((np.diff(table.astype(np.int64)) >= 0).all()) and table[0] >= low and table[-1] <= high, f"table {name}"
-    )
+    _require(is_table(tables.mean, 2 * RAW_BOUND + 1), "table mean")
+    _require(is_table(tables.sigma, 2 * RAW_BOUND + 1) and bool((tables.sigma > 0).all()), "table sigma")
+    _require(is_table(tables.normal, 2 * NORMAL_REACH * NORMAL_UNIT + 1), "table normal")
+    _require(is_cdf(tables.normal, 2**model.latent_bits), "table normal")
+    for name in find_coded(model.likelihood).table_faults(model):
+        _require(False, f"table {name}")
 
 
 def _check_inputs(model: IntegerModel) -> None:
@@ -145,7 +101,8 @@ def _check_inputs(model: IntegerModel) -> None:
 
 def _check_outputs(model: IntegerModel, bounds: Mapping[str, Tensor]) -> None:
     """Every group and phase has its raw parameters, as many and as large as the tables expect."""
-    pixels = count_raw(model.likelihood, model.channels, model.components), raw_bound(model.likelihood)
+    likelihood = find_coded(model.likelihood)
+    pixels = likelihood.raw_channels(model.channels, model.components), likelihood.raw_bound
     phases = range(len(model.phases))
     expected = {pixels_output(index, expert): pixels for index in phases for expert in range(model.experts)}
     for index, group in enumerate(model.groups):

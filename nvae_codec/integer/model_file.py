@@ -22,7 +22,7 @@ from nvae_codec.integer.consistency import check_consistency
 from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.model import IntegerModel, LatentGroup
 from nvae_codec.integer.operations import OPERATIONS, Operation
-from nvae_codec.likelihoods.tables import TABLES
+from nvae_codec.likelihoods.likelihood import find_coded
 
 FORMAT = "nvae-codec exact 1"
 Arrays = dict[str, NDArray[Any]]
@@ -142,7 +142,7 @@ def _rebuild(arrays: Arrays, description: dict[str, Any], metadata: dict[str, st
     tables: dict[str, Any] = {n.removeprefix("table."): a for n, a in arrays.items() if n.startswith("table.")}
     return IntegerModel(
         name=metadata["name"], graph=Graph(operations, description["outputs"]).to(torch.device("cpu")),
-        groups=tuple(groups), tables=TABLES[later["likelihood"]](**tables),
+        groups=tuple(groups), tables=find_coded(later["likelihood"]).tables(**tables),
         colour_order=tuple(description["colour_order"]),
         identity=bytes.fromhex(metadata["identity"]), canary=metadata["canary"],
         **{name: description[name] for name in SCALARS}, **later,

@@ -1,28 +1,113 @@
-"""A mixture of logistics a colour: each colour's centre follows from those before, and from neighbours."""
+"""A mixture of logistics for each colour: its centre follows from the colours before, and from neighbours.
+
+The mixture is PixelCNN++'s (Salimans et al. 2017, section 2.1), which NVAE uses; docs/likelihood.md describes it.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+import math
+from collections.abc import Iterator
+from typing import NamedTuple, cast
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nvae_codec.coding.ans import Distribution, Int32
 from nvae_codec.coding.canvas import Canvas
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.device_mixture import DeviceMixture
-from nvae_codec.likelihoods.likelihood import BLOCK, Likelihood
-from nvae_codec.likelihoods.mixture import Mixture
-from nvae_codec.likelihoods.tables import COLOUR_UNIT, LEVEL_UNIT, PIXEL_RAW_BOUND, MixtureTables
+from nvae_codec.likelihoods.likelihood import BLOCK, CodedLikelihood, Float64, PixelCoder, Uniform
+from nvae_codec.likelihoods.mixture import (
+    COLOUR_UNIT,
+    LEVEL_UNIT,
+    LOG_SCALE_RANGE,
+    LOG_SCALE_UNIT,
+    LOGIT_UNIT,
+    PIXEL_RAW_BOUND,
+    Mixture,
+    MixtureTables,
+    component_masses,
+    half_range,
+    make_mixture_tables,
+    mixture_bits,
+    mixture_faults,
+)
+from nvae_codec.likelihoods.tables import LatentTables
+from nvae_codec.recipes.recipe import LikelihoodRecipe, Recipe
 
 
-class Colourwise(Likelihood):
+class ColourMixture(NamedTuple):
+    """mean, log_scale, logit (B, 3, K, h, w): a mixture a colour; coefficients (B, 3, h, w), red to green first.
+
+    Means are relative to the prediction and to what the colours before add.
+    """
+
+    mean: Tensor
+    log_scale: Tensor
+    logit: Tensor
+    coefficients: Tensor
+
+
+def split_mixture(raw: Tensor, recipe: LikelihoodRecipe) -> ColourMixture:
+    """The mixtures of raw parameters (B, 9K + 3, h, w)."""
+    k = recipe.components
+    b, (h, w) = len(raw), raw.shape[2:]
+    mean, log_scale, logit = raw[:, : 9 * k].view(b, 3, 3, k, h, w).unbind(1)
+    return ColourMixture(recipe.mean_scale * mean, log_scale.clamp(*LOG_SCALE_RANGE), logit, raw[:, 9 * k :])
+
+
+def mixture_nats(raw: Tensor, prediction: Tensor, x: Tensor, recipe: LikelihoodRecipe) -> Tensor:
+    """-log p(x) of a discretised mixture of logistics, nats, (B, 3, h, w).
+
+    raw: (B, 9K + 3, h, w); prediction and x: (B, 3, h, w) in [-1, 1]. A colour's mean is its prediction, plus the
+    scaled raw mean, plus the coefficients times the differences between the colours before and their predictions.
+    """
+    mean, log_scale, logit, c = split_mixture(raw, recipe)
+    r = x - prediction
+    colour = torch.stack([torch.zeros_like(r[:, 0]), c[:, 0] * r[:, 0], c[:, 1] * r[:, 0] + c[:, 2] * r[:, 1]], 1)
+    d = x[:, :, None] - mean - (prediction + colour)[:, :, None]
+    inverse = torch.exp(-log_scale)
+    upper, lower = inverse * (d + 1 / 255), inverse * (d - 1 / 255)
+    mass = torch.sigmoid(upper) - torch.sigmoid(lower)
+    first, last = x[:, :, None] < -0.999, x[:, :, None] > 0.999
+    # where the difference of sigmoids loses all its digits, the density at the middle times the bin's width
+    density = -F.softplus(inverse * d) - F.softplus(-inverse * d) - log_scale - math.log(127.5)
+    inner = torch.where(mass > 1e-5, mass.clamp_min(1e-10).log(), density)
+    log_p = torch.where(first, F.logsigmoid(upper), torch.where(last, F.logsigmoid(-lower), inner))
+    return -torch.logsumexp(log_p + F.log_softmax(logit, 2), 2)
+
+
+def mixture_pixels(raw: Tensor, prediction: Tensor, recipe: LikelihoodRecipe, uniform: Uniform | None) -> Tensor:
+    """Colours one after another, each rounded to a level before the next and later phases see it."""
+    mixture = split_mixture(raw, recipe)
+    residuals: list[Tensor] = []
+    for colour in range(3):
+        centre = prediction[:, colour]
+        # coefficients: red to green; red to blue, green to blue
+        for index, before in enumerate(residuals):
+            centre = centre + mixture.coefficients[:, colour * (colour - 1) // 2 + index] * before
+        mean, logit = mixture.mean[:, colour], mixture.logit[:, colour]
+        if uniform is None:
+            offset = (F.softmax(logit, 1) * mean).sum(1)
+        else:
+            gumbel = -torch.log(-torch.log(uniform(recipe.components)))
+            chosen = (logit + gumbel).argmax(1, keepdim=True)
+            scale = torch.exp(mixture.log_scale[:, colour].gather(1, chosen)[:, 0])
+            offset = mean.gather(1, chosen)[:, 0] + scale * torch.logit(uniform(1)[:, 0])
+        level = torch.round(((centre + offset).clamp(-1, 1) + 1) * 127.5)
+        residuals.append(level / 127.5 - 1 - prediction[:, colour])
+    return torch.stack(residuals, 1) + prediction
+
+
+class ColourwiseCoder(PixelCoder):
     """Every colour of a pixel has a mixture of its own, where its raw parameters lie."""
 
     def _read(self, parameters: Tensor, canvas: Canvas) -> None:
         *self.raw, coefficients = split_raw(parameters, self.model.components)
         self.coefficients: Int32 = coefficients.cpu().numpy()
-        self.guess = self._guess(canvas)
+        self.prediction = self._predict(canvas)
         self.is_here = parameters.device.type == "cpu"
         self.block = BLOCK if self.is_here else max(1, self.count)
 
@@ -38,13 +123,19 @@ class Colourwise(Likelihood):
         mean, log_scale, logit = (part[colour].cpu().numpy() for part in self.raw)
         return mean, log_scale, logit
 
-    def centre(self, colour: int, at: slice = slice(None)) -> Int32:
-        """Of the next colour in 1/64 level: its guess, and what the colours before tell."""
-        known = zip(self.values[:colour], self.guess, strict=False)
-        residuals = [4 * values[at] - guess[at] for values, guess in known]
-        return colour_centre(self.model, self.coefficients[:, at], self.guess[colour][at], residuals)
+    def real_bits(self, colour: int, values: Int32, at: slice) -> Float64:
+        """-log2 p of values, (n,)."""
+        mean, log_scale, logit = (part[:, at] for part in self.parameters(colour))
+        mass = component_masses(self.model, values, mean + self.centre(colour, at), log_scale)
+        return mixture_bits(logit / LOGIT_UNIT, mass)
 
-    def _guess(self, canvas: Canvas) -> list[Int32]:
+    def centre(self, colour: int, at: slice = slice(None)) -> Int32:
+        """Of the next colour in 1/64 level: its prediction, and what the colours before add."""
+        known = zip(self.values[:colour], self.prediction, strict=False)
+        residuals = [4 * values[at] - prediction[at] for values, prediction in known]
+        return colour_centre(self.model, self.coefficients[:, at], self.prediction[colour][at], residuals)
+
+    def _predict(self, canvas: Canvas) -> list[Int32]:
         """Four times the mean of the neighbours, in levels, a colour each (n,); the middle level without any."""
         if not self.phase.neighbours:
             return [np.full(self.count, 510, np.int32)] * 3
@@ -56,13 +147,13 @@ class Colourwise(Likelihood):
         return list(total.reshape(3, -1))
 
 
-def colour_centre(model: IntegerModel, coefficients: Int32, guess: Int32, residual: list[Int32]) -> Int32:
-    """The centre of the next colour in 1/64 level: its guess, and what the colours before tell.
+def colour_centre(model: IntegerModel, coefficients: Int32, prediction: Int32, residual: list[Int32]) -> Int32:
+    """The centre of the next colour in 1/64 level: its prediction, and what the colours before add.
 
-    coefficients (3, n) in 1/1024; guess (n,) in quarter levels; residual: of each colour before, its value less its
-    guess, in quarter levels.
+    coefficients (3, n) in 1/1024; prediction (n,) in quarter levels; residual: the difference between each colour
+    before and its prediction, in quarter levels.
     """
-    centre = guess * (LEVEL_UNIT // 4)
+    centre = prediction * (LEVEL_UNIT // 4)
     if not residual:
         return centre
     used: Int32 = coefficients[:1] if len(residual) == 1 else coefficients[1:]
@@ -76,3 +167,48 @@ def split_raw(raw: Tensor, components: int) -> tuple[Tensor, Tensor, Tensor, Ten
     """Raw parameters (9K + 3, n) as means, log scales and logits (3, K, n) and colour coefficients (3, n)."""
     mean, log_scale, logit = raw[: 9 * components].reshape(3, 3, components, -1)
     return mean, log_scale, logit, raw[9 * components :]
+
+
+class Kind(CodedLikelihood):
+    """Raw parameters are means, log scales and logits of three colours, then three colour coefficients: 9K + 3."""
+
+    pixel_bits, raw_bound = 18, PIXEL_RAW_BOUND  # each of 256 values has a slot, which must cost next to nothing
+    tables, coder = MixtureTables, ColourwiseCoder
+
+    def raw_channels(self, channels: int, components: int) -> int:
+        """9K + 3."""
+        return 9 * components + 3
+
+    def nats(self, raw: Tensor, guess: Tensor, x: Tensor, recipe: Recipe) -> Tensor:
+        """-log p(x), (B, 3, h, w)."""
+        return mixture_nats(raw, guess, x, recipe.likelihood)
+
+    def pixels(self, raw: Tensor, guess: Tensor, recipe: Recipe, uniform: Uniform | None) -> Tensor:
+        """Pixels, or their mean."""
+        return mixture_pixels(raw, guess, recipe.likelihood, uniform)
+
+    def first_bias(self, recipe: LikelihoodRecipe, *, base: bool) -> Tensor:
+        """Wide scales and means spread over the range for the base; narrow scales for pixels that see neighbours."""
+        k = recipe.components
+        raw = torch.zeros(9 * k + 3)
+        if base:  # wide scales, means spread over the range
+            raw[: 3 * k] = (torch.linspace(-0.6, 0.6, k) / recipe.mean_scale).repeat(3)
+            raw[3 * k : 6 * k] = torch.linspace(-2.5, 1.0, k).clamp(-2.5, -1.0).repeat(3)
+        else:
+            raw[3 * k : 6 * k] = torch.linspace(-5, -1.5, k).repeat(3)
+        raw[9 * k :] = torch.tensor([0.8, 0.4, 0.4])  # colours start as residuals of one another
+        return raw
+
+    def raw_scale(self, recipe: Recipe) -> list[float]:
+        """Units of means, log scales and logits, and of coefficients."""
+        k, mean = recipe.likelihood.components, 1 / half_range(8) / recipe.likelihood.mean_scale
+        parts = [mean] * 3 * k + [1 / LOG_SCALE_UNIT] * 3 * k + [1 / LOGIT_UNIT] * 3 * k
+        return parts + [1 / COLOUR_UNIT] * 3
+
+    def make_tables(self, latents: LatentTables, value_bits: int) -> MixtureTables:
+        """The tables of a new model."""
+        return MixtureTables(**vars(latents), **make_mixture_tables(self.pixel_bits, value_bits))
+
+    def table_faults(self, model: IntegerModel) -> Iterator[str]:
+        """The names of tables that are impossible."""
+        return mixture_faults(model)

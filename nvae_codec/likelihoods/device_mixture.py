@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nvae_codec.coding.ans import Int32
 from nvae_codec.integer.model import IntegerModel
-from nvae_codec.likelihoods.tables import (
+from nvae_codec.likelihoods.mixture import (
     LOG_SCALE_HIGH,
     LOG_SCALE_LOW,
     LOGISTIC_REACH,
@@ -103,7 +103,7 @@ class DeviceMixture:
 
 
 def device_weights(logit: Tensor, softmax: Tensor, shift: int) -> Tensor:
-    """Whole weights (K, n) of raw logits, which sum to 2^shift in every column."""
+    """Integer weights (K, n) of raw logits, which sum to 2^shift in every column."""
     below = logit.amax(0) - logit
     mass = softmax[below.clamp_max(LOGIT_REACH - 1).long()].masked_fill_(below >= LOGIT_REACH, 0).long()
     weight = torch.div(mass << shift, mass.sum(0), rounding_mode="floor").to(torch.int32)

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-SIGMA_FLOOR = 0.01
-"""Added to every sigma, so that the top prior N(0, 1) is N(0, 1.01)."""
+from nvae_codec.likelihoods.tables import SIGMA_FLOOR, SOFT_CLAMP
 
 
 class Normal(NamedTuple):
@@ -21,14 +20,14 @@ class Normal(NamedTuple):
 
 def soft_clamp(x: Tensor) -> Tensor:
     """5 tanh(x / 5)."""
-    return 5 * torch.tanh(x / 5)
+    return SOFT_CLAMP * torch.tanh(x / SOFT_CLAMP)
 
 
 def normal_of_raw(raw: Tensor | None, like: Tensor) -> Normal:
     """The Normal of raw parameters (B, 2L, H, W); None is the top prior, of the shape of ``like``'s first half."""
     if raw is None:
         mean = torch.zeros_like(like[:, : like.shape[1] // 2])
-        return Normal(mean, torch.ones_like(mean) * (1 + SIGMA_FLOOR))
+        return Normal(mean, torch.ones_like(mean) * (1 + SIGMA_FLOOR))  # N(0, 1.01)
     mean, log_sigma = raw.chunk(2, 1)
     return Normal(soft_clamp(mean), torch.exp(soft_clamp(log_sigma)) + SIGMA_FLOOR)
 

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.network.drawing import phase_pixels
-from nvae_codec.network.likelihood import Look, Predict
+from nvae_codec.network.likelihood import Look, Predict, phase_pixels
 from nvae_codec.network.normal import Normal, normal_of_raw
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.polyphase import Plane
@@ -252,7 +251,7 @@ def _from_prior(
 def _images_of(network: Nvae, features: Tensor, noise: ImageNoise, how: Pixels, size: tuple[int, int]) -> Images:
     """Pixels of features, phase after phase: uint8 (B, H, W, C), RGB, without padding."""
     recipe, phases = network.recipe, network.likelihood.phases
-    draws = how == "draw" or (how == "auto" and recipe.likelihood.kind != "bernoulli")
+    draws = how == "draw" or (how == "auto" and not recipe.is_binary)
     x = features.new_zeros(len(features), recipe.image.channels, *size)
     first_stream = len(network.latents)
 

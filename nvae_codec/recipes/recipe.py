@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nvae_codec.likelihoods.registry import LIKELIHOODS
 from nvae_codec.recipes.fields import option
 from nvae_codec.recipes.histories import HistoriesRecipe
 
 ACTIVATIONS = ("swish", "hard_swish", "elu", "relu", "gelu")
 GROUPS = ("nvae", "very_deep")
 """Kinds of groups of latents; their classes are in :mod:`nvae_codec.network.groups`."""
-LIKELIHOODS = ("colourwise", "joint", "normal", "bernoulli")
 
 
 @dataclass(frozen=True)
@@ -202,10 +202,8 @@ class LikelihoodRecipe:
 
     kind: str = option(
         "colourwise",
-        "colourwise (a mixture of logistics per colour), joint (the official one: the colours of a pixel share their "
-        "component), normal (official, one density instead of a mixture) or bernoulli (binary images: a gray value v "
-        "is 1 with probability v / 255)",
-        among=LIKELIHOODS,
+        ", ".join(f"{name} ({facts.about})" for name, facts in LIKELIHOODS.items()),
+        among=tuple(LIKELIHOODS),
     )
     tail_edge: float = option(
         0.999, "of a joint mixture: values above it, in [-1, 1], take the whole tail; officially 0.99, below 254",
@@ -302,7 +300,12 @@ class Recipe:
     @property
     def is_binary(self) -> bool:
         """Whether pixels are drawn as 0 or 1, a value v being 1 with probability v / 255."""
-        return self.likelihood.kind == "bernoulli"
+        return LIKELIHOODS[self.likelihood.kind].binary
+
+    @property
+    def value_bits(self) -> int:
+        """Bits of a colour value as it is coded."""
+        return 1 if self.is_binary else self.image.bits
 
     def faults(self) -> Iterator[str]:
         """Values of several tables that do not fit together, one line each."""
@@ -322,12 +325,12 @@ class Recipe:
 
     def _likelihood_faults(self) -> Iterator[str]:
         image, likelihood, network = self.image, self.likelihood, self.network
-        kind = likelihood.kind
-        if image.channels != 3 and kind in ("colourwise", "joint"):
+        kind, facts = likelihood.kind, LIKELIHOODS[likelihood.kind]
+        if image.channels not in facts.channels:
             yield f"image.channels = {image.channels} does not fit likelihood.kind = '{kind}', of 3 colours"
-        if image.bits != 8 and kind in ("colourwise", "bernoulli"):
+        if image.bits not in facts.bits:
             yield f"image.bits = {image.bits} does not fit likelihood.kind = '{kind}', of 8 bits"
-        if likelihood.scales and (kind != "colourwise" or image.padding):
+        if likelihood.scales and (not facts.phases or image.padding):
             yield "likelihood.scales needs likelihood.kind = 'colourwise' and image.padding = 0"
         elif likelihood.scales and network.patch != 2**likelihood.scales:
             yield (

@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 
 from nvae_codec.coding.canvas import Canvas
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.evaluation.likelihoods import measure_pixels
-from nvae_codec.likelihoods.likelihood import Likelihood
-from nvae_codec.likelihoods.registry import LIKELIHOODS
-from nvae_codec.likelihoods.units import count_raw, raw_bound
+from nvae_codec.likelihoods.likelihood import PixelCoder, find_coded
 from tests.models import OF_LIKELIHOODS, frozen_model, round_trip
 
 Int32 = NDArray[np.int32]
@@ -22,48 +19,49 @@ SIDES = (5, 8)
 """Rows and columns of the images here; with the padding of zeros that some networks see."""
 
 
-def make_likelihood(which: str, seed: int, *, extreme: bool) -> Likelihood:
+def make_likelihood(which: str, seed: int, *, extreme: bool) -> PixelCoder:
     """A likelihood of random raw parameters, with ``extreme`` the ends of their range among them."""
     model, rng = frozen_model(which), np.random.default_rng(seed)
-    bound = raw_bound(model.likelihood)
+    kind = find_coded(model.likelihood)
+    bound = kind.raw_bound
     canvas = Canvas(2, SIDES, model.stride, model.channels, model.padding)
-    shape = (2, count_raw(model.likelihood, model.channels, model.components), *canvas.pixels.shape[2:])
+    shape = (2, kind.raw_channels(model.channels, model.components), *canvas.pixels.shape[2:])
     raw = rng.integers(-600, 600, shape)
     if extreme:
         ends = rng.choice([-bound, bound], shape)
         raw = np.where(rng.random(shape) < 0.3, ends, rng.integers(-bound, bound + 1, shape))
-    return LIKELIHOODS[model.likelihood](model, model.phases[0], canvas, torch.from_numpy(raw.astype(np.int32)))
+    return kind.coder(model, model.phases[0], canvas, torch.from_numpy(raw.astype(np.int32)))
 
 
-def draw_values(likelihood: Likelihood, rng: np.random.Generator) -> Int32:
+def draw_values(likelihood: PixelCoder, rng: np.random.Generator) -> Int32:
     top = likelihood.model.top_value
     return rng.choice(np.r_[0, top, np.arange(top + 1)], likelihood.count).astype(np.int32)
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.sampled_from(sorted(OF_LIKELIHOODS)), st.integers(0, 10**6), st.booleans())
-def test_intervals_cover_all_quantiles_and_are_found_again(which: str, seed: int, extreme: bool) -> None:
+def test_intervals_cover_all_slots_and_are_found_again(which: str, seed: int, extreme: bool) -> None:
     likelihood, rng = make_likelihood(which, seed, extreme=extreme), np.random.default_rng(seed)
     assert likelihood.count == 2 * SIDES[0] * SIDES[1]
     for colour in range(likelihood.model.channels):
         distribution = likelihood.distribution(colour)
         end = np.zeros(likelihood.count, np.int32)
         for value in range(likelihood.model.top_value + 1):
-            left, width = distribution.interval(np.full(likelihood.count, value, np.int32))
-            assert np.array_equal(left, end)
-            assert (width >= 1).all()
-            end = left + width
+            start, frequency = distribution.interval(np.full(likelihood.count, value, np.int32))
+            assert np.array_equal(start, end)
+            assert (frequency >= 1).all()
+            end = start + frequency
         assert (end == 1 << likelihood.model.pixel_bits).all()
         values = draw_values(likelihood, rng)
-        left, width = likelihood.interval(colour, values)
+        start, frequency = likelihood.interval(colour, values)
         at = slice(7, 40)
-        for quantile in (left, left + width - 1, left + rng.integers(0, width)):
-            found = distribution.find(quantile[at].astype(np.int32), at)
-            assert all(np.array_equal(a, b[at]) for a, b in zip(found, (values, left, width), strict=True))
+        for slots in (start, start + frequency - 1, start + rng.integers(0, frequency)):
+            found = distribution.find(slots[at].astype(np.int32), at)
+            assert all(np.array_equal(a, b[at]) for a, b in zip(found, (values, start, frequency), strict=True))
 
 
 @pytest.mark.parametrize("which", OF_LIKELIHOODS)
-def test_widths_are_real_probabilities(which: str) -> None:
+def test_frequencies_are_real_probabilities(which: str) -> None:
     rng = np.random.default_rng(1)
     bits, real = [], []
     for seed in range(8):
@@ -75,7 +73,7 @@ def test_widths_are_real_probabilities(which: str) -> None:
             quantile = rng.integers(0, 1 << model.pixel_bits, likelihood.count).astype(np.int32)
             values.append(likelihood.distribution(colour).find(quantile)[0])
             bits.append(model.pixel_bits - np.log2(likelihood.interval(colour, values[-1])[1]))
-        real.append(measure_pixels(again, values))
+        real.append(again.measure(values))
     assert np.mean(bits) == pytest.approx(np.mean(real), rel=0.003)
 
 
@@ -90,7 +88,7 @@ def test_a_colour_tells_the_component_of_the_next() -> None:
         raw[:, start] = -6000  # means of the first component: dark
         raw[:, start + 1] = 6000
         raw[:, start + 3 : start + 6] = -600  # narrow
-    likelihood = LIKELIHOODS["joint"](model, model.phases[0], canvas, torch.from_numpy(raw))
+    likelihood = find_coded("joint").coder(model, model.phases[0], canvas, torch.from_numpy(raw))
     red = np.where(np.arange(64) % 2 == 0, 34, 221).astype(np.int32)
     half = likelihood.interval(0, red)[1]
     green = likelihood.interval(1, red)[1]

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from nvae_codec.likelihoods.colourwise import colour_centre, split_raw
 from nvae_codec.likelihoods.device_mixture import FEW_EDGES, DeviceMixture
-from nvae_codec.likelihoods.mixture import Mixture, mixture_weights
-from nvae_codec.likelihoods.tables import PIXEL_RAW_BOUND, MixtureTables
+from nvae_codec.likelihoods.mixture import PIXEL_RAW_BOUND, Mixture, MixtureTables, mixture_weights
 from tests.models import frozen_model
 
 VALUES = 256

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from nvae_codec.integrations.nvlabs import import_network, make_recipe, read_official
+from nvae_codec.likelihoods.joint import joint_sample
+from nvae_codec.likelihoods.likelihood import find_likelihood
 from nvae_codec.network.groups import NvaeGroup
 from nvae_codec.network.likelihood import Look, Predict
 from nvae_codec.network.normal import Normal, kl_divergence, log_density, normal_of_raw
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.network.official_likelihoods import image_mean, joint_sample, official_nats
 from tests.conformance.folder import distance, list_cases, read_arrays, read_description
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -68,7 +69,7 @@ def evaluate(network: Nvae, x_in: Tensor, noise: Callable[[int], Tensor]) -> dic
 
     raw = raw_of(network, network.hierarchy(x, network.blank(x), choose))
     found |= {name: torch.stack(values, 0 if name == "kl_diag" else 1) for name, values in groups.items()}
-    nats = official_nats(raw, x, image, network.recipe.likelihood)
+    nats = find_likelihood(network.recipe.likelihood.kind).nats(raw, torch.zeros_like(x), x, network.recipe)
     edge = image.padding
     cropped = nats[..., edge : nats.shape[-2] - edge, edge : nats.shape[-1] - edge]
     found |= {"logits": raw, "logits_mean": raw.mean((2, 3)), "logprob_map": -nats, "recon": cropped.flatten(1).sum(1)}
@@ -155,7 +156,8 @@ def test_images_from_the_prior_are_the_official_ones(case: Path, dtype: torch.dt
     with torch.no_grad():
         side = reference["x_in"].shape[2] // network.recipe.stride
         raw = raw_of(network, network.hierarchy.generate(torch.zeros(1, 1, side, side, dtype=dtype), choose))
-        found = {"gen_logits": raw, "gen_mean": (image_mean(raw, network.recipe.likelihood) + 1) / 2}
+        mean = find_likelihood(network.recipe.likelihood.kind).pixels(raw, raw, network.recipe, None)
+        found = {"gen_logits": raw, "gen_mean": (mean + 1) / 2}
         if "gen_u_mix" in reference:
             component, logistic = (
                 torch.from_numpy(reference[name]).to(dtype) for name in ("gen_u_mix", "gen_u_logistic")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvae_codec.integrations.nvlabs import import_network, make_recipe, match_keys, match_modules, read_official
+from nvae_codec.likelihoods.likelihood import find_likelihood
 from nvae_codec.network.nvae import Elbo, Nvae
-from nvae_codec.network.official_likelihoods import official_nats
 from nvae_codec.recipes.recipe import TrainingRecipe
 from nvae_codec.training.loop import make_optimizer
 from nvae_codec.training.objective import balance_weights, kl_weight, learning_rate, weigh
@@ -86,10 +86,9 @@ def run(case: Path, network: Nvae) -> Pass:
 
     features = network.hierarchy(x, network.blank(x), choose)
     network.likelihood(features, lambda plane: x, lambda phase, raw: found.append(raw))
-    nats, edge = (
-        official_nats(found[0], x, network.recipe.image, network.recipe.likelihood),
-        network.recipe.image.padding,
-    )
+    recipe = network.recipe
+    nats = find_likelihood(recipe.likelihood.kind).nats(found[0], torch.zeros_like(x), x, recipe)
+    edge = recipe.image.padding
     recon = nats[..., edge : nats.shape[-2] - edge, edge : nats.shape[-1] - edge].flatten(1).sum(1)
     return Pass(recon, Elbo(kls, [recon.sum()]), found[0])
 

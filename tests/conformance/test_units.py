@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvae_codec.integrations.nvlabs import adaptive_groups
+from nvae_codec.likelihoods.joint import joint_mean, joint_nats
 from nvae_codec.network.convolution import WeightNormConv2d, causal_mask
 from nvae_codec.network.normal import kl_divergence, log_density, normal_of_raw
 from nvae_codec.network.nvae import Elbo, Nvae
-from nvae_codec.network.official_likelihoods import joint_mean, joint_nats
 from nvae_codec.recipes.recipe import ImageRecipe, LikelihoodRecipe, NetworkRecipe, Recipe
 from nvae_codec.training.objective import balance_weights, weigh
 from tests.conformance.folder import FOLDER, distance, needs_folder, read_arrays

@@ -11,7 +11,7 @@ import torch
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.evaluation import ImageElbo, float_elbo, integer_elbo
 from nvae_codec.evaluation.elbo import noise_of, normal_mass
-from nvae_codec.evaluation.likelihoods import logistic_mass
+from nvae_codec.likelihoods.mixture import logistic_mass
 from nvae_codec.runtime import Runtime
 from nvae_codec.zoo.load import prepare_codec
 from tests.models import OF_LIKELIHOODS, RECIPES, frozen_model, frozen_network, make_image

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from nvae_codec.export.export import LEAST_KL, Frozen, freeze
 from nvae_codec.integer.graph import Evaluation
-from nvae_codec.likelihoods.tables import COLOUR_UNIT, FIXED, LEVEL_UNIT, LOG_SCALE_UNIT, LOGIT_UNIT, RAW_UNIT
+from nvae_codec.likelihoods.mixture import COLOUR_UNIT, LEVEL_UNIT, LOG_SCALE_UNIT, LOGIT_UNIT
+from nvae_codec.likelihoods.tables import FIXED, RAW_UNIT
 from nvae_codec.network.flow import list_halves
 from nvae_codec.network.groups import Group
 from nvae_codec.network.normal import normal_of_raw

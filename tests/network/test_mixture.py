@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nvae_codec.network.likelihood import mixture_nats
+from nvae_codec.likelihoods.colourwise import mixture_nats
 from nvae_codec.recipes.recipe import LikelihoodRecipe
 
 LEVELS = torch.arange(256) / 127.5 - 1

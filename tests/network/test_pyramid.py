@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nvae_codec.errors import RecipeError
-from nvae_codec.network.likelihood import split_mixture
+from nvae_codec.likelihoods.colourwise import split_mixture
 from nvae_codec.network.normal import normal_of_raw
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.network.pyramid import COLOURS
