@@ -210,7 +210,7 @@ def _collect(
 
     rows, shown = [], []
     with report.progress(f"{total} images", total) as bar:
-        for image, row, heat in measured:
+        for image, row, heat in bar.follow_each(iter(measured), [1] * total):
             pixels = image.require_pixels("the model")
             if outputs.with_baselines:
                 row["baselines"] = baseline_bits(pixels)
@@ -219,7 +219,6 @@ def _collect(
             rows.append(row)
             rate = f"{row['bpd_file']:.4f} bits/dim, {row['file_over_integer']:.5f} of the integer-model ELBO"
             report.count(row["name"], Outcome(rate, 1, image.width * image.height, bytes_out=row["file_bits"] // 8))
-            bar.advance(1)
     return rows, shown
 
 

@@ -98,13 +98,12 @@ def pack_command(
             segments = write_archive(
                 out, read, method=method, models=models, workers=workers, base=base, extensions=extensions
             )
-            for packed, group in zip(segments, groups, strict=True):
+            for packed in bar.follow_each(segments, map(len, groups)):
                 for name, reason in packed.problems:
                     report.fail(Problem(name, reason, ""))
                 pixels = sum(entry.width * entry.height for entry in packed.entries)
                 methods.update(METHOD_NAMES[entry.kind] for entry in packed.entries)
                 report.count(str(output), Outcome(_show(methods), len(packed.entries), pixels))
-                bar.advance(len(group))
             if not report.totals.images and part is None:
                 raise NvaeCodecError(f"{output}: no image to write")
             report.totals.bytes_in, report.totals.bytes_out = reader.bytes_read, _written(out, base)

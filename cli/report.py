@@ -8,19 +8,24 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import click
 
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.images.find import Findings
+from nvae_codec.progress import listen_to_progress
 
 from .files import Job
 
 _CONTROLS = re.compile(
     r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+
+Result = TypeVar("Result")
+
 SECONDS_BETWEEN_LINES = 10.0
 """With -v and no terminal, progress is a line this often."""
 
@@ -112,10 +117,10 @@ class Totals:
         if done.note:
             self.notes[done.note] += 1
 
-    @property
-    def speed(self) -> str:
-        """Megapixels per second so far."""
-        return f"{self.pixels / 1e6 / max(time.monotonic() - self.start, 1e-6):.2g} MP/s"
+    def speed(self, more: int = 0) -> str:
+        """``, 1.9 MP/s``, with so many pixels more than those that were counted; nothing if there are none."""
+        pixels = self.pixels + more
+        return f", {pixels / 1e6 / max(time.monotonic() - self.start, 1e-6):.2g} MP/s" if pixels else ""
 
     def describe(self) -> str:
         """``8 images, 5.25 MB -> 3.62 MB (69 %), 1.9 MP/s, 34 s``."""
@@ -126,31 +131,47 @@ class Totals:
         elif self.bytes_in or self.bytes_out:
             parts.append(format_bytes(self.bytes_in or self.bytes_out))
         parts += [f"{count} {note}" for note, count in self.notes.items()]
-        if self.pixels:
-            parts.append(self.speed)
         seconds = time.monotonic() - self.start
-        return ", ".join([*parts, f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"])
+        return ", ".join(parts) + self.speed() + (f", {seconds:.1f} s" if seconds < 10 else f", {seconds:.0f} s")
 
 
 class Bar:
-    """How far a command is. ``show`` is told the share that is done, from 0 to 1."""
+    """How far a command is. ``show`` is told the share that is done, from 0 to 1, and pixels beyond those counted."""
 
-    def __init__(self, show: Callable[[float], None], total: float) -> None:
+    def __init__(self, show: Callable[[float, int], None], total: float) -> None:
         self._show, self._total = show, total
-        self._done = self._part = 0.0
+        self._done = self._part = self._shown = 0.0
 
     def begin(self, size: float) -> None:
         """Start a part of the total, within which ``move`` moves."""
         self._part = size
 
-    def move(self, share: float) -> None:
-        """So much of the current part is done, from 0 to 1."""
-        self._show((self._done + share * self._part) / self._total)
+    def move(self, share: float, pixels: int = 0) -> None:
+        """So much of the current part is done, from 0 to 1; the bar never goes back."""
+        self._shown = max(self._shown, (self._done + share * self._part) / self._total)
+        self._show(self._shown, pixels)
 
     def advance(self, size: float) -> None:
         """A part, begun or not, is done."""
         self._done, self._part = self._done + size, 0.0
         self.move(0.0)
+
+    @contextlib.contextmanager
+    def follow(self, size: float) -> Iterator[None]:
+        """A part that is done when the block ends; meanwhile the codec moves it, phase by phase."""
+        self.begin(size)
+        with listen_to_progress(lambda done, total: self.move(done / total, done)):
+            yield
+        self.advance(size)
+
+    def follow_each(self, results: Iterator[Result], sizes: Iterable[float]) -> Iterator[Result]:
+        """The results, of which each takes a part of its size."""
+        for size in sizes:
+            with self.follow(size):
+                result = next(results, None)
+            if result is not None:
+                yield result
+        yield from results  # nothing, but they may have more to do at their end
 
 
 @dataclass
@@ -224,20 +245,20 @@ class Reporter:
         return not self.quiet and sys.stderr.isatty()
 
     @contextlib.contextmanager
-    def _say_progress(self, label: str) -> Iterator[Callable[[float], None]]:
+    def _say_progress(self, label: str) -> Iterator[Callable[[float, int], None]]:
         told = time.monotonic()
 
-        def say(share: float) -> None:
+        def say(share: float, pixels: int) -> None:
             nonlocal told
             if self.verbose and time.monotonic() - told > SECONDS_BETWEEN_LINES:
                 told = time.monotonic()
-                print_line(f"{label}: {share:.0%}, {self.totals.speed}")
+                print_line(f"{label}: {share:.0%}{self.totals.speed(pixels)}")
 
         yield say
 
 
 @contextlib.contextmanager
-def _draw_bar(totals: Totals, label: str) -> Iterator[Callable[[float], None]]:
+def _draw_bar(totals: Totals, label: str) -> Iterator[Callable[[float, int], None]]:
     from rich import markup
     from rich.console import Console
     from rich.progress import Progress
@@ -247,9 +268,8 @@ def _draw_bar(totals: Totals, label: str) -> Iterator[Callable[[float], None]]:
         label = markup.escape(escape(label))
         task = bar.add_task(label, total=1.0)
 
-        def show(share: float) -> None:
-            speed = f", {totals.speed}" if totals.pixels else ""
-            bar.update(task, completed=share, description=label + speed)
+        def show(share: float, pixels: int) -> None:
+            bar.update(task, completed=share, description=label + totals.speed(pixels))
 
         yield show
 
@@ -263,16 +283,16 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], Outcome], report: Report
     with report.progress(label, sum(job.size for job in jobs)) as bar:
         for job in jobs:
             start = time.monotonic()
-            bar.begin(job.size)
             try:
                 if job.problem:
                     raise NvaeCodecError(job.problem)
-                done = work(job)
+                with bar.follow(job.size):
+                    done = work(job)
             except (KeyboardInterrupt, SystemExit, GeneratorExit, BrokenPipeError):
                 raise  # click ends quietly where nobody reads stdout any longer
             except BaseException as error:  # a panic of constriction is no Exception
                 report.fail(Problem.of(job.name, error))
+                bar.advance(job.size)
             else:
                 report.count(job.name, replace(done, text=f"{done.text}, {time.monotonic() - start:.2f} s"))
-            bar.advance(job.size)
     return report.exit_code if to_stdout else report.finish()

@@ -223,14 +223,14 @@ def _run(unpacking: Unpacking, targets: dict[str, Path], work: Callable[[Models,
                 Task(archive.path, archive.identity, archive.extensions, segment, label, wanted, unpacking.force)
             )
     with report.progress(archive.path.name, sum(task.segment.length for task in tasks)) as bar:
-        for done in map_in_order(work, tasks, unpacking.models, Processes(unpacking.workers)):
+        results = map_in_order(work, tasks, unpacking.models, Processes(unpacking.workers))
+        for done in bar.follow_each(results, (task.segment.length for task in tasks)):
             for problem in done.problems:
                 report.fail(problem)
             segment = done.task.segment
             pixels = sum(entry.width * entry.height for entry in segment.entries)
             text = f"{done.restored} images, {done.bytes_out:,} bytes"
             report.count(done.task.label, Outcome(text, done.restored, pixels, segment.length, done.bytes_out))
-            bar.advance(segment.length)
             yield done
 
 

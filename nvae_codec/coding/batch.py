@@ -20,6 +20,7 @@ from nvae_codec.coding.latents import Grid, Posterior, Prior, decode_raw
 from nvae_codec.integer.graph import Evaluation
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.likelihood import PixelCoder, find_coded
+from nvae_codec.progress import advance
 
 
 class Batch:
@@ -110,6 +111,7 @@ class Batch:
             self._give(self.walks, plane.name, self._normalized(self.canvas.read(plane)))
         parts = [walk.take(f"pixels.{index}").to(torch.int32).contiguous() for walk in self.walks]
         raw = parts[0] if len(parts) == 1 else torch.cat(parts)
+        advance(self.pixel_counts[index])
         return find_coded(self.model.likelihood).coder(self.model, phase, self.canvas, raw)
 
     def _normalized(self, pixels: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ from nvae_codec.images.levels import ModelInput
 from nvae_codec.integer.canary import check_canary
 from nvae_codec.integer.inference import exact_inference
 from nvae_codec.integer.model import IntegerModel
+from nvae_codec.progress import count_pixels
 from nvae_codec.runtime import Runtime
 from nvae_codec.schedule.plan import PlanKind, largest_batch, read_plan
 from nvae_codec.schedule.policy import Policy
@@ -106,7 +107,7 @@ class ModelCodec:
         NumericsError as :meth:`prove`, NvaeCodecError where a GPU has too little memory for one tile.
         """
         *first, (last, tiles) = self.policy.plans(images).items()
-        with self.ready():
+        with self.ready(), count_pixels(sum(levels.shape[0] * levels.shape[1] for levels in images)):
             for kind, growing in first:
                 coded = self._within_memory(partial(self._encode, images, growing, kind, ledger, may_starve=False))
                 if coded is not None:
@@ -161,7 +162,7 @@ class ModelCodec:
         together, and what :meth:`encode` raises.
         """
         goal = range(len(shapes)) if wanted is None else wanted
-        with self.ready():
+        with self.ready(), count_pixels(sum(shape.height * shape.width for shape in shapes)):
             return self._within_memory(partial(self._decode, shapes, coded, goal))
 
     def _within_memory(self, work: Callable[[], Result]) -> Result:
