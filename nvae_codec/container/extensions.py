@@ -95,8 +95,8 @@ def pack_extensions(extensions: Sequence[Extension]) -> bytes:
     """Blocks, whose types ascend, as bytes; none take no bytes."""
     last = len(extensions) - 1
     out = bytearray()
-    for place, block in enumerate(extensions):
-        out += pack_varint(4 * block.type + 2 * block.critical + (place < last)) + pack_sized(block.data)
+    for at, block in enumerate(extensions):
+        out += pack_varint(4 * block.type + 2 * block.critical + (at < last)) + pack_sized(block.data)
     return bytes(out)
 
 

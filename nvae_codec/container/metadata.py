@@ -1,10 +1,10 @@
-"""The metadata block: what an image's file held beside its pixels, as PNG chunks, compressed together.
+"""The metadata block: what an image's file holds besides its pixels, as PNG chunks, compressed together.
 
     ┌ type, 4 letters ┬ length, varint ┬ data ┐ ... the same for every chunk, in the file's order, all in one zlib
     └─────────────────┴────────────────┴──────┘     stream; an empty IDAT stands for the pixels
 
 The block is that stream and its checksum. It is there only if there is metadata. In an archive, the metadata of a
-segment's images are one stream, each behind its length (varint).
+segment's images are one stream, each after its length (varint).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _split_chunks(plain: bytes, most: int) -> tuple[Chunk, ...]:
         kind = reader.take(4)
         chunks.append(Chunk(kind, reader.sized()))
         if not (kind.isalpha() and kind.isascii()) or kind in _NOT_METADATA:
-            raise DamagedFileError("damaged: its metadata holds a chunk that is none")
+            raise DamagedFileError("damaged: its metadata has an impossible chunk")
     if [chunk for chunk in chunks if chunk.type == b"IDAT"] != [IDAT_PLACE]:
         raise DamagedFileError("damaged: its metadata does not say where the pixels stand")
     return tuple(chunks)

@@ -1,9 +1,9 @@
-"""What of an image that a model codes is beside the model: alpha, and the low bytes of 16 bits.
+"""The planes of an image that a model does not code: alpha, and the low bytes of 16 bits.
 
-    [alpha] ┬ [low bytes]      each behind its length; nothing where all is opaque, or each low byte as its high one
-    WebP or stored, 1 ┬ data
+    [alpha] ┬ [low bytes]          each after its length; empty where all is opaque, or low bytes equal the high ones
+    kind (WebP or pixels), 1 ┬ data
 
-Alpha is graphics, low bytes are mostly noise: the classical methods are the best for both (docs/other-pixels.md).
+Alpha is graphics, low bytes are mostly noise: classical methods are the best for both (docs/other-pixels.md).
 """
 
 from __future__ import annotations

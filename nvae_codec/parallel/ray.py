@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REACH_SECONDS = 10
 RETRIES = 4
-"""How often a task begins anew whose worker died: a segment that kills each of its workers must not do so for ever."""
+"""How often a task starts again whose worker died: a segment that kills each of its workers must not do so for ever."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Ray:
     """The workers of a Ray cluster. Images and segments travel through Ray, so they need no folder in common.
 
     ``address``: where the cluster is, as ``ray.init`` takes it, or ``local`` for one of this machine, with ``count``
-    workers, that ends with the work. A task holds ``cpus`` and ``gpus``. If its worker or machine dies, it begins anew
+    workers, that ends with the work. A task holds ``cpus`` and ``gpus``. If its worker or machine dies, it starts again
     on another.
     """
 
@@ -60,7 +60,7 @@ class Ray:
             if not self._room(ray):  # Ray would wait for such a machine for ever
                 task_size = f"CPUs: {self.cpus}, GPUs: {self.gpus}"
                 raise NvaeCodecError(f"no machine of the Ray cluster at {self.address} can hold a task ({task_size})")
-            # asked for anew each time: clusters grow and shrink
+            # asked each time: clusters grow and shrink
             yield Pool(submit, lambda: 2 * max(1, self._room(ray)))
         finally:
             ray.shutdown()

@@ -50,12 +50,12 @@ PARTS = st.lists(st.sampled_from(["a", "a!", "ab", "b"]), min_size=1, max_size=4
 @given(st.lists(PARTS, max_size=12))
 def test_names_without_a_problem_unpack_into_files(names: list[str]) -> None:
     problems = name_problems(names)
-    good = [name for place, name in enumerate(names) if place not in problems]
+    good = [name for at, name in enumerate(names) if at not in problems]
     assert len(set(good)) == len(good)
     assert not any(one.startswith(other + "/") for one in good for other in good)
-    for place in problems:  # with good reason: it conflicts with an earlier name
-        one = names[place] + "/"
-        assert any(one.startswith(other + "/") or (other + "/").startswith(one) for other in names[:place])
+    for at in problems:  # with good reason: it conflicts with an earlier name
+        one = names[at] + "/"
+        assert any(one.startswith(other + "/") or (other + "/").startswith(one) for other in names[:at])
 
 
 def test_folders_are_nested_64_deep_at_most() -> None:

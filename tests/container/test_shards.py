@@ -28,8 +28,8 @@ Groups = list[list[Named]]
 def make_groups(sizes: list[tuple[int, int]], most: int | None = 2, pixels: int = 200, first: int = 0) -> Groups:
     rng = np.random.default_rng(first)
     named = []
-    for place, (height, width) in enumerate(sizes, first):
-        named.append((f"{place:03d}.png", RasterImage.from_pixels(rng.integers(0, 9, (height, width, 3), np.uint8))))
+    for index, (height, width) in enumerate(sizes, first):
+        named.append((f"{index:03d}.png", RasterImage.from_pixels(rng.integers(0, 9, (height, width, 3), np.uint8))))
     return list(group_images(named, most, pixels))
 
 
@@ -105,7 +105,7 @@ def test_all_shards_must_be_there_each_once(three: list[Path], tmp_path: Path) -
     refuse([*three, three[1]], r"2.nvae: shard 2/3 is there twice, in .*2.nvae too")
     whole = tmp_path / "whole.nvae"
     whole.write_bytes(merge(three))
-    refuse([*three, whole], "whole.nvae: it is a whole, not a shard of one")
+    refuse([*three, whole], "whole.nvae: it is a whole archive, not a shard")
     refuse([whole], "it is a whole")
 
 

@@ -167,8 +167,8 @@ class Names:
             left -= 0 if encoded else len(names[-1])
             if left < 0:
                 raise DamagedFileError("damaged: its names are too long")
-        for place, problem in name_problems(names).items():
-            raise DamagedFileError(f"refused: the name {names[place]!r} in it {problem}")
+        for index, problem in name_problems(names).items():
+            raise DamagedFileError(f"refused: the name {names[index]!r} in it {problem}")
         return names
 
 

@@ -38,17 +38,17 @@ def name_problems(names: Sequence[str]) -> dict[int, str]:
 
     Each name must be good, differ from the others in normal form C, and be neither a folder of another nor in one.
     """
-    problems = {place: problem for place, name in enumerate(names) if (problem := name_problem(name))}
+    problems = {at: problem for at, name in enumerate(names) if (problem := name_problem(name))}
     # with NUL, which no name has, for the slash, what is in a folder of a name follows that name
     keys = [unicodedata.normalize("NFC", name).replace("/", "\0") for name in names]
     before: int | None = None
-    for place in sorted((place for place in range(len(names)) if place not in problems), key=keys.__getitem__):
-        conflict = before is not None and (keys[place] + "\0").startswith(keys[before] + "\0")
+    for at in sorted((at for at in range(len(names)) if at not in problems), key=keys.__getitem__):
+        conflict = before is not None and (keys[at] + "\0").startswith(keys[before] + "\0")
         if before is not None and conflict:
-            same = keys[place] == keys[before]
-            problems[max(place, before)] = "is there twice" if same else "is an image and a folder"
-        if not conflict or place not in problems:
-            before = place
+            same = keys[at] == keys[before]
+            problems[max(at, before)] = "is there twice" if same else "is an image and a folder"
+        if not conflict or at not in problems:
+            before = at
     return problems
 
 

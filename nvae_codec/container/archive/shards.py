@@ -72,8 +72,8 @@ def merge_shards(paths: Sequence[Path], out: BinaryIO, advance: Callable[[int], 
     if not entries:
         raise NvaeCodecError("there is no image in any of the shards")
     check_count(len(entries))
-    for place, problem in name_problems([entry.name for entry in entries]).items():
-        raise NvaeCodecError(f"the name {entries[place].name!r} {problem}")
+    for at, problem in name_problems([entry.name for entry in entries]).items():
+        raise NvaeCodecError(f"the name {entries[at].name!r} {problem}")
     extensions: Extensions = ()
     for path, index in shards:
         own = tuple(block for block in index.extensions if block.type != SHARD.number)
@@ -146,7 +146,7 @@ def sort_shards(found: Sequence[tuple[Path, SomePart]]) -> list[tuple[Path, Some
 
 def _shard_of(path: Path, part: Part) -> Shard:
     if part.shard is None:
-        raise NvaeCodecError(f"{path}: it is a whole, not a shard of one")
+        raise NvaeCodecError(f"{path}: it is a whole archive, not a shard")
     return part.shard
 
 

@@ -76,7 +76,7 @@ def write_archive(
     base: Archive | None = None,
     extensions: Extensions = (),
 ) -> Iterator[PackedSegment]:
-    """Write an archive of these segments, after those of ``base`` where there is one; gives each once it is written.
+    """Write an archive of these segments, after those of ``base`` if there is one, and yield each once it is written.
 
     The index follows the last of them, with the ``extensions`` of the archive and those of ``base``. The bytes are the
     same for any workers. Raises as ``pack_segment`` and ``map_in_order`` do, and NvaeCodecError where a worker
