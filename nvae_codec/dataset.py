@@ -41,7 +41,7 @@ class ArchiveDataset(Dataset[Tensor]):
         return len(self.names)
 
     def __getitem__(self, index: int) -> Tensor:
-        """A image; raises as ``Archive.read`` does."""
+        """An image; raises as ``Archive.read`` does."""
         if self._opened[0] != os.getpid():  # what a parent loaded is not for use after a fork
             self._opened = self._open()
         pixels = self._opened[1].read(int(index))

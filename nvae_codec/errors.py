@@ -19,7 +19,7 @@ class DamagedFileError(NvaeCodecError):
 
 
 class UnsupportedImageError(NvaeCodecError):
-    """A image that cannot be kept without loss, or that the method asked for does not take."""
+    """An image that cannot be kept without loss, or that the method asked for does not take."""
 
 
 class UnknownModelError(NvaeCodecError):

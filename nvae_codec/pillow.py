@@ -56,7 +56,7 @@ def configure(
 
 
 class NvaeImageFile(ImageFile.ImageFile):
-    """A image in an .nvae file. Opening reads the beginning alone; checksums are verified when pixels are needed."""
+    """An image in an .nvae file. Opening reads the beginning alone; checksums are verified when pixels are needed."""
 
     format = FORMAT
     format_description = "NVAE lossless image"

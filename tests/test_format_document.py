@@ -35,7 +35,7 @@ MODEL, FILE, ARCHIVE = GOLDEN / "tiny.safetensors", GOLDEN / "tiny.nvae", GOLDEN
 
 
 def test_the_page_is_enough_to_decode_a_file() -> None:
-    """A image of several batches, of sides that no stride divides; the decoder itself compares its checksum."""
+    """An image of several batches, of sides that no stride divides; the decoder itself compares its checksum."""
     image = golden_image()[:131, :103]
     if os.environ.get(REFRESH):
         FILE.write_bytes(nvae_codec.compress(image, model=MODEL, method="model"))

@@ -40,7 +40,7 @@ def list_baselines() -> list[Baseline]:
 
 
 REPORTED = ("PNG", "WebP m6", "JPEG XL e7")
-"""Those that the report of ``evaluate`` stands beside."""
+"""Those that ``evaluate --baselines`` makes."""
 
 
 def _pillow(name: str, made_by: str | None, **options: Any) -> Baseline:

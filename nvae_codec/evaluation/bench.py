@@ -10,7 +10,7 @@ Keys of the JSON: format, machine, load, threads, images, dims, megapixels, code
     peak_bytes          largest resident memory of the process: Python, libraries and the largest image included
     rest_bytes          the same before the first image
     files[] {name, bits}
-load: processes that wanted to run, a minute's mean, before and after; speeds beside other work are not the codecs' own.
+load: processes that wanted to run, mean of one minute, before and after; other work makes the speeds lower.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The two bounds that a file is measured against: the float network's ELBO and the exact one (docs/theory.md).
+"""The two bounds that a file is measured against: the float ELBO and the integer-model ELBO (docs/theory.md).
 
-Both are of the whole image, without tiles, as the mean of several draws of z, each image's own, from a stated seed.
-The exact one uses the frozen network's whole-number parameters with real-valued distributions; what a file takes beyond
-it is overhead of coding, what it takes beyond the float one is the price of exactness.
+The integer-model ELBO is that of the integer network: its integer parameters with real-valued distributions. What a
+file takes beyond it is the overhead of coding; the difference between the two bounds is the price of exactness. Both
+are of the whole image, without tiles, and the mean of several draws of z from a stated seed.
 """
 
 from __future__ import annotations
@@ -40,15 +40,16 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ImageElbo:
-    """A negative ELBO in bits, by part. kl: an entry a group from the top; pixels: an entry a phase; dims: H·W·C.
+    """A negative ELBO in bits, by part. kl: per group, from the top; pixels: per phase; dims: H * W * C.
 
-    luck: of a single draw, what its noise alone added to each group's KL; its mean is zero.
+    control: of a single draw, the control variate of each group's KL: what the noise of the draw adds to it, zero in
+    the mean. Subtracting it reduces the variance and leaves the mean.
     """
 
     kl: tuple[float, ...]
     pixels: tuple[float, ...]
     dims: int
-    luck: tuple[float, ...] = ()
+    control: tuple[float, ...] = ()
 
     @property
     def bits(self) -> float:
@@ -65,9 +66,9 @@ class ImageElbo:
 
 
 def noise_of(pixels: NDArray[np.uint8], seed: int) -> np.random.Generator:
-    """What the draws for an image are made of: numpy's PCG64 of the seed and of the XXH3-64 of the image's bytes.
+    """The noise of the draws for an image: numpy's PCG64 of the seed and of the XXH3-64 of the image's bytes.
 
-    Each image has noise of its own, as luck that many images shared would not average out.
+    Each image has noise of its own: the effect of noise that images share would not average out over them.
     """
     own = xxhash.xxh3_64_intdigest(np.ascontiguousarray(pixels).tobytes())
     return np.random.Generator(np.random.PCG64([seed, own]))
@@ -76,24 +77,24 @@ def noise_of(pixels: NDArray[np.uint8], seed: int) -> np.random.Generator:
 def integer_elbo(
     pixels: NDArray[np.uint8], model: IntegerModel | ModelCodec, *, seed: int = 0, samples: int = 4
 ) -> ImageElbo:
-    """The exact network's negative ELBO of an image, uint8 (H, W, 3), or (H, W) gray: of RGB, of one colour of three.
+    """The negative integer-model ELBO of an image, uint8 (H, W, 3), or (H, W) gray: under RGB, of one colour of three.
 
-    Latents are drawn on the fine grid with the :func:`noise_of` the image; Φ and the logistic function are
-    real-valued, float64.
+    Latents are drawn on the fine grid with the :func:`noise_of` the image. Φ and the logistic function are evaluated
+    in float64.
     """
-    return mean_of(exact_draws(pixels, model, seed=seed, samples=samples))
+    return mean_of(integer_draws(pixels, model, seed=seed, samples=samples))
 
 
 def mean_of(draws: Sequence[ImageElbo]) -> ImageElbo:
-    """The mean of draws of one image, part by part, less their luck. Raises ValueError where there are none."""
+    """The mean of draws of one image, part by part, less their control variates. Raises ValueError without draws."""
     if not draws:
         raise ValueError("a mean needs one sample at least")
-    kl = np.sum([(np.array(draw.kl) - (draw.luck or 0.0)) / len(draws) for draw in draws], axis=0)
+    kl = np.sum([(np.array(draw.kl) - (draw.control or 0.0)) / len(draws) for draw in draws], axis=0)
     pixels = np.sum([np.array(draw.pixels) / len(draws) for draw in draws], axis=0)
     return ImageElbo(tuple(kl.tolist()), tuple(pixels.tolist()), draws[0].dims)
 
 
-def exact_draws(
+def integer_draws(
     pixels: NDArray[np.uint8], model: IntegerModel | ModelCodec, *, seed: int = 0, samples: int = 4
 ) -> list[ImageElbo]:
     """The draws that :func:`integer_elbo` is the mean of: each -log2 p(x, z) / q(z|x) of one z, by part."""
@@ -104,27 +105,27 @@ def exact_draws(
     draws = []
     with ready:
         for _ in range(samples):
-            batch, luck = _whole_image(pixels, model, device), list[float]()
+            batch, control = _whole_image(pixels, model, device), list[float]()
 
-            def choose(_: int, posterior: Posterior, luck: list[float] = luck) -> NDArray[np.int32]:
-                symbols, chance = draw_latents(posterior, rng)
-                luck.append(chance)
+            def choose(_: int, posterior: Posterior, control: list[float] = control) -> NDArray[np.int32]:
+                symbols, variate = draw_latents(posterior, rng)
+                control.append(variate)
                 return symbols
 
             costs = measure_costs(batch, choose)
-            draws.append(ImageElbo(costs.kl, costs.phases, pixels.size, tuple(luck)))
+            draws.append(ImageElbo(costs.kl, costs.phases, pixels.size, tuple(control)))
     return draws
 
 
 def importance_bound(draws: Sequence[ImageElbo]) -> float:
     """-log2 of the mean of p(x, z) / q(z|x), in bits: the bound of Burda et al. 2016, at most ``mean_of`` the draws.
 
-    It is less the mean of their luck, as that is.
+    The mean of their control variates is subtracted here too.
     """
     bits = np.array([draw.bits for draw in draws])
     least = bits.min()
-    luck = math.fsum(math.fsum(draw.luck) for draw in draws) / len(draws)
-    return float(least - np.log2(np.mean(np.exp2(least - bits)))) - luck
+    control = math.fsum(math.fsum(draw.control) for draw in draws) / len(draws)
+    return float(least - np.log2(np.mean(np.exp2(least - bits)))) - control
 
 
 @dataclass(frozen=True)
@@ -202,10 +203,10 @@ def fill_canvas(
 
 
 def draw_latents(posterior: Posterior, rng: np.random.Generator) -> tuple[NDArray[np.int32], float]:
-    """Symbols drawn from the posterior, and the luck of the draw: bits of log2 q / p beyond their mean.
+    """Symbols drawn from the posterior, and the control variate of the draw: bits of log2 q / p beyond their mean.
 
-    The noise is for all channels, coded or not: that of the float bound's draws. The luck's own mean is zero, as the
-    mean of log q / p under continuous Normals is known; of flows, where it is not, it is 0.
+    The noise is drawn for pruned channels too, so that it is that of the float bound. The mean of log q / p is known for
+    Normal distributions, so the variate's own mean is zero; with flows it is not known, and the variate is 0.
     """
     mean, sigma = _posterior(posterior)
     group, (images, _, rows, columns) = posterior.prior.group, posterior.prior.shape
@@ -252,11 +253,11 @@ def normal_mass(low: Float64, high: Float64) -> Float64:
 
 @torch.inference_mode()
 def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, samples: int = 4) -> ImageElbo:
-    """The float network's negative ELBO of an image, uint8 (H, W, 3), or (H, W) gray: of RGB, of one colour of three.
+    """The negative float ELBO of an image, uint8 (H, W, 3), or (H, W) gray: under RGB, of one colour of three.
 
-    z is continuous, with the noise of :func:`integer_elbo`, so what tells the bounds apart is not the luck of their
-    draws. With flows the KL is that of the draws. Raises UnsupportedImageError for gray
-    where a network's colours share a component, whose first one alone has no density here.
+    z is continuous, with the noise of :func:`integer_elbo`, so the difference of the bounds is not noise of their draws.
+    With flows the KL is that of the draws. Raises UnsupportedImageError for gray if colours share a mixture component:
+    the first colour alone has no density there.
     """
     from nvae_codec.network.likelihood import pixel_nats
 

@@ -38,7 +38,7 @@ from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES
 from nvae_codec.container.image import read_file
 from nvae_codec.container.methods import write_file
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.evaluation.elbo import ImageElbo, exact_draws, float_elbo, importance_bound, mean_of
+from nvae_codec.evaluation.elbo import ImageElbo, float_elbo, importance_bound, integer_draws, mean_of
 from nvae_codec.evaluation.machine import describe_machine
 from nvae_codec.evaluation.overhead import CAUSES, Achieved, break_down_file
 from nvae_codec.images.raster import RasterImage
@@ -86,7 +86,7 @@ class Evaluator:
 
     def bound(self, pixels: NDArray[np.uint8]) -> Bounds:
         """The bounds of an image, uint8 (H, W, 3), or (H, W) gray."""
-        draws = exact_draws(pixels, self.codec, seed=self.seed, samples=self.samples)
+        draws = integer_draws(pixels, self.codec, seed=self.seed, samples=self.samples)
         real = None
         if self.network is not None:
             real = float_elbo(pixels, self.network, seed=self.seed, samples=self.samples).bits
@@ -131,7 +131,7 @@ class Evaluator:
         }
 
     def _code(self, image: RasterImage) -> tuple[bytes, float, float]:
-        """A image's file, and the seconds of making and reading it."""
+        """An image's file, and the seconds of making and reading it."""
         start = time.perf_counter()
         file = write_file(image, "model", Models(self.codec))
         middle = time.perf_counter()

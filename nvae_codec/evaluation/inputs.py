@@ -19,7 +19,7 @@ from nvae_codec.images.read import read_image, read_size
 
 @dataclass(frozen=True)
 class Input:
-    """A image that is read when it is needed."""
+    """An image that is read when it is needed."""
 
     name: str
     read: Callable[[], RasterImage]

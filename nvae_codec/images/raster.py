@@ -1,4 +1,4 @@
-"""A image as this codec sees it: its colour, its pixels, what else its file holds, and that file."""
+"""An image as this codec sees it: its colour, its pixels, what else its file holds, and that file."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class RasterImage:
 
     @classmethod
     def from_pixels(cls, pixels: NDArray[np.uint8], chunks: tuple[Chunk, ...] = ()) -> RasterImage:
-        """A image of 8-bit pixels: (H, W) gray, or (H, W, C) with 2 (gray and alpha), 3 (RGB) or 4 (RGBA)."""
+        """An image of 8-bit pixels: (H, W) gray, or (H, W, C) with 2 (gray and alpha), 3 (RGB) or 4 (RGBA)."""
         height, width = pixels.shape[:2]
         return cls(width, height, colour_of(pixels), pixels, chunks)
 

@@ -118,7 +118,7 @@ def shifted_mean(mixture: JointMixture, x: Tensor) -> Tensor:
 
 
 def joint_sample(raw: Tensor, u_component: Tensor, u_logistic: Tensor, temperature: float = 1.0) -> Tensor:
-    """A image in [-1, 1] (B, 3, H, W) from uniform numbers (B, M, H, W) and (B, 3, H, W) in (0, 1)."""
+    """An image in [-1, 1] (B, 3, H, W) from uniform numbers (B, M, H, W) and (B, 3, H, W) in (0, 1)."""
     mixture = joint_mixture(raw)
     gumbel = -torch.log(-torch.log(u_component))
     chosen = (mixture.logit / temperature + gumbel).argmax(1, keepdim=True)[:, None].expand(-1, 3, 1, -1, -1)

@@ -37,7 +37,7 @@ def choose_crop(size: tuple[int, int], training: TrainingRecipe, rng: np.random.
 
 
 def take_crop(image: Pixels, choice: Choice, side: int, margin: int = 0) -> Pixels:
-    """The chosen crop of a image (H, W, C), uint8 (side, side, C).
+    """The chosen crop of an image (H, W, C), uint8 (side, side, C).
 
     With up to ``margin`` pixels more on each side, where the image has them.
     """

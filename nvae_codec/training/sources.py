@@ -82,7 +82,7 @@ def _of_array(images: Pixels, index: int, channels: int) -> Pixels:
 
 
 def read_image(path: Path, channels: int = 3) -> Pixels:
-    """A image as uint8 (H, W, C). Raises NvaeCodecError where a file is none."""
+    """An image as uint8 (H, W, C). Raises NvaeCodecError where a file is none."""
     try:
         with Image.open(path) as image:
             return np.atleast_3d(np.asarray(image.convert("RGB" if channels == 3 else "L")))

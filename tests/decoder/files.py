@@ -20,7 +20,7 @@ from tests.decoder.tiles import read_squares, read_tiles
 
 Pixels = NDArray[np.uint8]
 Decoded = tuple[Pixels, list[tuple[bytes, bytes]]]
-"""A image and its chunks."""
+"""An image and its chunks."""
 
 
 class Bytes:

@@ -10,7 +10,7 @@ from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.ledger import Ledger
 from nvae_codec.evaluation import integer_elbo
 from nvae_codec.evaluation.archives import measure_archive
-from nvae_codec.evaluation.elbo import exact_draws, importance_bound, mean_of
+from nvae_codec.evaluation.elbo import importance_bound, integer_draws, mean_of
 from nvae_codec.evaluation.images import Evaluator, sum_rows
 from nvae_codec.evaluation.overhead import CAUSES
 from nvae_codec.images.png import IDAT_PLACE
@@ -73,10 +73,10 @@ def test_measuring_changes_no_byte(which: str) -> None:
 
 
 def test_more_draws_and_weights_tighten_the_bound() -> None:
-    draws = exact_draws(make_image(24, 24), frozen_model(), samples=16)
+    draws = integer_draws(make_image(24, 24), frozen_model(), samples=16)
     bits = [draw.bits for draw in draws]
-    luck = np.mean([sum(draw.luck) for draw in draws])
-    assert min(bits) <= importance_bound(draws) + luck <= np.mean(bits)
+    control = np.mean([sum(draw.control) for draw in draws])
+    assert min(bits) <= importance_bound(draws) + control <= np.mean(bits)
     assert importance_bound(draws) <= mean_of(draws).bits
     assert importance_bound(draws[:1]) == pytest.approx(mean_of(draws[:1]).bits, abs=1e-6)
 

@@ -17,7 +17,7 @@ from tests.models import make_image, save_images
 
 
 def save_numbered(path: Path, height: int, width: int, number: int) -> None:
-    """A image whose every pixel tells its place: (row, column, number)."""
+    """An image whose every pixel tells its place: (row, column, number)."""
     rows, columns = np.mgrid[0:height, 0:width]
     Image.fromarray(np.dstack([rows, columns, np.full_like(rows, number)]).astype(np.uint8)).save(path)
 

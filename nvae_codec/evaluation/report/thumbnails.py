@@ -1,4 +1,4 @@
-"""Images small enough for a page of a thousand: an image, and beside it the heat map of its bits."""
+"""Images small enough for a page of a thousand: thumbnails, and heat maps of bits per pixel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def thumbnail_side(count: int) -> int:
 
 
 def draw_image(pixels: NDArray[np.uint8], side: int) -> str:
-    """A image, uint8 (H, W, 3), as a data URI; never larger than it is."""
+    """An image, uint8 (H, W, 3), as a data URI; never larger than it is."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return _as_uri(image, 80)
