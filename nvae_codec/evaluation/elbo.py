@@ -205,8 +205,8 @@ def fill_canvas(
 def draw_latents(posterior: Posterior, rng: np.random.Generator) -> tuple[NDArray[np.int32], float]:
     """Symbols drawn from the posterior, and the control variate of the draw: bits of log2 q / p beyond their mean.
 
-    The noise is drawn for pruned channels too, so that it is that of the float bound. The mean of log q / p is known for
-    Normal distributions, so the variate's own mean is zero; with flows it is not known, and the variate is 0.
+    The noise is drawn for pruned channels too, so that it is that of the float bound. The mean of log q / p is known
+    for Normal distributions, so the variate's own mean is zero; with flows it is not known, and the variate is 0.
     """
     mean, sigma = _posterior(posterior)
     group, (images, _, rows, columns) = posterior.prior.group, posterior.prior.shape
@@ -255,7 +255,7 @@ def normal_mass(low: Float64, high: Float64) -> Float64:
 def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, samples: int = 4) -> ImageElbo:
     """The negative float ELBO of an image, uint8 (H, W, 3), or (H, W) gray: under RGB, of one colour of three.
 
-    z is continuous, with the noise of :func:`integer_elbo`, so the difference of the bounds is not noise of their draws.
+    z is continuous, with the noise of :func:`integer_elbo`: the difference of the bounds is not noise of their draws.
     With flows the KL is that of the draws. Raises UnsupportedImageError for gray if colours share a mixture component:
     the first colour alone has no density there.
     """
