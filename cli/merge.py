@@ -10,6 +10,7 @@ import click
 
 from nvae_codec.files import Inputs, check_absent, open_atomic, shared_mode
 
+from .files import hold
 from .options import EXISTING_FILE, force_option, output_option, reporting_options
 from .report import Outcome, Reporter
 
@@ -30,6 +31,8 @@ def merge_command(shards: tuple[Path, ...], output: Path, force: bool, report: R
     check_absent(output, force=force)
     own = Inputs(shards)
     own.refuse(output)
+    if force:
+        click.get_current_context().with_resource(hold(output))  # until the command ends
     opened = open_atomic(output, force=force, mask=shared_mode(shards), inputs=own)
     if all(shard.suffix == ".json" for shard in shards):
         images, size = write_report(shards, opened)

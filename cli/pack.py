@@ -130,18 +130,18 @@ def _take_groups(
 
 @contextmanager
 def _open_base(output: Path, *, append: bool, force: bool) -> Iterator[Archive | None]:
-    """The archive to append to, which no other process changes meanwhile; None for a new one.
+    """The archive to append to, or None for a new one; what is there no other pack or merge changes meanwhile.
 
     Raises NvaeCodecError where neither can be at ``output``.
     """
     from nvae_codec import open_archive
 
     check_absent(output, force=force or append)
-    if not append:
+    if not append and not force:
         yield None
         return
     with hold(output):
-        if not output.exists():
+        if not append or not output.exists():
             yield None
             return
         with naming(output):

@@ -37,9 +37,13 @@ class Snapshot:
     def is_still(self, path: Path) -> bool:
         """Whether ``path`` leads to the same file, unchanged since."""
         try:
-            now = Snapshot.of(path.stat())
+            return self.is_same(path.stat())
         except OSError:
             return False
+
+    def is_same(self, found: os.stat_result) -> bool:
+        """Whether ``os.stat`` or ``os.fstat`` found the same file, unchanged since."""
+        now = Snapshot.of(found)
         return (self.device, self.inode, self.size, self.modified, self.changed) == (
             now.device, now.inode, now.size, now.modified, now.changed,
         )  # fmt: skip

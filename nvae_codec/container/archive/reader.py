@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import io
 import itertools
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from nvae_codec.container.archive.segment import unpack_wanted
 from nvae_codec.container.extensions import Extensions
 from nvae_codec.container.image import CodecFinder
 from nvae_codec.errors import DamagedFileError
+from nvae_codec.files import Snapshot
 from nvae_codec.images.layout import Samples
 from nvae_codec.images.raster import RasterImage
 from nvae_codec.images.samples import samples_of
@@ -41,6 +43,7 @@ class Archive:
         with self.path.open("rb") as file:
             index = read_index(file)
             self.file_bytes = file.seek(0, io.SEEK_END)
+            self.snapshot = Snapshot.of(os.fstat(file.fileno()))
         self.identity: bytes = index.identity
         self.segments: tuple[Segment, ...] = index.segments
         self.extensions = index.extensions

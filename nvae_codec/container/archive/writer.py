@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -89,6 +90,8 @@ def write_archive(
         out.write(archive_header(identity))
     else:
         with base.path.open("rb") as file:
+            if not base.snapshot.is_same(os.fstat(file.fileno())):
+                raise NvaeCodecError(f"{base.path}: it changed after it was read")
             shutil.copyfileobj(file, out)
         end = segments[-1].start + segments[-1].length if segments else HEADER_BYTES
         out.seek(end)
