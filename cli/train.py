@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nvae_codec.training.data import Crops
     from nvae_codec.training.loop import Trainer
 
+RUN = click.Path(path_type=Path)
 HELD_OUT = 20
 """Every so many images are held out where no others are given."""
 
@@ -78,102 +79,47 @@ class Start:
 
 
 source_options = together(
-    "sources",
-    Sources,
-    click.option(
-        "--data",
-        required=True,
-        multiple=True,
-        metavar="SOURCE",
-        help="What to train on: a folder of images, an .npz, .nvae, or idx file, or mnist, cifar10, celeba, "
-        "imagefolder:PATH. May be given more than once.",
-    ),
-    click.option(
-        "--valid",
-        multiple=True,
-        metavar="SOURCE",
-        help="What to measure on.  [default: every 20th image of --data, which is then not trained on]",
-    ),
-    click.option(
-        "--valid-crop",
-        type=click.IntRange(8),
-        default=256,
-        show_default=True,
-        metavar="N",
-        help="Size of the held-out crops.",
-    ),
-)
+    "sources", Sources,
+    click.option("--data", required=True, multiple=True, metavar="SOURCE",
+                 help="What to train on: a folder of images, an .npz, .nvae, or idx file, or mnist, cifar10, celeba, "
+                 "imagefolder:PATH. May be given more than once."),
+    click.option("--valid", multiple=True, metavar="SOURCE",
+                 help="What to measure on.  [default: every 20th image of --data, which is then not trained on]"),
+    click.option("--valid-crop", type=click.IntRange(8), default=256, show_default=True, metavar="N",
+                 help="Size of the held-out crops."),
+)  # fmt: skip
 start_options = together(
-    "start",
-    Start,
+    "start", Start,
     click.option("--resume", is_flag=True, help="Go on from RUN's checkpoint; [training] may have changed."),
-    click.option(
-        "--weights-from",
-        "other",
-        type=EXISTING,
-        metavar="RUN",
-        help="Start with the weights of another run that have the same names and shapes.",
-    ),
-    click.option(
-        "--weights",
-        "prefix",
-        default="",
-        metavar="PREFIX",
-        help="Of those, the ones whose names begin so, as likelihood.heads.  [default: all]",
-    ),
-)
+    click.option("--weights-from", "other", type=EXISTING, metavar="RUN",
+                 help="Start with the weights of another run that have the same names and shapes."),
+    click.option("--weights", "prefix", default="", metavar="PREFIX",
+                 help="Of those, the ones whose names begin so, as likelihood.heads.  [default: all]"),
+)  # fmt: skip
 loop_options = together(
-    "loop",
-    dict,
+    "loop", dict,
     click.option("--minutes", type=FiniteRange(0, min_open=True), metavar="M", help="Stop after M minutes, to resume."),
     click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
-    click.option(
-        "--bf16",
-        "precision",
-        flag_value="bf16",
-        help="Networks in bfloat16; likelihood, and latents that begin as pixels, in float32.",
-    ),
+    click.option("--bf16", "precision", flag_value="bf16",
+                 help="Networks in bfloat16; likelihood, and latents that begin as pixels, in float32."),
     click.option("--fp16", "precision", flag_value="fp16", help="In float16, with a scale of the loss that follows."),
-    click.option(
-        "--micro-batch",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Less memory: N crops at once, gradients added up over the batch.",
-    ),
+    click.option("--micro-batch", type=click.IntRange(1), metavar="N",
+                 help="Less memory: N crops at once, gradients added up over the batch."),
     click.option("--compile", is_flag=True, help="torch.compile: minutes to begin, then faster steps."),
     click.option("--checkpointing", is_flag=True, help="Less memory: cells are computed again for the gradient."),
     click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard too, below RUN."),
-    click.option(
-        "--report-seconds",
-        type=FiniteRange(0),
-        default=30.0,
-        show_default=True,
-        metavar="S",
-        help="Between progress lines.",
-    ),
-    click.option(
-        "--save-seconds",
-        type=FiniteRange(0),
-        default=300.0,
-        show_default=True,
-        metavar="S",
-        help="Between checkpoints.",
-    ),
-)
+    click.option("--report-seconds", type=FiniteRange(0), default=30.0, show_default=True, metavar="S",
+                 help="Between progress lines."),
+    click.option("--save-seconds", type=FiniteRange(0), default=300.0, show_default=True, metavar="S",
+                 help="Between checkpoints."),
+)  # fmt: skip
 
 
 @click.command("train")
 @click.argument("recipe")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value, as network.flows=0.")
 @source_options
-@click.option(
-    "--out",
-    "run",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="RUN",
-    help="Folder of the checkpoint, the recipe and the log.",
-)
+@click.option("--out", "run", required=True, type=RUN, metavar="RUN", help="Folder of the recipe, checkpoint and log.")
 @start_options
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps of the whole run.  [default: the recipe's]")
 @loop_options
@@ -204,11 +150,8 @@ def train_command(
     if not dry_run:
         start.check(run)
     crops, held_out = sources.open(described)
-    note(
-        f"data: {len(crops.loaders)} images, {crops.total_pixels / 1e6:.1f} megapixels; "
-        f"held out: {held_out.shape[0]} crops of {held_out.shape[2]} pixels",
-        report,
-    )
+    held = f"{held_out.shape[0]} crops of {held_out.shape[2]} pixels"
+    note(f"data: {len(crops.loaders)} images, {crops.total_pixels / 1e6:.1f} megapixels; held out: {held}", report)
     if dry_run:
         click.echo(format_recipe(described), nl=False)
         return
@@ -228,10 +171,8 @@ def train_and_report(trainer: Trainer, crops: Crops, held_out: NDArray[np.uint8]
     recipe, processes = trainer.recipe, trainer.processes
     count, steps = sum(parameter.numel() for parameter in trainer.network.parameters()), recipe.training.steps
     shared = f"; {processes.count} processes" if processes.count > 1 else ""
-    note(
-        f"model: {recipe.name}, {count:,} parameters; {processes.device.type}; step {trainer.step} of {steps}{shared}",
-        report,
-    )
+    where = f"{processes.device.type}; step {trainer.step} of {steps}{shared}"
+    note(f"model: {recipe.name}, {count:,} parameters; {where}", report)
     if processes.count == 1 and any(name.startswith("ACCELERATE_") for name in os.environ):
         note("accelerate launch started one process only; torchrun --nproc-per-node N starts several", report)
     if trainer.step < steps:

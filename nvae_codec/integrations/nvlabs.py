@@ -26,7 +26,7 @@ from nvae_codec.network.convolution import FactorizedConv2d, WeightNormConv2d
 from nvae_codec.network.flow import Shift
 from nvae_codec.network.groups import NvaeGroup
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.network.steps import SteppingCell
+from nvae_codec.network.resample import ResamplingCell
 from nvae_codec.recipes.fields import is_within
 from nvae_codec.recipes.files import format_recipe, parse_recipe
 from nvae_codec.recipes.recipe import CellRecipe, ImageRecipe, LikelihoodRecipe, NetworkRecipe, Recipe, TrainingRecipe
@@ -350,7 +350,7 @@ def _match_cell(prefix: str, cell: ResidualCell) -> Iterator[tuple[str, nn.Modul
         if isinstance(gate, SqueezeExcitation):
             yield f"{prefix}.se.se.0", gate.squeeze
             yield f"{prefix}.se.se.2", gate.excite
-    if isinstance(cell, SteppingCell):
+    if isinstance(cell, ResamplingCell):
         skip = cell.skip[1]
         if isinstance(skip, FactorizedConv2d):
             for index, part in enumerate(skip.parts):

@@ -1,4 +1,4 @@
-"""Residual cells of the encoder and the decoder (NVAE, section 3.1, figure 3), and the steps between scales."""
+"""Residual cells of the encoder and the decoder (NVAE, section 3.1, figure 3), and plain resampling between scales."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nvae_codec.recipes.recipe import CellRecipe
 
 
 def make_activation(name: str) -> nn.Module:
-    """The activation of that name; each is a leaf that freezing knows."""
+    """The activation of that name; the exporter knows them all."""
     kinds: dict[str, type[nn.Module]] = {
         "relu": nn.ReLU, "swish": nn.SiLU, "hard_swish": nn.Hardswish, "elu": nn.ELU, "gelu": nn.GELU,
     }  # fmt: skip
@@ -21,12 +21,12 @@ def make_activation(name: str) -> nn.Module:
 
 
 def make_normalization(name: str, channels: int) -> nn.Module:
-    """Batch normalisation with the momentum of NVAE (section 3.1.1), or nothing."""
+    """Batch normalization with the momentum of NVAE (section 3.1.1), or nothing."""
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.05) if name == "batch" else nn.Identity()
 
 
 class SqueezeExcitation(nn.Module):
-    """A gate a channel from the mean over space: x * sigmoid(W2 relu(W1 mean(x))), (B, C, H, W) to the same."""
+    """A gate per channel from the mean over space: x * sigmoid(W2 relu(W1 mean(x))), (B, C, H, W) to the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class Scale(nn.Module):
-    """Multiplication by a constant; a leaf, so that freezing folds it into the layer before."""
+    """Multiplication by a constant, which the exporter folds into the layer before."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -56,22 +56,28 @@ class Scale(nn.Module):
 class ResidualCell(nn.Module):
     """x + residual_scale * body(x), (B, C, H, W) to the same.
 
-    Bodies, norm and act as the recipe says:
+    Bodies, with the recipe's normalization and activation:
 
     - *regular*, of NVAE's encoder: norm, act, 3x3, norm, act, 3x3;
     - *separable*, of NVAE's decoder: norm, 1x1, norm, act, depthwise, norm, act, 1x1, norm;
     - *depthwise*, cheap and zero at the start: depthwise, 1x1, act, 1x1;
     - *bottleneck*, of the Very Deep VAE: (norm,) act, 1x1, act, 3x3, act, 3x3, act, 1x1.
 
-    ``weight_norm`` normalises the weights of regular and bottleneck cells. :class:`SteppingCell` changes the side.
+    ``weight_norm`` normalizes the weights of regular and bottleneck cells. :class:`ResamplingCell` changes the size.
     """
 
     def __init__(
-        self, channels: int, recipe: CellRecipe, *, out: int | None = None, step: str = "", weight_norm: bool = False
+        self,
+        channels: int,
+        recipe: CellRecipe,
+        *,
+        out: int | None = None,
+        resample: str = "",
+        weight_norm: bool = False,
     ) -> None:
-        """``step`` is empty, down or up: where a regular or separable body changes the side."""
+        """``resample`` is empty, down or up: how a regular or separable body changes the size."""
         super().__init__()
-        layers = make_body(channels, out or channels, recipe, step, weight_norm)
+        layers = make_body(channels, out or channels, recipe, resample, weight_norm)
         if recipe.squeeze_excitation:
             layers.append(SqueezeExcitation(out or channels))
         if recipe.residual_scale != 1:
@@ -84,9 +90,9 @@ class ResidualCell(nn.Module):
         return x + branch
 
 
-def make_body(channels: int, out: int, recipe: CellRecipe, step: str, weight_norm: bool) -> list[nn.Module]:
+def make_body(channels: int, out: int, recipe: CellRecipe, resample: str, weight_norm: bool) -> list[nn.Module]:
     """The layers of a cell's branch, without its gate."""
-    stride, widen = 2 if step == "down" else 1, nn.Upsample(scale_factor=2, mode="nearest")
+    stride, widen = 2 if resample == "down" else 1, nn.Upsample(scale_factor=2, mode="nearest")
     layers: list[nn.Module] = []
 
     def norm(width: int) -> nn.Module:
@@ -98,22 +104,14 @@ def make_body(channels: int, out: int, recipe: CellRecipe, step: str, weight_nor
     if recipe.kind == "regular":
         for index, dilation in enumerate(recipe.dilations):
             first = index == 0
-            layers += [norm(channels if first else out), act(), widen if first and step == "up" else nn.Identity()]
-            layers.append(
-                make_convolution(
-                    channels if first else out,
-                    out,
-                    3,
-                    stride=stride if first else 1,
-                    dilation=dilation,
-                    weight_norm=weight_norm,
-                )
-            )
+            layers += [norm(channels if first else out), act(), widen if first and resample == "up" else nn.Identity()]
+            read, by = (channels, stride) if first else (out, 1)
+            layers.append(make_convolution(read, out, 3, stride=by, dilation=dilation, weight_norm=weight_norm))
         return layers
     inner, bias = channels * recipe.expansion, recipe.normalization == "none"
     if recipe.kind == "separable":
         groups = recipe.kernel_groups or inner
-        layers = [widen] if step == "up" else []
+        layers = [widen] if resample == "up" else []
         layers += [norm(channels), nn.Conv2d(channels, inner, 1, bias=bias), norm(inner), act()]
         layers.append(make_convolution(inner, inner, recipe.kernel, stride=stride, groups=groups, bias=bias))
         layers += [norm(inner), act(), nn.Conv2d(inner, out, 1, bias=bias), norm(out)]
@@ -137,16 +135,16 @@ def make_bottleneck(channels: int, narrow: int, activation: str, weight_norm: bo
     return layers
 
 
-class StepDown(nn.Sequential):
-    """Half the side: a 3x3 convolution of stride 2, (B, C, H, W) to (B, D, H/2, W/2)."""
+class Downsample(nn.Sequential):
+    """A 3x3 convolution of stride 2, (B, C, H, W) to (B, D, H/2, W/2)."""
 
     def __init__(self, channels: int, out: int, activation: str, *, weight_norm: bool = False) -> None:
         convolution = make_convolution(channels, out, 3, stride=2, weight_norm=weight_norm)
         super().__init__(convolution, make_activation(activation))
 
 
-class StepUp(nn.Module):
-    """Twice the side (or ``factor`` times): a 1x1 convolution whose channels become squares of pixels."""
+class Upsample(nn.Module):
+    """A 1x1 convolution whose channels become squares of ``factor`` x ``factor`` pixels."""
 
     def __init__(self, channels: int, out: int, factor: int = 2, *, weight_norm: bool = False) -> None:
         super().__init__()
@@ -159,7 +157,7 @@ class StepUp(nn.Module):
 
 
 class Constant(nn.Module):
-    """A trained value a channel, spread over space: the top-down network's start (h in NVAE's figure 2)."""
+    """A trained value per channel, repeated over space: the start of the top-down network (h in NVAE's figure 2)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -171,14 +169,14 @@ class Constant(nn.Module):
 
 
 class ConstantMap(nn.Module):
-    """A trained map (C, h, w) on which the top-down network starts, for images of one size: the official start.
+    """A trained map (C, h, w) on which the top-down network starts, for images of one size, as in the official code.
 
-    Larger images see it again and again, smaller ones its upper left part.
+    It is repeated for larger images; smaller ones see its upper left part.
     """
 
-    def __init__(self, channels: int, side: int) -> None:
+    def __init__(self, channels: int, size: int) -> None:
         super().__init__()
-        self.value = nn.Parameter(torch.zeros(1, channels, side, side))
+        self.value = nn.Parameter(torch.zeros(1, channels, size, size))
 
     def forward(self, blank: Tensor) -> Tensor:
         """blank (B, 1, H, W), whose values do not matter, to (B, C, H, W)."""
@@ -186,7 +184,7 @@ class ConstantMap(nn.Module):
 
 
 def repeat_map(value: Tensor, like: Tensor) -> Tensor:
-    """A map (1, C, h, w) cut or repeated to the batch and the space of ``like``, (B, C, H, W)."""
+    """A map (1, C, h, w) cropped or repeated to the batch and the size of ``like``, (B, C, H, W)."""
     b, (h, w), (rows, columns) = like.shape[0], value.shape[2:], like.shape[2:]
     if (rows, columns) != (h, w):
         value = value.repeat(1, 1, -(-rows // h), -(-columns // w))[:, :, :rows, :columns]

@@ -1,4 +1,4 @@
-"""Convolutions with weight normalisation (Salimans and Kingma 2016, in the official form), whole or masked."""
+"""Convolutions with weight normalization (Salimans and Kingma 2016) in the official form: plain, masked, factorized."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORM_FLOOR = 1e-5
-"""Added to the norm of a kernel, outside its root."""
+"""Added to the norm of a kernel, outside the root."""
 LEAST_FACTOR = 1e-3
-"""What stands for zero where the logarithm of a norm is trained."""
+"""Stands for zero where the logarithm of a norm is trained."""
 
 
 class WeightNormConv2d(nn.Conv2d):
@@ -43,11 +43,11 @@ class WeightNormConv2d(nn.Conv2d):
 
 
 class MaskedConv2d(WeightNormConv2d):
-    """A convolution that keeps the side and reads no place after its own in the order of rows, columns, channels.
+    """A convolution that keeps the size and reads no position after its own in the order of rows, columns, channels.
 
-    Kernel (out, channels / groups, k, k): the rows above and the left of the middle row are free; in the middle an
-    output block sees the input blocks before it, and its own unless ``zero_diagonal``. ``mirror`` flips the kernel's
-    space, not the order of the channels (NVAE's code, neural_ar_operations.py).
+    The kernel (out, channels / groups, k, k) reads the rows above and, in the middle row, what is to the left. At its
+    center an output block reads the input blocks before it, and its own unless ``zero_diagonal``. ``mirror`` flips the
+    kernel in space, but not the order of channels (NVAE's code, neural_ar_operations.py).
     """
 
     mask: Tensor
@@ -68,19 +68,19 @@ class MaskedConv2d(WeightNormConv2d):
         self.register_buffer("mask", mask, persistent=False)
 
     def applied_weight(self) -> Tensor:
-        """The masked and then normalised kernel."""
+        """The kernel, masked and then normalized."""
         weight = self.weight * self.mask
         return torch.exp(self.log_weight_norm) * weight / (norm_of(weight) + NORM_FLOOR)
 
 
 class FactorizedConv2d(nn.Module):
-    """Half the side without a 3x3: four 1x1 convolutions of stride 2 read the four pixels of each square.
+    """Four 1x1 convolutions of stride 2 that read the four pixels of each square, (B, C, H, W) to (B, out, H/2, W/2).
 
-    In the order of the official code: above left, below right, above right, below left; widths a quarter of ``out``
-    three times, and the rest. (B, C, H, W) to (B, out, H/2, W/2).
+    In the order of the official code: upper left, lower right, upper right, lower left. Three have a quarter of the
+    ``out`` channels, the fourth the others.
     """
 
-    PLACES = ((0, 0), (1, 1), (0, 1), (1, 0))
+    OFFSETS = ((0, 0), (1, 1), (0, 1), (1, 0))
 
     def __init__(self, channels: int, out: int, *, weight_norm: bool) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class FactorizedConv2d(nn.Module):
     def fused(self) -> tuple[Tensor, Tensor]:
         """All four as one kernel (out, C, 2, 2) and its bias (out,)."""
         kernels, biases = [], []
-        for part, (row, column) in zip(self.parts, self.PLACES, strict=True):
+        for part, (row, column) in zip(self.parts, self.OFFSETS, strict=True):
             part = cast(nn.Conv2d, part)
             kernels.append(F.pad(applied_weight(part), (column, 1 - column, row, 1 - row)))
             biases.append(cast(Tensor, part.bias))
@@ -112,13 +112,13 @@ def make_convolution(
     bias: bool = True,
     weight_norm: bool = False,
 ) -> nn.Conv2d:
-    """A convolution that keeps the side (or divides it by the stride), with or without weight normalisation."""
+    """A convolution that keeps the size, or divides it by the stride, with or without weight normalization."""
     kind = WeightNormConv2d if weight_norm else nn.Conv2d
     return kind(channels, out, kernel, stride, dilation * (kernel // 2), dilation, groups, bias)
 
 
 def applied_weight(convolution: nn.Conv2d) -> Tensor:
-    """The kernel that a convolution applies: normalised and masked where it is so."""
+    """The kernel that a convolution applies, after normalization and mask."""
     return convolution.applied_weight() if isinstance(convolution, WeightNormConv2d) else convolution.weight
 
 

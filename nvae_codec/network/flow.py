@@ -1,7 +1,7 @@
 """Inverse autoregressive flows after a group's posterior (Kingma et al. 2016; NVAE, section 3.2).
 
-Each half of a pair takes z to z - mu(z), where mu at a place reads only places before it: the volume does not change,
-and the decoder undoes it place by place. The second half reads in the other direction.
+Each half of a pair maps z to z - mu(z), where mu at a position reads only positions before it: the volume does not
+change, and the decoder inverts it position by position. The second half reads in the other direction.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Shift(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        """Shift."""
+        """Shift z."""
         mean: Tensor = self.mean(z)
         return z - mean
 
@@ -44,5 +44,5 @@ class FlowPair(nn.Sequential):
 
 
 def list_halves(flows: nn.Sequential) -> list[Shift]:
-    """The shifts of a group's pairs in the order in which z passes them."""
+    """The shifts of a group's pairs in the order in which they are applied."""
     return [cast(Shift, half) for pair in flows for half in cast(FlowPair, pair)]

@@ -1,7 +1,7 @@
 """The hierarchy of latents: bottom-up encoder, top-down decoder, and the groups between them (NVAE, figure 2).
 
-Groups are numbered from the top: group 0 lies on the coarsest scale. z_l has its prior p(z_l | z_<l) from the top-down
-state alone and its posterior q(z_l | z_<l, x) from that state and the encoder's features of the same scale.
+Groups are numbered from the top: group 0 is on the coarsest scale. The prior p(z_l | z_<l) depends on the top-down
+state alone, the posterior q(z_l | z_<l, x) on that state and the encoder's features of the same scale.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nvae_codec.network.cells import Constant, ConstantMap, ResidualCell, make_activation
 from nvae_codec.network.convolution import make_convolution, shrink
 from nvae_codec.network.groups import GROUPS, Group
-from nvae_codec.network.steps import make_step_down, make_step_up
+from nvae_codec.network.resample import make_downsample, make_upsample
 from nvae_codec.recipes.recipe import NetworkRecipe
 
 Choose = Callable[[int, Tensor | None, Tensor], Tensor]
@@ -26,7 +26,7 @@ ChoosePrior = Callable[[int, Tensor | None], Tensor]
 
 
 class Encoder(nn.Module):
-    """Bottom-up: an image (B, C, H, W) in [-1, 1] to what each group's posterior reads, top group first."""
+    """Bottom-up: an image (B, C, H, W) in [-1, 1] to features for each group's posterior, top group first."""
 
     def __init__(self, recipe: NetworkRecipe, channels: int = 3) -> None:
         super().__init__()
@@ -37,16 +37,16 @@ class Encoder(nn.Module):
         before: list[nn.Module] = [make_activation(below.activation)] if recipe.stem_activation else []
         for block in range(recipe.preprocess_blocks):
             before += [ResidualCell(width, below, weight_norm=weight_norm) for _ in range(recipe.preprocess_cells - 1)]
-            before.append(make_step_down(width, recipe.encoder_width(block + 1), recipe, below))
+            before.append(make_downsample(width, recipe.encoder_width(block + 1), recipe, below))
             width = recipe.encoder_width(block + 1)
         self.preprocess = nn.Sequential(*before)
         self.towers, self.steps = nn.ModuleList(), nn.ModuleList()
         for scale, groups in enumerate(recipe.groups):
             if scale:
                 above = recipe.encoder_width(recipe.preprocess_blocks + scale)
-                self.steps.append(make_step_down(width, above, recipe, cell))
+                self.steps.append(make_downsample(width, above, recipe, cell))
                 width = above
-            # a tower a group, or one for all groups of the scale
+            # a tower per group, or one for all groups of the scale
             counts = recipe.scale_cells[scale : scale + 1] or [recipe.encoder_cells] * groups
             for count in counts:
                 tower = [ResidualCell(width, cell, weight_norm=weight_norm) for _ in range(count)]
@@ -57,7 +57,7 @@ class Encoder(nn.Module):
             self.top = nn.Sequential(nn.ELU(), make_convolution(width, width, 1, weight_norm=weight_norm), nn.ELU())
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """One map of features a group."""
+        """One map of features per group."""
         x = self.preprocess(self.stem(F.pixel_unshuffle(image, self.patch) if self.patch > 1 else image))
         features, towers = [], iter(self.towers)
         for scale, groups in enumerate(self.groups):
@@ -76,7 +76,7 @@ class Encoder(nn.Module):
 
 
 class Hierarchy(nn.Module):
-    """Encoder and top-down decoder: an image to features at the stem's resolution, by way of all the z_l."""
+    """Encoder and top-down decoder: an image to features at the stem's resolution, through all the z_l."""
 
     def __init__(self, recipe: NetworkRecipe, channels: int = 3) -> None:
         super().__init__()
@@ -95,15 +95,15 @@ class Hierarchy(nn.Module):
                 self.steps.append(nn.Identity())
             if scale:
                 halvings -= 1
-                step, before = make_step_up(width, recipe.decoder_width_at(halvings), recipe, cell), self.steps[-1]
-                # beyond a scale without groups the last one's step goes on
+                step, before = make_upsample(width, recipe.decoder_width_at(halvings), recipe, cell), self.steps[-1]
+                # above a scale without groups the upsampling of the last group goes on
                 self.steps[-1] = step if isinstance(before, nn.Identity) else nn.Sequential(before, step)
                 width = recipe.decoder_width_at(halvings)
         above, count = recipe.above_latents, (recipe.postprocess_cells or recipe.preprocess_cells) - 1
         after: list[nn.Module] = []
         for _ in range(recipe.preprocess_blocks):
             halvings -= 1
-            after.append(make_step_up(width, recipe.decoder_width_at(halvings), recipe, above))
+            after.append(make_upsample(width, recipe.decoder_width_at(halvings), recipe, above))
             width = recipe.decoder_width_at(halvings)
             after += [ResidualCell(width, above, weight_norm=weight_norm) for _ in range(count)]
         if not recipe.preprocess_blocks and recipe.resampling != "residual":
@@ -113,7 +113,7 @@ class Hierarchy(nn.Module):
             self._scale_branches()
 
     def _scale_branches(self) -> None:
-        """Begin with branches that are small where there are many (Child 2021, section 3)."""
+        """Start with branches that are smaller the more there are (Child 2021, section 3)."""
         inside = [cell for cell in self.encoder.modules() if isinstance(cell, ResidualCell)]
         cells = [cell for cell in self.modules() if isinstance(cell, ResidualCell) and cell not in set(inside)]
         for half in (inside, cells):
@@ -124,9 +124,9 @@ class Hierarchy(nn.Module):
             cast(Group, group).scale_branches(len(self.groups) ** -0.5)
 
     def forward(self, image: Tensor, blank: Tensor, choose: Choose) -> Tensor:
-        """Walk down the groups; ``choose`` draws (training) or names (freezing) each z.
+        """Pass down the groups; ``choose`` draws each z (training) or names it (export).
 
-        image: (B, C, H, W) in [-1, 1], sides multiples of the stride; blank: (B, 1, H/stride, W/stride), any values.
+        image: (B, C, H, W) in [-1, 1], H and W multiples of the stride; blank: (B, 1, H/stride, W/stride), any values.
         Returns features (B, width, H/patch, W/patch).
         """
         encoded = self.encoder(image)
@@ -140,7 +140,7 @@ class Hierarchy(nn.Module):
         return features
 
     def generate(self, blank: Tensor, choose: ChoosePrior) -> Tensor:
-        """The same from the priors alone: features of an image that was never seen."""
+        """The same from the priors alone, without an image."""
         state = self.start(blank)
         for index, (group, step) in enumerate(zip(self.groups, self.steps, strict=True)):
             group = cast(Group, group)

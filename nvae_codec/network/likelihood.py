@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvae_codec.likelihoods.likelihood import Uniform, find_likelihood
-from nvae_codec.network.cells import ResidualCell, StepUp, make_activation
+from nvae_codec.network.cells import ResidualCell, Upsample, make_activation
 from nvae_codec.network.convolution import make_convolution
 from nvae_codec.network.normal import widen
 from nvae_codec.polyphase import Phase, Plane, list_phases
@@ -56,7 +56,7 @@ class PhasedHeads(nn.Module):
         self.base = Head(network.decoder_channels, recipe, base=True)
         self.heads, self.spreads = nn.ModuleList(), nn.ModuleList()
         for level in range(recipe.scales):
-            self.spreads.append(StepUp(network.decoder_channels, recipe.head_features, 2**level))
+            self.spreads.append(Upsample(network.decoder_channels, recipe.head_features, 2**level))
             for known in (1, 2, 3):
                 hidden = recipe.head_width if known > 1 else 0
                 self.heads.append(Head(3 * known + hidden + recipe.head_features, recipe, base=False))
@@ -104,7 +104,7 @@ class PlainHead(nn.Module):
         width, likelihood = network.decoder_channels, find_likelihood(recipe.kind)
         self.mean_scale = recipe.mean_scale
         self.phases = list_phases(0)
-        self.spread = StepUp(width, width, network.patch) if network.patch > 1 else nn.Identity()
+        self.spread = Upsample(width, width, network.patch) if network.patch > 1 else nn.Identity()
         self.activation = make_activation(network.head_activation)
         self.out = make_convolution(
             width, likelihood.raw_channels(image.channels, recipe.components), 3, weight_norm=network.is_official

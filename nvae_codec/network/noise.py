@@ -1,4 +1,4 @@
-"""Noise for a batch of which a process may have a part: it draws the whole batch's, so that parts change nothing."""
+"""Noise for a part of a batch, which is the same as in the whole batch however that is divided."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Noise:
-    """Numbers of torch's generator for one of ``count`` equal parts of a batch."""
+    """Random numbers for one of ``count`` equal parts of a batch: drawn for all of it, so that parts change nothing."""
 
     index: int = 0
     count: int = 1
 
     def normal(self, like: Tensor) -> Tensor:
-        """Of N(0, 1), in the shape (B, ...), kind and layout of ``like``."""
+        """N(0, 1), in the shape (B, ...), dtype and layout of ``like``."""
         return self._part(torch.randn_like(self._whole(like)))
 
     def uniform(self, like: Tensor) -> Tensor:

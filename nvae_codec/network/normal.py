@@ -33,7 +33,7 @@ def normal_of_raw(raw: Tensor | None, like: Tensor) -> Normal:
 
 
 def kl_divergence(posterior: Normal, prior: Normal) -> Tensor:
-    """KL(posterior || prior) in nats, entry by entry."""
+    """KL(posterior || prior) in nats, elementwise."""
     mean, sigma = prior_units(posterior, prior)
     return 0.5 * (mean**2 + sigma**2 - 1) - torch.log(sigma)
 
@@ -44,10 +44,10 @@ def prior_units(posterior: Normal, prior: Normal) -> Normal:
 
 
 def log_density(x: Tensor, normal: Normal) -> Tensor:
-    """log p(x) in nats, entry by entry."""
+    """log p(x) in nats, elementwise."""
     return -0.5 * ((x - normal.mean) / normal.sigma) ** 2 - 0.5 * math.log(2 * math.pi) - torch.log(normal.sigma)
 
 
 def widen(x: Tensor) -> Tensor:
-    """Half precision as float32; float32 and float64 as they are."""
+    """Half precision to float32; float32 and float64 unchanged."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

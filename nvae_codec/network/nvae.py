@@ -22,7 +22,7 @@ from nvae_codec.recipes.recipe import Recipe
 class Elbo:
     """A batch's negative ELBO by part, in nats summed over the batch.
 
-    kl: an entry a group (from the top), each (B, L): summed over space. pixels: a scalar a phase.
+    kl: one entry per group (from the top), each (B, L), summed over space. pixels: one scalar per phase.
     """
 
     kl: list[Tensor]
@@ -59,7 +59,7 @@ class Nvae(nn.Module):
 
     @property
     def latents(self) -> list[int]:
-        """Channels of latents a group, from the top."""
+        """Channels of latents per group, from the top."""
         return [cast(Group, group).latents for group in self.hierarchy.groups]
 
     def normalize(self, pixels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Images from a float network: samples of its prior, and what it keeps of images that it is shown.
 
-Every image has its own streams of random numbers, so that it depends on the seed and its number, and neither on the
-images beside it nor on the size of a batch.
+Every image has its own streams of random numbers. It depends on the seed and its number, but not on the other images or
+on the size of a batch.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Pixels = Literal["auto", "draw", "mean"]
 """How pixels follow from the latents; auto, as official, draws them but takes the mean of a Bernoulli."""
 BATCH = 8
 LEAST_UNIFORM = 1e-5
-"""Uniform numbers stay so far from 0 and 1, as in the official code."""
+"""The distance of uniform numbers from 0 and 1, as in the official code."""
 OFFICIAL_PASSES, OFFICIAL_BATCH = 500, 16
-"""Of the official re-adjustment of batch norms."""
+"""The official re-adjustment of batch norms: batches, and samples per batch."""
 STREAMS = 6
-"""Of random numbers that a phase may take: for each of three colours its component and its place."""
+"""Streams of random numbers of a phase: for each of three colours its component and its position."""
 LARGEST_SIDE = 256
-"""Of images that are cut to be reconstructed, where no size is asked for."""
+"""Of crops to be reconstructed, where no size is given."""
 
 
 class ImageNoise:
@@ -76,9 +76,9 @@ def sample(
 ) -> Images:
     """``count`` images from the prior, uint8 (count, H, W, C).
 
-    size: (H, W) in pixels, by default the side of the training's crops. temperature: factor of every prior sigma (NVAE,
-    Qualitative Results); at 0 each z is its prior's mean. fixed_groups: in every run of ``columns`` images the first
-    so many groups from the top have one z, as in the paper's figure of its scales. Raises NvaeCodecError for a size
+    size: (H, W) in pixels, by default that of the training's crops. temperature: factor of every prior sigma (NVAE,
+    Qualitative Results); at 0 each z is its prior's mean. fixed_groups: every ``columns`` images in
+    turn share the z of so many groups from the top, as in the paper's figure of its scales. Raises NvaeCodecError for a size
     that the model does not have.
     """
     side = network.recipe.training.crop
@@ -103,17 +103,17 @@ def reconstruct(
     pixels: Pixels = "auto",
     on_images: Callable[[int], object] = lambda count: None,
 ) -> Images:
-    """What the latents keep of images, uint8 (N, H, W, C) to the same: z from the posterior, pixels from z alone.
+    """What the latents keep of images, uint8 (N, H, W, C) to the same: z from the posterior, pixels only from z.
 
-    temperature: factor of every posterior sigma; at 0 each z is its posterior's mean. Phases see the pixels that were
-    made before them, never the image's own. Raises NvaeCodecError for images whose size the model does not have.
+    temperature: factor of every posterior sigma; at 0 each z is its posterior's mean. Phases see the pixels that earlier
+    phases made, never those of the image. Raises NvaeCodecError for images whose size the model does not have.
     """
     rows_columns = network_size(network.recipe, *images.shape[1:3])
     device, made = _device(network), []
     for start in range(0, len(images), BATCH):
         shown = images[start : start + BATCH]
         noise = _noise(network, seed, list(range(start, start + len(shown))))
-        torch.manual_seed(seed)  # a dynamic binarisation draws what the network sees
+        torch.manual_seed(seed)  # binary pixels are drawn
         x = network.normalize(torch.from_numpy(shown.transpose(0, 3, 1, 2).copy()).to(device))
 
         def choose(group: int, raw_prior: Tensor | None, raw: Tensor, noise: ImageNoise = noise) -> Tensor:
@@ -132,8 +132,8 @@ def readjust_batch_norm(
 ) -> None:
     """Re-adjust the statistics of the decoder's batch norms to samples of a temperature (NVAE, Qualitative Results).
 
-    At a low temperature features are not what training saw; so many batches of 16 samples move the running statistics,
-    as the official --readjust_bn. The network is changed; its weights are not.
+    At a low temperature features are not what training saw. ``passes`` batches of 16 samples move the statistics, as the
+    official --readjust_bn does. The network's statistics change, its weights do not.
     """
     side = network.recipe.training.crop
     rows_columns = network_size(network.recipe, *(size or (side, side)))

@@ -12,7 +12,7 @@ from nvae_codec.network.convolution import FactorizedConv2d, WeightNormConv2d, a
 from nvae_codec.network.flow import FlowPair, Shift
 from nvae_codec.network.hierarchy import Hierarchy
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.network.steps import SteppingCell
+from nvae_codec.network.resample import ResamplingCell
 from nvae_codec.recipes.files import format_recipe, parse_recipe
 from nvae_codec.recipes.recipe import CellRecipe
 from tests.models import OFFICIAL, change, random_crops
@@ -127,8 +127,8 @@ def test_weights_are_normalised() -> None:
 def test_cells_that_step_halve_and_double(kind: str) -> None:
     x = torch.randn(2, 8, 6, 10)
     recipe = CellRecipe(kind, 5, 2)
-    assert SteppingCell(8, 16, recipe, "down", weight_norm=True)(x).shape == (2, 16, 3, 5)
-    assert SteppingCell(8, 4, recipe, "up", weight_norm=True)(x).shape == (2, 4, 12, 20)
+    assert ResamplingCell(8, 16, recipe, "down", weight_norm=True)(x).shape == (2, 16, 3, 5)
+    assert ResamplingCell(8, 4, recipe, "up", weight_norm=True)(x).shape == (2, 4, 12, 20)
 
 
 def test_the_start_is_repeated_for_larger_images() -> None:

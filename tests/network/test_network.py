@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nvae_codec.network.cells import ResidualCell, StepDown, StepUp
+from nvae_codec.network.cells import Downsample, ResidualCell, Upsample
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.recipes.files import parse_recipe
 from nvae_codec.recipes.recipe import CellRecipe
@@ -40,9 +40,9 @@ def test_a_depthwise_cell_begins_as_identity() -> None:
 
 def test_steps_between_scales() -> None:
     x = torch.randn(2, 8, 6, 10)
-    assert StepDown(8, 16, "relu")(x).shape == (2, 16, 3, 5)
-    assert StepUp(8, 4)(x).shape == (2, 4, 12, 20)
-    assert StepUp(8, 4, 4)(x).shape == (2, 4, 24, 40)
+    assert Downsample(8, 16, "relu")(x).shape == (2, 16, 3, 5)
+    assert Upsample(8, 4)(x).shape == (2, 4, 12, 20)
+    assert Upsample(8, 4, 4)(x).shape == (2, 4, 24, 40)
 
 
 def one_step(text: str) -> Nvae:
