@@ -1,9 +1,9 @@
 """The pyramid start: initial weights with which latents carry the image's own pixels, coarse to fine.
 
 A hierarchy with random weights spends most of its training on finding out that latents can carry pixels. Here they do
-from the first step: all pixels, or with phases those of the first one. Each scale has the pixels in squares of 2x2.
-The first pixel of each square belongs to the next coarser scale. Each group carries one of the other three, the
-diagonal one first, as phases do. A group's prior starts at the mean of the known neighbours. All weights are trained from there.
+from the first step: all pixels, or with phases those of the first one. Each scale has the pixels in squares of 2x2. The
+first pixel of each square belongs to the next coarser scale. Each group carries one of the other three, the diagonal
+one first, as phases do. A group's prior starts at the mean of the known neighbours. All weights are trained from there.
 
 A latent is a pixel's value in decorrelated colours, times a gain. Its posterior starts about as wide as the difference
 between two levels, so that the likelihood codes what lies within that width.

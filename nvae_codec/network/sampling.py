@@ -77,9 +77,9 @@ def sample(
     """``count`` images from the prior, uint8 (count, H, W, C).
 
     size: (H, W) in pixels, by default that of the training's crops. temperature: factor of every prior sigma (NVAE,
-    Qualitative Results); at 0 each z is its prior's mean. fixed_groups: every ``columns`` images in
-    turn share the z of so many groups from the top, as in the paper's figure of its scales. Raises NvaeCodecError for a size
-    that the model does not have.
+    Qualitative Results); at 0 each z is its prior's mean. fixed_groups: every ``columns`` images in turn share the z of
+    so many groups from the top, as in the paper's figure of its scales. Raises NvaeCodecError for a size that the model
+    does not have.
     """
     side = network.recipe.training.crop
     rows_columns = network_size(network.recipe, *(size or (side, side)))
@@ -105,8 +105,8 @@ def reconstruct(
 ) -> Images:
     """What the latents keep of images, uint8 (N, H, W, C) to the same: z from the posterior, pixels only from z.
 
-    temperature: factor of every posterior sigma; at 0 each z is its posterior's mean. Phases see the pixels that earlier
-    phases made, never those of the image. Raises NvaeCodecError for images whose size the model does not have.
+    temperature: factor of every posterior sigma; at 0 each z is its posterior's mean. Phases see the pixels that
+    earlier phases made, never those of the image. Raises NvaeCodecError for images whose size the model does not have.
     """
     rows_columns = network_size(network.recipe, *images.shape[1:3])
     device, made = _device(network), []
@@ -132,8 +132,8 @@ def readjust_batch_norm(
 ) -> None:
     """Re-adjust the statistics of the decoder's batch norms to samples of a temperature (NVAE, Qualitative Results).
 
-    At a low temperature features are not what training saw. ``passes`` batches of 16 samples move the statistics, as the
-    official --readjust_bn does. The network's statistics change, its weights do not.
+    At a low temperature features are not what training saw. ``passes`` batches of 16 samples move the statistics, as
+    the official --readjust_bn does. The network's statistics change, its weights do not.
     """
     side = network.recipe.training.crop
     rows_columns = network_size(network.recipe, *(size or (side, side)))
