@@ -13,6 +13,7 @@ from .options import ANY_PATH, reporting_options
 from .report import Outcome, Reporter, echo, run_jobs
 
 HEADS = ("images", "size", "colour", "method", "model", "bytes", "bytes/image", "bits/dim", "file")
+LEFT = ("colour", "method", "model", "file")
 
 
 @click.command("info")
@@ -38,7 +39,7 @@ def info_command(files: tuple[str, ...], as_json: bool, report: Reporter) -> int
 
     code = run_jobs(jobs, describe, report)
     if len(jobs) > 1:
-        echo(json.dumps(found, indent=2) if as_json else format_table(HEADS, [row_of(each) for each in found]))
+        echo(json.dumps(found, indent=2) if as_json else format_table(HEADS, [row_of(each) for each in found], LEFT))
     return code
 
 

@@ -36,15 +36,11 @@ def models_command(as_json: bool, recipes: bool, report: Reporter) -> None:
 
 
 def _list_recipes(as_json: bool) -> None:
-    """The names of recipes with the comment that each file begins with."""
-    from nvae_codec.zoo.library import MODELS_FOLDER
+    from nvae_codec.recipes.files import list_recipes, summarize_recipe
 
-    rows = []
-    for path in sorted([*MODELS_FOLDER.glob("*/recipe.toml"), *MODELS_FOLDER.glob("recipes/*.toml")]):
-        name = path.parent.name if path.name == "recipe.toml" else path.stem
-        first = path.read_text(encoding="utf-8").partition("\n")[0]
-        rows.append({"name": name, "path": str(path), "about": first.lstrip("# ") if first.startswith("#") else ""})
+    rows = [{"name": name, "path": str(path), "about": summarize_recipe(path)} for name, path in list_recipes().items()]
     if as_json:
-        echo(json.dumps(rows, indent=2))
-    else:
-        echo(format_table(("recipe", "about"), [[row["name"], row["about"]] for row in rows], ("recipe", "about")))
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = [[row["name"], row["about"].partition(";")[0].partition(". ")[0]] for row in rows]
+    click.echo(format_table(("recipe", "about"), table, left=("recipe", "about")))
