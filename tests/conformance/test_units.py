@@ -22,7 +22,9 @@ from tests.conformance.folder import FOLDER, distance, needs_folder, read_arrays
 
 pytestmark = [
     needs_folder,
-    pytest.mark.skipif(FOLDER is None or not (FOLDER / "units").exists(), reason="the folder has no units"),
+    pytest.mark.skipif(
+        FOLDER is None or not (FOLDER / "units").exists(), reason="the folder that NVAE_CONFORMANCE names has no units"
+    ),
 ]
 
 
