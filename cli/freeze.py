@@ -1,4 +1,4 @@
-"""nvae-codec freeze: from a training run to the exact network that files are made with."""
+"""nvae-codec freeze: from a training run to the integer model that files are made with."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nvae_codec.files import check_absent, write_atomic
+from nvae_codec.runtime import Runtime
 
 from .files import check_outputs, find_all_inputs
+from .options import network_options, reporter_options
+from .report import Reporter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +50,9 @@ Item = TypeVar("Item")
 )
 @click.option("--name", metavar="NAME", help="Name of the model.  [default: the recipe's]")
 @click.option("--report", "report_file", type=FILE, metavar="JSON", help="Write the report there.")
+@network_options
 @click.option("-f", "--force", is_flag=True, help="Overwrite the model.")
+@reporter_options
 def freeze_command(
     run: Path,
     output: Path,
@@ -57,9 +62,11 @@ def freeze_command(
     crop: int,
     name: str | None,
     report_file: Path | None,
+    runtime: Runtime,
     force: bool,
+    reporter: Reporter,
 ) -> None:
-    """Freeze the moving average of RUN's weights into exact whole-number layers."""
+    """Export the moving average of RUN's weights to an integer model."""
     import dataclasses
     import json
 
@@ -71,6 +78,7 @@ def freeze_command(
     from nvae_codec.training.checkpoint import load_average
     from nvae_codec.training.histories import with_histories
 
+    click.get_current_context().with_resource(runtime.scope_threads())
     check_absent(output, force=force)
     inputs = find_all_inputs((run, calibrate, valid))
     check_outputs((output, report_file), inputs)
@@ -88,7 +96,8 @@ def freeze_command(
     write_atomic(output, pack_model(frozen.model, format_recipe(recipe), report), force=force, inputs=inputs)
     if report_file is not None:
         write_atomic(report_file, (json.dumps(report, indent=1) + "\n").encode(), force=True, inputs=inputs)
-    print_report(report)
+    if not reporter.quiet:
+        print_report(report)
 
 
 MOST_MEASURED = 200

@@ -181,13 +181,14 @@ runtime_options = together(
         help="Tiles that the network evaluates together; fewer take less memory.",
     ),
 )
-reporting_options = together(
-    "report",
-    Reporter,
+_reporting_options = (
     click.option("-q", "--quiet", is_flag=True, help="Only errors: no progress bar, no summary."),
     click.option("-v", "--verbose", is_flag=True, help="A line per file: method, model, bits/dim, seconds."),
     click.option("--debug", is_flag=True, help="Tracebacks of errors."),
 )
+reporting_options = together("report", Reporter, *_reporting_options)
+reporter_options = together("reporter", Reporter, *_reporting_options)
+"""The same for a command whose ``report`` is something else."""
 
 
 @dataclass(frozen=True)
