@@ -134,7 +134,7 @@ def format_page(result: dict[str, Any]) -> str:
     table = "\n".join(rows)
     return f"""# What the parts of photo are worth
 
-Variants of [`photo`](models/photo.md), each trained anew for {result["minutes_each"]:g} minutes of one thread
+Variants of [`photo`](models/photo.md), each trained from scratch for {result["minutes_each"]:g} minutes of one thread
 ({machine["processor"]}, torch {machine["torch"]}), on {images["trained_on"]} photographs; measured in float on the
 middle {SIDE}x{SIDE} of {images["held_out"]} others. Bits/dim; *base* is what every fourth pixel of each axis takes of
 it (of the variant with three levels, every eighth). The model that ships was trained far longer: these say what is

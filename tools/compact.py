@@ -1,4 +1,4 @@
-"""A checkpoint made small enough to be kept beside a model: its optimizer's moments in bfloat16, or none.
+"""A checkpoint made small enough to be kept next to a model: its optimizer's moments in bfloat16, or none.
 
     python -m tools.compact [--average-only] RUN OUT.safetensors
 

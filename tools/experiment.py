@@ -102,7 +102,7 @@ def run_variants(
     """Train the variants that the JSON of the same budget lacks, on one thread; it is written after each.
 
     ``names``: what trains each for so many seconds. ``described``: what else the JSON says; one that says otherwise is
-    begun anew.
+    started again.
     """
     torch.set_num_threads(1)
     before: Result = json.loads(given.json.read_text()) if given.json.exists() else {}

@@ -1,4 +1,4 @@
-"""The results of paper_tables.py as a page, beside the paper's own figures, with what can be said of their order."""
+"""The results of paper_tables.py as a page, next to the paper's own figures, with what can be said of their order."""
 
 from __future__ import annotations
 
