@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from nvae_codec.images.layout import Samples
     from nvae_codec.zoo.library import ImageCodec, Models
 
-_BESIDE = Path(__file__).parents[1]
-if not (Path(__file__).parent / "cli").is_dir() and (_BESIDE / "cli" / "main.py").is_file():
-    # In a clone, cli/ and models/ lie next to this package; an installation has them inside of it.
-    __path__.append(str(_BESIDE))
+_CLONE = Path(__file__).parents[1]
+if not (Path(__file__).parent / "cli").is_dir() and (_CLONE / "cli" / "main.py").is_file():
+    # In a clone, cli/ and models/ are next to this package; in an installation they are inside it.
+    __path__.append(str(_CLONE))
 
 __all__ = ["ArchiveDataset", "__version__", "compress", "decompress", "load_model", "open_archive"]
 __version__ = "0.1.0"
@@ -37,13 +37,12 @@ def load_model(
 ) -> ImageCodec:
     """Load a model once, to pass it to ``compress`` and ``decompress`` many times.
 
-    ``name_or_path`` is an installed model's name, a model file or the folder that holds one. ``device`` (auto, cpu,
-    cuda), ``threads`` and ``batch_tiles`` (how many tiles the network sees together) change speed and memory alone:
-    never the bytes of a file, never what they mean.
+    ``name_or_path`` is the name of an installed model, a model file, a folder that contains one, or ``hf://ORG/NAME``.
+    ``device`` (auto, cpu, cuda), ``threads`` and ``batch_tiles`` (the number of tiles that the network evaluates
+    together) change speed and memory only, never the bytes of a file or their meaning.
 
-    Raises UnknownModelError, ModelFileError, NumericsError where this machine does not compute the model exactly,
-    NvaeCodecError for other devices and for ``threads`` and ``batch_tiles`` below 1, and TypeError for what is no name,
-    path or number.
+    Raises UnknownModelError, ModelFileError, NumericsError if the self-test fails on this machine, NvaeCodecError for
+    other devices and for ``threads`` and ``batch_tiles`` below 1, and TypeError for arguments of another type.
     """
     return _models(name_or_path, device=device, threads=threads, batch_tiles=batch_tiles).chosen()
 
@@ -83,14 +82,13 @@ def decompress(
     threads: int | None = None,
     batch_tiles: int | None = None,
 ) -> Samples:
-    """The pixels of an .nvae file: (H, W, 3) for RGB, uint8, or uint16 of 16 bits.
+    """The pixels of an .nvae file: an array of shape (H, W, 3) for RGB, uint8, or uint16 for 16 bits per sample.
 
-    Files of gray (of 8 or 16 bits, or of 1: 0 and 1), gray with alpha and RGBA images give (H, W), (H, W, 2) and
-    (H, W, 4). The installed model that made the file is found by its identity; ``model`` adds one
-    that is not installed.
+    Gray images give (H, W), gray with alpha (H, W, 2), and RGBA (H, W, 4); those of 1 bit have the values 0 and 1. The
+    installed model that made the file is found by its identity; ``model`` adds one that is not installed.
 
-    Raises TypeError for what is not bytes, DamagedFileError for a file that is not whole and unaltered,
-    UnknownModelError where its model is missing, UnsupportedImageError for palettes and for 2 and 4 bits, which only
+    Raises TypeError if ``data`` is not bytes, DamagedFileError if it is incomplete or was altered, UnknownModelError if
+    its model is not installed, UnsupportedImageError for palettes and for 2 and 4 bits per sample, which only
     ``nvae-codec decompress`` restores, and what ``load_model`` raises.
     """
     from nvae_codec.container.image import read_file
@@ -112,8 +110,7 @@ def open_archive(
 ) -> Archive:
     """Open an archive of ``nvae-codec pack``: its ``names``, ``sizes`` (height, width), ``read(name or index)``.
 
-    Raises DamagedFileError for what is no archive or has no sound index, OSError, and for other arguments what
-    ``load_model`` raises.
+    Raises DamagedFileError if it is not an archive or its index is damaged, OSError, and what ``load_model`` raises.
     """
     from nvae_codec.container.archive.reader import Archive
 

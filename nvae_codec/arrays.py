@@ -1,12 +1,11 @@
-"""Arrays in the manner of imagecodecs: ``nvae_encode``, ``nvae_decode``, ``nvae_check``, ``nvae_version``.
+"""Functions for arrays with the interface of imagecodecs: ``nvae_encode``, ``nvae_decode``, ``nvae_check`` and others.
 
     from nvae_codec.arrays import nvae_decode, nvae_encode
 
     data = nvae_encode(pixels)
     pixels = nvae_decode(data)
 
-They take and give what imagecodecs' functions of these names do (``png_encode``, ``webp_encode`` and others), and keep
-the models that they load.
+They have the arguments and results of ``png_encode``, ``webp_encode`` and so on, and keep the models that they load.
 """
 
 from __future__ import annotations
@@ -49,9 +48,9 @@ def nvae_encode(data: ArrayLike, /, *, model: Model = None, method: str = "auto"
 def nvae_decode(
     data: bytes | bytearray | memoryview, /, *, model: Model = None, out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
-    """The pixels of an .nvae file: (H, W), or (H, W, C) with C of 2 to 4; in ``out``, where that is given.
+    """The pixels of an .nvae file: (H, W), or (H, W, C) with C from 2 to 4; written to ``out`` if it is given.
 
-    Raises what ``nvae_codec.decompress`` raises, and ValueError where ``out`` has another shape or type.
+    Raises what ``nvae_codec.decompress`` raises, and ValueError if ``out`` has another shape or type.
     """
     pixels = samples_of(read_file(bytes(data), _models_of(model)), "an array")
     if out is None:
@@ -63,7 +62,7 @@ def nvae_decode(
 
 
 def nvae_check(data: bytes | bytearray | memoryview, /) -> bool:
-    """Whether data begins as an .nvae file of one image does; what follows is not looked at."""
+    """Whether data begins like an .nvae file of a single image; the rest is not examined."""
     beginning = bytes(data[: len(MAGIC) + 2])
     return len(beginning) > 3 and beginning[:-1] == MAGIC + bytes((VERSION,)) and beginning[-1] != ARCHIVE
 

@@ -16,11 +16,10 @@ from nvae_codec.zoo.library import ImageCodec, Models
 
 
 class ArchiveDataset(Dataset[Tensor]):
-    """The images of an archive by their index, uint8 (C, H, W); gray has one channel.
+    """The images of an archive by index, as tensors uint8 (C, H, W); gray images have one channel.
 
-    Each process reads for itself: the archive and its model are opened when an image is first asked for, so a
-    ``DataLoader`` may have workers. The segment read last is kept: reading in order decodes each segment once, reading
-    at random one an image.
+    Each process opens the archive and loads the model for itself, so a ``DataLoader`` may have workers. The segment
+    read last is kept: sequential access decodes each segment once, random access decodes a segment for each image.
 
     Examples::
 
@@ -28,21 +27,21 @@ class ArchiveDataset(Dataset[Tensor]):
     """
 
     def __init__(self, path: str | Path, *, model: str | Path | ImageCodec | None = None, device: str = "cpu") -> None:
-        """``model`` is one that is not installed, if the archive was made by it.
+        """``model``: the model that made the archive, if it is not installed.
 
-        Raises DamagedFileError for what is no archive or has no sound index, and OSError.
+        Raises DamagedFileError if it is not an archive or its index is damaged, and OSError.
         """
         self.path, self._model, self._device = Path(path), model, device
         self._opened = self._open()
         self.names: list[str] = self._opened[1].names
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return len(self.names)
 
     def __getitem__(self, index: int) -> Tensor:
         """An image; raises as ``Archive.read`` does."""
-        if self._opened[0] != os.getpid():  # what a parent loaded is not for use after a fork
+        if self._opened[0] != os.getpid():  # torch's threads do not survive a fork
             self._opened = self._open()
         pixels = self._opened[1].read(int(index))
         planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
