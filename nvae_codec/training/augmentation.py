@@ -1,4 +1,4 @@
-"""What an image may become before a crop of it is trained on: smaller, turned, mirrored."""
+"""What may happen to a training crop: shrinking, flips, random affine maps."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Choice:
-    """All that is random about a crop of an image."""
+    """Everything that is random about a crop of an image."""
 
     factor: int
     y: int
     x: int
-    mirrored: bool
+    flipped: bool
     transposed: bool
     affine: NDArray[np.float64] | None
 
@@ -30,10 +30,10 @@ def choose_crop(size: tuple[int, int], training: TrainingRecipe, rng: np.random.
     """A random crop of an image of so many rows and columns."""
     factor = _draw_factor(min(size), training, rng)
     y, x = (int(rng.integers(n - training.crop * factor + 1)) for n in size)
-    mirrored = rng.random() < training.hflip_prob
+    flipped = rng.random() < training.hflip_prob
     transposed = rng.random() < training.transpose_prob
     warped = training.shift or training.rotate or training.scale or training.shear
-    return Choice(factor, y, x, mirrored, transposed, draw_warp(training, rng) if warped else None)
+    return Choice(factor, y, x, flipped, transposed, draw_warp(training, rng) if warped else None)
 
 
 def take_crop(image: Pixels, choice: Choice, side: int, margin: int = 0) -> Pixels:
@@ -47,13 +47,13 @@ def take_crop(image: Pixels, choice: Choice, side: int, margin: int = 0) -> Pixe
         for at, n in zip((choice.y, choice.x), image.shape, strict=False)
     )
     crop = shrink(image[rows, columns], factor)
-    crop = crop[:, ::-1] if choice.mirrored else crop
+    crop = crop[:, ::-1] if choice.flipped else crop
     crop = crop.transpose(1, 0, 2) if choice.transposed else crop
     return crop if choice.affine is None else warp(crop, choice.affine)
 
 
 def _draw_factor(least: int, training: TrainingRecipe, rng: np.random.Generator) -> int:
-    """How many times smaller an image is seen: its shorter side leaves a crop. For a lone 1 nothing is drawn."""
+    """By how much an image is shrunk, so that its shorter side still holds a crop. Nothing is drawn for a single 1."""
     factors = training.downsample
     if factors == [1]:
         return 1
@@ -61,7 +61,7 @@ def _draw_factor(least: int, training: TrainingRecipe, rng: np.random.Generator)
 
 
 def shrink(image: Pixels, factor: int) -> Pixels:
-    """The mean of each square of ``factor`` pixels, rounded; sides are multiples of it."""
+    """The mean of each square of ``factor`` pixels, rounded; height and width are multiples of it."""
     if factor == 1:
         return image
     h, w, c = image.shape
@@ -71,12 +71,12 @@ def shrink(image: Pixels, factor: int) -> Pixels:
 
 
 def draw_warp(training: TrainingRecipe, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A random affine map of the plane (2, 3), in pixels from the middle: where each place looks."""
+    """A random affine map (2, 3), in pixels from the center, from output to input positions."""
     angle = math.radians(rng.normal(0, training.rotate))
     across, along = np.exp(rng.normal(0, training.scale, 2))
     shear = rng.normal(0, training.shear)
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    return np.column_stack([turn @ np.array([[across, shear], [0, along]]), rng.normal(0, training.shift, 2)])
+    rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return np.column_stack([rotation @ np.array([[across, shear], [0, along]]), rng.normal(0, training.shift, 2)])
 
 
 def warp(crop: Pixels, affine: NDArray[np.float64]) -> Pixels:

@@ -26,7 +26,7 @@ FORMAT = "nvae-codec run 1"
 
 
 class Average:
-    """Exponential moving average of weights and buffers; the decay is smaller in the first steps."""
+    """Exponential moving average of weights and buffers, whose decay is smaller in the first steps."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -34,7 +34,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Move towards the network after a step."""
+        """Move towards the network after a step of the optimizer."""
         share = max(1 - self.decay, 10 / (step + 10))
         current = network.state_dict()
         floats = [name for name, value in self.state.items() if value.is_floating_point()]
@@ -54,7 +54,7 @@ def save_checkpoint(
 ) -> None:
     """Write everything that an exact resume needs, under a temporary name first.
 
-    ``done``: step, seconds, bits/dim; ``more``: further state, by names of its own.
+    ``done``: step, seconds, bits/dim; ``more``: further state by name.
     """
     tensors: dict[str, Tensor] = {f"network.{n}": v for n, v in network.state_dict().items()}
     tensors |= {f"average.{n}": v for n, v in average.state.items()}
@@ -70,13 +70,13 @@ def save_checkpoint(
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write contiguous tensors and metadata with their checksum, under a temporary name first.
 
-    Where that fails, on a full disk, it leaves the file that was there before, and nothing else.
+    If that fails, as on a full disk, it leaves the earlier file as it was, and no other.
     """
     part = path.with_name(path.name + ".part")
     try:
         save_file(tensors, str(part), metadata | {"checksum": _checksum(tensors, metadata)})
         with part.open("rb+") as file:
-            os.fsync(file.fileno())  # before the name: else a power cut may leave the name without the bytes
+            os.fsync(file.fileno())  # before renaming: otherwise a power cut may leave the name without the bytes
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -84,7 +84,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    """The XXH3-64, in hexadecimal, of everything in a checkpoint but its checksum."""
+    """The XXH3-64, in hexadecimal, of everything in a checkpoint except its checksum."""
     digest = xxhash.xxh3_64()
     for key in sorted(metadata.keys() - {"checksum"}):
         digest.update(f"{key} {metadata[key]}\n".encode())
@@ -133,13 +133,13 @@ def part_of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def restore_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give an optimizer the moments of a checkpoint."""
+    """Restore an optimizer's moments from a checkpoint."""
     states: dict[int, dict[str, Tensor]] = {}
     for index, (name, parameter) in enumerate(network.named_parameters()):
         found = part_of(tensors, f"optimizer.{name}.")
         # names may be prefixes of one another: the moments have no dot in theirs
         states[index] = {
-            # in the layout of their weights, which is what the optimizer is fast with
+            # in the memory layout of the weights, with which the optimizer is fast
             key: torch.empty_like(parameter).copy_(value) if key != "step" else value
             for key, value in found.items()
             if "." not in key
@@ -171,7 +171,7 @@ def copy_weights(network: nn.Module, run: Path, prefix: str = "") -> int:
 
 
 def load_average(run: str | Path) -> tuple[Recipe, Nvae, dict[str, Any]]:
-    """The network of a run with the moving average of its weights, in evaluation mode: what is frozen."""
+    """The network of a run with the moving average of its weights, in evaluation mode, which is what is exported."""
     recipe, tensors, done = read_checkpoint(run)
     network = Nvae(recipe)
     network.load_state_dict(part_of(tensors, "average."))

@@ -1,4 +1,4 @@
-"""Crops for training, drawn at random from images of any size, and held-out crops to measure on."""
+"""Random crops of images of any size to train on, and held-out crops to measure on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from nvae_codec.training.histories import MARGIN, apply_history, draw_kind
 from nvae_codec.training.sources import Loader
 
 MEMORY_LIMIT = 4 << 30
-"""Bytes of decoded pixels kept; images beyond are decoded again at each use."""
+"""Bytes of decoded pixels in memory; further images are decoded at each use."""
 
 
 class Crops:
-    """Images, from which crops are drawn with a probability that follows their size."""
+    """Images, from which crops are drawn with a probability in proportion to their size."""
 
     def __init__(self, loaders: Sequence[Loader], training: TrainingRecipe) -> None:
         """Decode what fits in memory; images smaller than a crop are left out. Raises NvaeCodecError without any."""
@@ -48,7 +48,7 @@ class Crops:
     ) -> NDArray[np.uint8]:
         """Random crops, uint8 (count, C, crop, crop), changed as the recipe says, with a kind of history.
 
-        Of ``rows`` alone where they are given; ``rng`` goes as far as for all.
+        Only those of ``rows`` are computed; ``rng`` advances as far as for all.
         """
         indices = rng.choice(len(self.loaders), count, p=self.share)
         choices = [(index, choose_crop(self.sizes[index], self.training, rng)) for index in indices]
@@ -104,12 +104,12 @@ class Prefetcher:
         return crops
 
 
-def pad_smaller(load: Loader, side: int) -> Loader:
-    """The same image with zeros around it where it has less than ``side`` rows or columns."""
+def pad_smaller(load: Loader, size: int) -> Loader:
+    """The same image with zeros around it if it has fewer than ``size`` rows or columns."""
 
     def padded() -> NDArray[np.uint8]:
         image = load()
-        missing = [max(0, side - n) for n in image.shape[:2]]
+        missing = [max(0, size - n) for n in image.shape[:2]]
         return np.pad(image, [*((n // 2, n - n // 2) for n in missing), (0, 0)]) if any(missing) else image
 
     return padded
@@ -118,8 +118,8 @@ def pad_smaller(load: Loader, side: int) -> Loader:
 def held_out_crops(loaders: Sequence[Loader], side: int, stride: int, padding: int = 0) -> NDArray[np.uint8]:
     """The middle of each image that is large enough, uint8 (N, C, side, side).
 
-    Where none is, the smallest of those that the network can see sets the side, in steps of the stride, of which
-    ``padding`` on each side is not the image's.
+    If none is, the side follows from the smallest image that the network can see, rounded down to a multiple of the
+    stride, of which ``padding`` on each side is not the image's.
     """
     least = stride * -(-(2 * padding + 1) // stride) - 2 * padding
     read = [load() for load in loaders]

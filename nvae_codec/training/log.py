@@ -1,4 +1,4 @@
-"""What a run tells while it trains: log.jsonl in its folder, a line a report, and TensorBoard's files where asked."""
+"""The log of a run: log.jsonl in its folder, one line per report, and TensorBoard's files if asked for."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Log:
     """The reports of a run."""
 
     def __init__(self, run: Path, step: int, recipe: Recipe, *, tensorboard: bool) -> None:
-        """Write the recipe, and go on after ``step``: lines of later steps, which a killed run left, are dropped.
+        """Write the recipe, and continue after ``step``: lines of later steps, which a killed run left, are dropped.
 
-        Raises NvaeCodecError where TensorBoard is asked for and not installed.
+        Raises NvaeCodecError if TensorBoard is asked for and not installed.
         """
         self._board = _open_board(run, step) if tensorboard else None
         run.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ class Log:
 
 
 def describe_dead_groups(active: Sequence[float]) -> str:
-    """One line that names the groups whose latents carry nothing and says what helps; empty where all carry something.
+    """One line that names the groups whose latents carry no information and what helps; empty if there are none.
 
     active: the share of each group's channels in use, from the top.
     """

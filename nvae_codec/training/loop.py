@@ -1,7 +1,7 @@
 """The training loop: from a recipe and images to a checkpoint that resumes exactly.
 
-Crops and noise of a step come from the seed and the step's number alone, so a resumed run takes the very steps of one
-that was never stopped, and several processes, each with its part of every batch, those of one process with all of it.
+The crops and the noise of a step depend on the seed and the step's number alone. So a resumed run takes the same steps
+as one that was never stopped, and several processes with a part of every batch each take those of a single process.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from nvae_codec.training.processes import Processes
 from nvae_codec.training.regularization import SpectralNorms, scale_total, spectral_weight
 
 PERSISTENT = 100
-"""So many steps in a row without a finite gradient end the run with an error."""
+"""Steps in a row without a finite gradient that end the run with an error."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Trainer:
     """One run: network, average, optimizer, and the folder that they are saved in."""
 
     def __init__(self, recipe: Recipe, run: Path, options: Options, *, resume: bool) -> None:
-        """Start anew, or go on from the folder's checkpoint. Raises NvaeCodecError."""
+        """Start a run, or continue from the folder's checkpoint. Raises NvaeCodecError."""
         self.recipe, self.run, self.options = recipe, run, options
         self.processes = Processes(options.device)
         self.device, self.rows = self.processes.device, self.processes.rows(recipe.training.batch)
@@ -107,7 +107,7 @@ class Trainer:
         saved, tensors, done = read_checkpoint(self.run)
         if dataclasses.replace(self.recipe, training=saved.training) != saved:
             raise NvaeCodecError(f"{self.run}: its checkpoint has another network; --resume only changes [training]")
-        # of a run that is over the average may be all that was kept
+        # of a finished run perhaps only the average was kept
         self.network.load_state_dict(part_of(tensors, "network.") or part_of(tensors, "average."))
         for name, value in part_of(tensors, "average.").items():
             self.average.state[name].copy_(value)
@@ -120,7 +120,7 @@ class Trainer:
             self.scaler.load_state_dict(done["scaler"])
 
     def start_from(self, run: Path, prefix: str = "") -> int:
-        """Before the first step, take over what fits of another run's weights; returns how many tensors.
+        """Before the first step, take the weights of another run that fit; returns how many tensors.
 
         Raises NvaeCodecError.
         """
@@ -256,7 +256,7 @@ def place(network: Nvae, device: torch.device) -> Nvae:
 
 
 def make_optimizer(recipe: Recipe, network: Nvae) -> torch.optim.Optimizer:
-    """Adamax as the official code, or AdamW."""
+    """Adamax as in the official code, or AdamW."""
     training = recipe.training
     if training.optimizer == "adamax":
         return torch.optim.Adamax(
@@ -340,7 +340,7 @@ def describe_steps(trainer: Trainer, taken: Sequence[BitsPerDim | None], seconds
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """SIGTERM and SIGINT become entries of a list, for the step to end first; a second one acts as ever."""
+    """SIGTERM and SIGINT become entries of a list, so that the step ends first; a second signal acts as usual."""
     asked: list[int] = []
     kinds = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(kind) for kind in kinds]

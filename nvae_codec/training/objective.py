@@ -1,6 +1,6 @@
-"""What is minimised: the negative ELBO with an annealed and balanced KL (NVAE, section 3.2 and appendix A).
+"""What is minimized: the negative ELBO with an annealed and balanced KL (NVAE, section 3.2 and appendix A).
 
-Regularisation of the weights is in :mod:`nvae_codec.training.regularization`.
+Regularization of the weights is in :mod:`nvae_codec.training.regularization`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nvae_codec.recipes.recipe import Recipe, TrainingRecipe
 
 
 def kl_weight(training: TrainingRecipe, progress: float) -> float:
-    """The weight of the KL after a share of all steps: held, and then linearly to 1, from kl_start or above a floor."""
+    """The weight of the KL after a fraction of the steps: constant, then linear to 1, from kl_start or above a floor."""
     if training.kl_warmup_fraction <= 0:
         return 1.0
     risen = max(progress - training.kl_hold_fraction, 0.0)
@@ -26,7 +26,7 @@ def kl_weight(training: TrainingRecipe, progress: float) -> float:
 
 
 def learning_rate(training: TrainingRecipe, step: int) -> float:
-    """Linear warm-up, level, and a cosine down to final_learning_rate over the last decay_fraction of the steps."""
+    """Linear warm-up, constant, and a cosine down to final_learning_rate over the last decay_fraction of the steps."""
     if training.steps_per_epoch:
         return _rate_by_epochs(training, step)
     rise = min(1.0, (step + 1) / max(1, training.warmup_steps))
@@ -37,7 +37,7 @@ def learning_rate(training: TrainingRecipe, step: int) -> float:
 
 
 def _rate_by_epochs(training: TrainingRecipe, step: int) -> float:
-    """The official schedule: from 0 a step, and after the warm-up's epochs along a cosine, an epoch at a time."""
+    """The official schedule: warm-up from 0 at each step, and then a cosine that changes once per epoch."""
     if step < training.warmup_steps:
         return training.learning_rate * step / training.warmup_steps
     warmup = training.warmup_steps // training.steps_per_epoch
@@ -54,7 +54,7 @@ def _rate_by_epochs(training: TrainingRecipe, step: int) -> float:
 
 
 def balance_weights(recipe: Recipe, dtype: torch.dtype = torch.float32) -> Tensor:
-    """alpha, a number a group from the top (NVAE, appendix A): large maps may spend more before they are held back."""
+    """alpha per group, from the top (NVAE, appendix A): larger maps may use more bits before they are held back."""
     groups = recipe.network.groups[::-1]
     alpha = [4.0**scale / count for scale, count in enumerate(groups) for _ in range(count)]
     return torch.tensor(alpha, dtype=dtype) / min(alpha)

@@ -1,4 +1,4 @@
-"""Spectral regularisation and that of batch norms' scales: what keeps a deep hierarchy smooth (NVAE, section 3.2)."""
+"""Spectral regularization, and that of batch norms' scales, which keep a deep hierarchy smooth (NVAE, section 3.2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nvae_codec.recipes.recipe import TrainingRecipe
 FIRST_ITERATIONS, ITERATIONS = 40, 4
 LEAST_NORM = 1e-3
 PREFIX = "spectral."
-"""Of the estimates' names in a checkpoint."""
+"""The prefix of the estimates' names in a checkpoint."""
 
 
 @dataclass
@@ -31,12 +31,12 @@ class _Layers:
 class SpectralNorms:
     """The sum of the largest singular values of all convolutions, by power iteration.
 
-    The estimates of the left singular vectors go on from step to step, so few iterations a step follow the weights;
-    they are part of a run's state. Layers of one shape are iterated together.
+    The estimates of the left singular vectors are kept from step to step, so a few iterations per step follow the
+    weights. They are part of a run's state. Layers of one shape are iterated together.
     """
 
     def __init__(self, network: nn.Module, seed: int = 0) -> None:
-        """Begin with random estimates."""
+        """Start with random estimates."""
         self.layers: dict[str, _Layers] = {}
         found: dict[str, list[nn.Conv2d]] = {}
         for convolution in list_convolutions(network):
@@ -72,7 +72,7 @@ class SpectralNorms:
         return {f"{PREFIX}{shape}": layers.u for shape, layers in self.layers.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from the estimates of a checkpoint; one without any begins anew."""
+        """Continue from the estimates of a checkpoint, if it has any."""
         if not any(name.startswith(PREFIX) for name in state):
             return
         for shape, layers in self.layers.items():
@@ -81,14 +81,14 @@ class SpectralNorms:
 
 
 def list_convolutions(network: nn.Module) -> list[nn.Conv2d]:
-    """The convolutions that are regularised: all but those of gates, which the official code has as linear layers."""
+    """The regularized convolutions: all except those of gates, which are linear layers in the official code."""
     gates = [module for module in network.modules() if isinstance(module, SqueezeExcitation)]
     left_out = {id(module) for gate in gates for module in gate.modules()}
     return [m for m in network.modules() if isinstance(m, nn.Conv2d) and id(m) not in left_out]
 
 
 def scale_total(network: nn.Module) -> Tensor:
-    """The sum of every batch normalisation's largest |scale|."""
+    """The sum of the largest |scale| of every batch normalization."""
     scales = [module.weight.abs().max() for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     return torch.stack(scales).sum() if scales else torch.zeros(())
 

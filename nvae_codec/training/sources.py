@@ -1,6 +1,6 @@
-"""Where training images come from: folders, arrays, archives, digits in idx files, torchvision's data sets by name.
+"""Where training images come from: folders, arrays, archives, idx files, and torchvision's data sets by name.
 
-A source is a list of loaders, one an image, each giving uint8 (H, W, C).
+A source is a list of loaders, one per image, each of which returns uint8 (H, W, C).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Loader = Callable[[], Pixels]
 """Gives one image, uint8 (H, W, C) of the channels asked for."""
 
 ROOT_VARIABLE = "NVAE_CODEC_DATA"
-"""Folder in which torchvision's data sets lie; without it ./data."""
+"""The environment variable that names the folder of torchvision's data sets; by default ./data."""
 CELEBA_BOX, CELEBA_SIDE = (15, 40, 163, 188), 64
-"""The square of an aligned CelebA portrait that is seen (left, top, right, bottom), and its side after shrinking."""
+"""The square of an aligned CelebA portrait that is used (left, top, right, bottom), and its size after shrinking."""
 
 
 def open_source(where: str | Path, channels: int = 3) -> list[Loader]:
@@ -39,9 +39,9 @@ def open_source(where: str | Path, channels: int = 3) -> list[Loader]:
     """
     text = str(where)
     path = Path(where)
-    name, _, place = text.partition(":")
+    name, _, folder = text.partition(":")
     if not path.exists() and name in NAMED:
-        return NAMED[name](place, channels)
+        return NAMED[name](folder, channels)
     if path.is_file():
         if path.suffix == ".npz":
             from nvae_codec.evaluation.inputs import read_arrays
@@ -65,7 +65,7 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def file_source(files: list[Path], channels: int = 3) -> list[Loader]:
-    """A loader a file."""
+    """One loader per file."""
     return [partial(read_image, file, channels) for file in files]
 
 
@@ -125,10 +125,12 @@ def _torchvision(name: str, what: str, **options: Any) -> Any:
     root = Path(os.environ.get(ROOT_VARIABLE, "data"))
     try:
         datasets = importlib.import_module("torchvision.datasets")
-    except (ImportError, RuntimeError, AttributeError):  # a build for another torch raises one of the latter
-        raise NvaeCodecError(
-            f"the data set {name} needs torchvision; python -m pip install 'nvae-codec[train]'"
-        ) from None
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        install = "python -m pip install 'nvae-codec[train]'"
+        if isinstance(error, ModuleNotFoundError) and error.name in ("torchvision", "torchvision.datasets"):
+            raise NvaeCodecError(f"the data set {name} needs torchvision; {install}") from None
+        reason = " ".join(str(error).split())  # often a build for another release of torch
+        raise NvaeCodecError(f"torchvision is installed but does not load ({reason}); {install} --upgrade") from None
     try:
         return getattr(datasets, name)(str(root), **options)
     except (RuntimeError, OSError) as error:
@@ -158,11 +160,11 @@ def _crop_portrait(path: Path, channels: int) -> Pixels:
     return np.atleast_3d(np.asarray(shrunk if channels == 3 else shrunk.convert("L")))
 
 
-def _open_image_folder(place: str, channels: int) -> list[Loader]:
-    """torchvision's ImageFolder: a folder a class, whose names do not matter here."""
-    if not place:
+def _open_image_folder(folder: str, channels: int) -> list[Loader]:
+    """torchvision's ImageFolder: one folder per class, whose names do not matter here."""
+    if not folder:
         raise NvaeCodecError("imagefolder needs its folder: imagefolder:PATH")
-    return file_source(list_images(place), channels)
+    return file_source(list_images(folder), channels)
 
 
 NAMED: dict[str, Callable[[str, int], list[Loader]]] = {

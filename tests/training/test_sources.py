@@ -105,6 +105,15 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
     with pytest.raises(NvaeCodecError, match="needs torchvision"):
         open_source("cifar10")
+    package = tmp_path / "broken" / "torchvision"
+    package.mkdir(parents=True)
+    for name in ("torchvision", "torchvision.datasets"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(package.parent)
+    for wrong in ("raise RuntimeError('operator torchvision::nms does not exist')", "import nothing_of_that_name"):
+        (package / "__init__.py").write_text(wrong)
+        with pytest.raises(NvaeCodecError, match="torchvision is installed but does not load"):
+            open_source("cifar10")
     with pytest.raises(NvaeCodecError, match="data sets by name: mnist, cifar10, celeba, imagefolder"):
         open_source(tmp_path / "nowhere")
     with pytest.raises(NvaeCodecError, match="imagefolder:PATH"):
