@@ -16,7 +16,7 @@ from nvae_codec.recipes.recipe import Recipe, TrainingRecipe
 
 
 def kl_weight(training: TrainingRecipe, progress: float) -> float:
-    """The weight of the KL after a fraction of the steps: constant, then linear to 1, from kl_start or above a floor."""
+    """The weight of the KL after a fraction of the steps: constant, then linear to 1, from kl_start or over a floor."""
     if training.kl_warmup_fraction <= 0:
         return 1.0
     risen = max(progress - training.kl_hold_fraction, 0.0)
