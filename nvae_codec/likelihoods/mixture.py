@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from nvae_codec.coding.ans import Int32
+from nvae_codec.compiled import Kernel
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.likelihood import Float64
 from nvae_codec.likelihoods.tables import Tables, is_cdf, is_table, round_table
@@ -96,79 +97,98 @@ def half_range(value_bits: int) -> float:
     return float(level_unit(value_bits) * (2**value_bits - 1) / 2)
 
 
-TOGETHER = 4096
-"""Values of components that are computed at once, at least those of one: few calls for few, the cache for many."""
+MOST_COMPONENTS = 16
 
 
 class Mixture:
-    """The distribution of n values: centres and inverse scales float32, weights int32, each (K, n)."""
+    """The distribution of n values."""
 
     def __init__(self, model: IntegerModel, mean: Int32, log_scale: Int32, logit: Int32, centre: Int32) -> None:
         """Raw parameters (K, n), and what is added to the means, (n,) or (K, n), in the same units."""
-        tables = cast(MixtureTables, model.tables)
+        self.tables = cast(MixtureTables, model.tables)
         self.bits, self.value_bits = model.pixel_bits, model.value_bits
-        self.shift, self.count = 30 - self.bits, mean.shape[1]
-        self.logistic, self.unit = tables.logistic, level_unit(model.value_bits)
+        self.count, self.unit = mean.shape[1], level_unit(model.value_bits)
         # half a level is part of the centre: the edge below value k lies at U k - (centre + U / 2)
-        self.centre = np.add(mean, centre + self.unit // 2, dtype=np.int32).astype(np.float32)
-        index = np.clip(log_scale, LOG_SCALE_LOW, LOG_SCALE_HIGH) - LOG_SCALE_LOW
-        self.inverse = np.take(tables.inverse_scale, index)
-        self.weight = mixture_weights(logit, tables.softmax, self.shift)
-
-    def cdf(self, k: Int32, at: slice = slice(None)) -> Int32:
-        """Slots below the values k, which are 0 to all of them."""
-        edge = k.astype(np.float32) * self.unit
-        reach = LOGISTIC_REACH * LOGISTIC_UNIT
-        total = np.zeros(len(k), np.int32)
-        together = max(1, TOGETHER // max(1, len(k)))
-        for first in range(0, len(self.centre), together):
-            some = slice(first, first + together)
-            # one subtraction of integers, one product, one rounding: the same everywhere
-            t = edge - self.centre[some, at]
-            t *= self.inverse[some, at]
-            np.rint(t, out=t)
-            t.clip(-reach, reach, out=t)
-            index = t.astype(np.int32)
-            index += reach
-            part = self.logistic.take(index)
-            part *= self.weight[some, at]
-            total += part[0] if len(part) == 1 else part.sum(0, dtype=np.int32)
-        total >>= self.shift
-        total += k
-        total[k <= 0] = 0
-        total[k >= 1 << self.value_bits] = 1 << self.bits
-        return total
+        centre = np.add(mean, centre + self.unit // 2, dtype=np.int32)
+        self.raw = tuple(np.ascontiguousarray(part, np.int32) for part in (centre, log_scale, logit))
 
     def interval(self, values: Int32, at: slice = slice(None)) -> tuple[Int32, Int32]:
         """Cumulative starts and frequencies of values."""
-        start = self.cdf(values, at)
-        return start, self.cdf(values + 1, at) - start
+        _, start, frequency = self._run(values, at, known=True)
+        return start, frequency
 
     def find(self, slots: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
         """The values whose intervals hold slots, by bisection, with starts and frequencies."""
-        low = np.zeros(len(slots), np.int32)
-        start = np.zeros(len(slots), np.int32)
-        end = np.full(len(slots), 1 << self.bits, np.int32)
-        size = 1 << self.value_bits - 1
-        while size:
-            middle = low + size
-            edge = self.cdf(middle, at)
-            above = edge <= slots
-            low[above] = middle[above]
-            start = np.where(above, edge, start)
-            end = np.where(above, end, edge)
-            size //= 2
-        return low, start, end - start
+        return self._run(slots, at, known=False)
+
+    def _run(self, given: Int32, at: slice, *, known: bool) -> tuple[Int32, Int32, Int32]:
+        given, tables = np.ascontiguousarray(given, np.int32), self.tables
+        found = np.empty(len(given), np.int32), np.empty(len(given), np.int32), np.empty(len(given), np.int32)
+        looked_up = tables.inverse_scale, tables.softmax, tables.logistic
+        sizes = self.bits, self.value_bits, self.unit
+        mixture_intervals(len(given), at.start or 0, self.raw, given, known, looked_up, sizes, found)
+        return found
 
 
-def mixture_weights(logit: Int32, softmax: Int32, shift: int) -> Int32:
-    """Integer weights (K, n) of raw logits, which sum to 2^shift in every column."""
-    below = logit.max(0) - logit
-    mass = np.where(below < LOGIT_REACH, softmax.take(np.minimum(below, LOGIT_REACH - 1)), 0)
-    # mass <= 2^16, at most 16 components, shift <= 14: float64 holds the products and their quotients' floors exactly
-    weight: Int32 = np.floor(mass * float(1 << shift) / mass.sum(0)).astype(np.int32)
-    weight[0] += (1 << shift) - weight.sum(0)
-    return weight
+@Kernel
+def mixture_intervals(
+    begin: int, end: int, offset: int, raw: Any, given: Any, known: bool, tables: Any, sizes: Any, found: Any
+) -> None:
+    """Intervals of values that are ``known``, or of those whose intervals hold slots; parameters from ``offset`` on."""
+    centre, log_scale, logit = raw
+    inverse_scale, softmax, logistic = tables
+    bits, value_bits, unit = sizes
+    values, starts, frequencies = found
+    components, shift, reach = len(centre), 30 - bits, LOGISTIC_REACH * LOGISTIC_UNIT
+    middle, inverse = np.empty(MOST_COMPONENTS, np.float32), np.empty(MOST_COMPONENTS, np.float32)
+    weight = np.empty(MOST_COMPONENTS, np.int64)
+    lowest, highest, whole = np.float32(-reach), np.float32(reach), float(1 << shift)
+    for i in range(begin, end):
+        at = offset + i
+        best, total = logit[0, at], 0
+        for j in range(1, components):
+            best = max(best, logit[j, at])
+        for j in range(components):
+            below = best - logit[j, at]
+            weight[j] = softmax[below] if below < LOGIT_REACH else 0
+            total += weight[j]
+            middle[j] = centre[j, at]
+            inverse[j] = inverse_scale[min(max(log_scale[j, at], LOG_SCALE_LOW), LOG_SCALE_HIGH) - LOG_SCALE_LOW]
+        left = 1 << shift
+        for j in range(components):
+            # at most 2^16 · 2^14: float64 holds the products and their quotients' floors exactly
+            weight[j] = int(np.floor(weight[j] * whole / total))
+            left -= weight[j]
+        weight[0] += left
+        low, start, stop = 0, 0, 1 << bits
+        size = 1 << (value_bits - 1)
+        if known:
+            low, size = given[i] - 1, 1
+        for step in range(2 if known else value_bits):
+            k = low + size
+            if k <= 0:
+                slots = 0
+            elif k >= 1 << value_bits:
+                slots = 1 << bits
+            else:
+                edge, mass = np.float32(k * unit), 0
+                for j in range(components):
+                    # one subtraction of integers, one product, one rounding: the same everywhere
+                    t = min(max(np.rint((edge - middle[j]) * inverse[j]), lowest), highest)
+                    mass += weight[j] * logistic[int(t) + reach]
+                slots = (mass >> shift) + k
+            if known:
+                if step == 0:
+                    low, start = k, slots
+                else:
+                    stop = slots
+            else:
+                size >>= 1
+                if slots <= given[i]:
+                    low, start = k, slots
+                else:
+                    stop = slots
+        values[i], starts[i], frequencies[i] = low, start, stop - start
 
 
 def mixture_bits(logit: Float64, mass: Float64) -> Float64:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nvae_codec.likelihoods.colourwise import colour_centre, split_raw
-from nvae_codec.likelihoods.device_mixture import FEW_EDGES, DeviceMixture
-from nvae_codec.likelihoods.mixture import PIXEL_RAW_BOUND, Mixture, MixtureTables, mixture_weights
+from nvae_codec.likelihoods.device_mixture import FEW_EDGES, DeviceMixture, device_weights
+from nvae_codec.likelihoods.mixture import PIXEL_RAW_BOUND, Mixture, MixtureTables, mixture_intervals
 from tests.models import frozen_model
 
 VALUES = 256
@@ -45,10 +45,13 @@ def random_mixture(seed: int, components: int, count: int, extreme: bool) -> Mix
 @given(st.integers(0, 10**6), st.sampled_from([1, 2, 5, 16]), st.booleans())
 def test_every_value_has_an_interval(seed: int, components: int, extreme: bool) -> None:
     mixture = random_mixture(seed, components, 40, extreme)
-    edges = np.stack([mixture.cdf(np.full(40, k, np.int32)) for k in range(VALUES + 1)])
-    assert (edges[0] == 0).all()
-    assert (edges[-1] == 1 << mixture.bits).all()
-    assert (np.diff(edges, axis=0) >= 1).all()
+    end = np.zeros(40, np.int32)
+    for value in range(VALUES):
+        start, frequency = mixture.interval(np.full(40, value, np.int32))
+        assert np.array_equal(start, end)
+        assert (frequency >= 1).all()
+        end = start + frequency
+    assert (end == 1 << mixture.bits).all()
 
 
 @settings(deadline=None, max_examples=25)
@@ -84,7 +87,7 @@ def test_weights_sum_to_a_power_of_two(components: int, shift: int) -> None:
     softmax = cast(MixtureTables, frozen_model(MODEL).tables).softmax
     logit = random_raw(rng, (components, 500), extreme=True)
     logit[:, :100] //= 100
-    weight = mixture_weights(logit, softmax, shift)
+    weight = device_weights(torch.from_numpy(logit), torch.from_numpy(softmax), shift).numpy()
     assert (weight >= 0).all()
     assert (weight.sum(0) == 1 << shift).all()
     expected = np.exp((logit - logit.max(0)) / 64)
@@ -102,7 +105,7 @@ def test_the_distribution_is_that_of_the_real_mixture() -> None:
     for k in range(1, 256, 6):
         t = (k - 0.5 - (mean + centre) / 64) / (127.5 * np.exp(log_scale / 128))
         real = (weight / (1 + np.exp(-np.clip(t, -700, 700)))).sum(0)
-        whole = mixture.cdf(np.full(50, k, np.int32)) / 2**mixture.bits
+        whole = mixture.interval(np.full(50, k, np.int32))[0] / 2**mixture.bits
         assert np.abs(whole - real).max() < 0.006  # of which 256 / 65536 go to the values that have none
 
 
@@ -127,7 +130,6 @@ def test_a_mixture_on_a_device_is_the_same(seed: int, components: int, extreme: 
     here = Mixture(model, mean, log_scale, logit, centre)
     raw = [torch.from_numpy(part) for part in (mean, log_scale, logit)]
     there = DeviceMixture(model, raw[0], raw[1], raw[2], centre)
-    assert np.array_equal(there.weight.numpy(), here.weight)
     values, at = rng.choice(np.r_[0, 255, np.arange(256)], count).astype(np.int32), slice(3, 150)
     assert 147 << 8 <= FEW_EDGES < count << 8, "both searches"
     quantile = rng.choice(np.r_[0, 2**here.bits - 1, rng.integers(0, 2**here.bits, 500)], count).astype(np.int32)
@@ -147,3 +149,15 @@ def test_raw_parameters_are_split_by_colour() -> None:
     assert log_scale[1, :, 0].tolist() == [8, 9]
     assert logit[2, :, 0].tolist() == [16, 17]
     assert coefficients[:, 0].tolist() == [18, 19, 20]
+
+
+def test_interpreted_loops_are_the_compiled_ones() -> None:
+    mixture, rng = random_mixture(9, 5, 50, extreme=True), np.random.default_rng(9)
+    slots = rng.integers(0, 1 << mixture.bits, 50).astype(np.int32)
+    compiled = mixture.find(slots)
+    again = np.empty(50, np.int32), np.empty(50, np.int32), np.empty(50, np.int32)
+    tables = mixture.tables.inverse_scale, mixture.tables.softmax, mixture.tables.logistic
+    sizes = mixture.bits, mixture.value_bits, mixture.unit
+    for loop in (mixture_intervals.function, mixture_intervals._compiled):
+        loop(0, 50, 0, mixture.raw, slots, False, tables, sizes, again)
+        assert all(np.array_equal(one, other) for one, other in zip(again, compiled, strict=True))
