@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 NEEDED_ELSEWHERE = ("CUDA", "NVAE_CONFORMANCE")
 """Tests may be skipped for want of a GPU, and of reference cases that are not part of this repository."""
+
+# whether loops are compiled already depends on what ran before
+logging.getLogger("nvae_codec.compiled").setLevel(logging.ERROR)
 
 PNGSUITE = Path(__file__).parent / "data" / "pngsuite"
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.coding.ans import Int32
+from nvae_codec.compiled import Kernel
 from nvae_codec.integer.model import IntegerModel, LatentGroup
 from nvae_codec.likelihoods.tables import FIXED, NORMAL_REACH, NORMAL_UNIT, RAW_BOUND, SIGMA_FIXED
 
 Int64 = NDArray[np.int64]
 
-FEW_EDGES = 1 << 12
-"""Up to so many edges, all are looked at: slices near an empty stack have few symbols, and calls cost most."""
+EDGE_SHIFT = FIXED + 1 + 16 - (NORMAL_UNIT.bit_length() - 1)
+"""Turns edges (2^-13) times inverse sigmas (2^-16) into steps of the table of Φ."""
 
 
 @dataclass(frozen=True)
@@ -91,22 +93,9 @@ class Binned(ABC):
         start = self.cdf(k, at)
         return start.astype(np.int32), (self.cdf(k + 1, at) - start).astype(np.int32)
 
+    @abstractmethod
     def find(self, slots: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
-        """The bins that hold slots, with starts and frequencies: by bisection; of few symbols, by looking at all."""
-        bins = self.bins[at]
-        most = int(bins.max(initial=1))
-        if len(slots) * most <= FEW_EDGES:
-            edges = self.cdf(np.minimum(np.arange(most + 1)[:, None], bins), at)
-            low = (edges <= slots).sum(0) - 1
-            start, end = (np.take_along_axis(edges, k[None], 0)[0] for k in (low, low + 1))
-        else:
-            low, high = np.zeros(len(slots), np.int64), bins
-            for _ in range(most.bit_length()):
-                middle = (low + high) >> 1
-                above = self.cdf(middle, at) <= slots
-                low, high = np.where(above, middle, low), np.where(above, high, np.maximum(middle, low + 1))
-            start, end = self.cdf(low, at), self.cdf(low + 1, at)
-        return low.astype(np.int32), start.astype(np.int32), (end - start).astype(np.int32)
+        """The bins that hold slots, by bisection, with cumulative starts and frequencies."""
 
 
 class Prior(Binned):
@@ -126,6 +115,12 @@ class Prior(Binned):
         """Slots below bin k, of 2^bits."""
         slots: Int64 = self.grid.prior[self.first[at] + k].astype(np.int64)
         return slots
+
+    def find(self, slots: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
+        """The bins that hold slots, by bisection, with cumulative starts and frequencies."""
+        found = empty_intervals(len(slots))
+        find_in_prior(len(slots), at.start or 0, self.grid.prior, self.first, self.bins, slots, found)
+        return found
 
     def z(self, symbols: Int32) -> NDArray[np.float32]:
         """z of all channels as the network's integers, float32 (B, L, h, w); pruned channels are the prior's mean."""
@@ -170,7 +165,7 @@ class Posterior(Binned):
         bins = self.bins[at]
         edge = (2 * k - bins) * self.step[at] - 2 * self.mean[at]  # 2^-13
         reach = NORMAL_REACH * NORMAL_UNIT
-        index = edge * self.inverse_sigma[at] >> (FIXED + 1 + 16 - 8)
+        index = edge * self.inverse_sigma[at] >> EDGE_SHIFT
         index = np.minimum(np.maximum(index, -reach, out=index), reach, out=index)  # of few, much faster than np.clip
         index += reach
         out: Int64 = self.normal[index].astype(np.int64)
@@ -184,10 +179,11 @@ class Posterior(Binned):
         return start - self.rotation[at], frequency
 
     def find(self, slots: Int32, at: slice = slice(None)) -> tuple[Int32, Int32, Int32]:
-        """The bins that hold slots, with starts, modulo 2^bits, and frequencies."""
-        rotation = self.rotation[at]
-        symbols, start, frequency = super().find((slots + rotation) & ((1 << self.bits) - 1), at)
-        return symbols, start - rotation, frequency
+        """The bins that hold slots, by bisection, with starts, modulo 2^bits, and frequencies."""
+        found = empty_intervals(len(slots))
+        normals = self.step, self.bins, self.mean, self.inverse_sigma, self.rotation
+        find_in_posterior(len(slots), at.start or 0, self.normal, normals, self.bits, slots, found)
+        return found
 
     def to_prior(self, symbols: Int32) -> Int32:
         """The symbols that the prior codes for those that were drawn: the same without flows."""
@@ -201,3 +197,48 @@ class Posterior(Binned):
 def to_network(z: Int64, multiplier: NDArray[np.float64], bound: int) -> NDArray[np.float32]:
     """z (B, L, h, w) in 2^-12 as integers in units of the network's own, each channel by its multiplier (L,)."""
     return np.clip(np.rint(z * multiplier[:, None, None]), -bound, bound).astype(np.float32)
+
+
+def empty_intervals(count: int) -> tuple[Int32, Int32, Int32]:
+    """Room for symbols, starts and frequencies."""
+    return np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count, np.int32)
+
+
+@Kernel
+def find_in_prior(begin: int, end: int, offset: int, table: Any, first: Any, bins: Any, slots: Any, found: Any) -> None:
+    """Bins that hold slots in CDF tables that begin at ``first``; distributions from ``offset`` on."""
+    symbols, starts, frequencies = found
+    for i in range(begin, end):
+        at, slot = first[offset + i], slots[i]
+        low, high = 0, bins[offset + i]
+        while high - low > 1:
+            middle = (low + high) >> 1
+            if table[at + middle] <= slot:
+                low = middle
+            else:
+                high = middle
+        symbols[i], starts[i], frequencies[i] = low, table[at + low], table[at + low + 1] - table[at + low]
+
+
+@Kernel
+def find_in_posterior(
+    begin: int, end: int, offset: int, normal: Any, normals: Any, bits: int, slots: Any, found: Any
+) -> None:
+    """Bins that hold slots under rotated Normals, as Posterior.cdf has them; distributions from ``offset`` on."""
+    step, bins, mean, inverse_sigma, rotation = normals
+    symbols, starts, frequencies = found
+    reach = NORMAL_REACH * NORMAL_UNIT
+    for i in range(begin, end):
+        at = offset + i
+        slot = (slots[i] + rotation[at]) & ((1 << bits) - 1)
+        low, high, start, stop = 0, bins[at], 0, 1 << bits
+        while high - low > 1:
+            middle = (low + high) >> 1
+            edge = (2 * middle - bins[at]) * step[at] - 2 * mean[at]
+            index = edge * inverse_sigma[at] >> EDGE_SHIFT
+            below = normal[min(max(index, -reach), reach) + reach]
+            if below <= slot:
+                low, start = middle, below
+            else:
+                high, stop = middle, below
+        symbols[i], starts[i], frequencies[i] = low, start - rotation[at], stop - start
