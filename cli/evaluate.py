@@ -120,7 +120,9 @@ class Outputs:
     click.option(
         "--samples", type=click.IntRange(1), default=4, show_default=True, metavar="K", help="Draws of z per bound."
     ),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws."),
+    click.option(
+        "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Seed of the draws."
+    ),
 )
 @click.option("--archive", is_flag=True, help="All images as one archive; its bits are shared among them.")
 @segment_option

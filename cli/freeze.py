@@ -30,13 +30,13 @@ Item = TypeVar("Item")
 
 @click.command("freeze")
 @click.argument("run", type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "output", required=True, type=FILE, metavar="MODEL.safetensors")
+@click.option("-o", "output", required=True, type=FILE, metavar="MODEL.safetensors", help="The model file.")
 @click.option(
     "--calibrate",
     required=True,
     type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
-    help="A folder of images, or an .npz file of them, that show the range of every value; training images will do.",
+    help="Images that show the range of every value: a folder or an .npz file. Training images will do.",
 )
 @click.option(
     "--valid",
@@ -44,9 +44,21 @@ Item = TypeVar("Item")
     metavar="PATH",
     help="Held-out images for the report, of at most 200 crops.  [default: those of --calibrate]",
 )
-@click.option("--images", type=click.IntRange(1), default=32, show_default=True, help="Of each, at most.")
 @click.option(
-    "--crop", type=click.IntRange(16), default=256, show_default=True, metavar="N", help="Side of their crops."
+    "--images",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="Largest number of images of each.",
+)
+@click.option(
+    "--crop",
+    type=click.IntRange(16),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Side of the crops of these images.",
 )
 @click.option("--name", metavar="NAME", help="Name of the model.  [default: the recipe's]")
 @click.option("--report", "report_file", type=FILE, metavar="JSON", help="Write the report there.")

@@ -74,9 +74,11 @@ drawing_options = together(
         show_default=True,
         help="How pixels follow from latents; auto draws them, but takes the mean of binary ones.",
     ),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random numbers."),
+    click.option(
+        "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Seed of all random numbers."
+    ),
 )
-output_option = click.option("-o", "output", required=True, metavar="PNG|-", help="Where the grid goes.")
+output_option = click.option("-o", "output", required=True, metavar="PNG|-", help="File for the grid, - for stdout.")
 
 
 @contextmanager

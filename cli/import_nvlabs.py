@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .report import echo
+from .options import reporting_options
+from .report import Reporter, echo
 
 
 @click.command("import-nvlabs")
@@ -22,7 +23,8 @@ from .report import echo
 )
 @click.option("--name", metavar="NAME", help="Name of the model.  [default: RUN's]")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the run.")
-def import_nvlabs_command(checkpoint: Path, run: Path, name: str | None, force: bool) -> None:
+@reporting_options
+def import_nvlabs_command(checkpoint: Path, run: Path, name: str | None, force: bool, report: Reporter) -> None:
     """Read an official CHECKPOINT, running no code from it, as a run for freeze and train --resume."""
     from nvae_codec.errors import NvaeCodecError
     from nvae_codec.integrations.nvlabs import import_network, make_recipe, read_official
@@ -41,4 +43,6 @@ def import_nvlabs_command(checkpoint: Path, run: Path, name: str | None, force: 
     done = {"step": official.step, "seconds": 0.0, "imported": checkpoint.name}
     save_checkpoint(run, recipe, network, average, make_optimizer(recipe, network), done)
     count = sum(parameter.numel() for parameter in network.parameters())
+    if report.quiet:
+        return
     echo(f"{run}: {recipe.name}, {count:,} parameters, {sum(recipe.network.groups)} groups, step {official.step}")

@@ -16,9 +16,9 @@ from .report import Reporter, echo
 @click.option("--recipes", is_flag=True, help="The recipes that nvae-codec train takes by name.")
 @reporting_options
 def models_command(as_json: bool, recipes: bool, report: Reporter) -> None:
-    """List the models that are here: name, identity, bytes and the first sentence of the card.
+    """List the installed models: name, identity, bytes and the first sentence of the card.
 
-    They come with the package or lie in a folder that NVAE_CODEC_MODELS names.
+    They come with the package or are in a folder that NVAE_CODEC_MODELS names.
     """
     from nvae_codec.zoo.library import DEFAULT_MODEL, installed_models, more_models
 

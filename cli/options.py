@@ -122,7 +122,7 @@ def output_option(what: str) -> Callable[[Command], Command]:
 
 force_option = click.option("-f", "--force", is_flag=True, help="Overwrite; send binary data to a terminal.")
 remove_option = click.option("--rm", "remove", is_flag=True, help="Remove each source once its result is verified.")
-foreign_model_option = click.option("--model", type=ModelName(), help="A model that is not installed, for its files.")
+foreign_model_option = click.option("--model", type=ModelName(), help="A model to decode with that is not installed.")
 method_option = click.option(
     "--method",
     type=click.Choice(["auto", "model", "webp", "stored"]),
@@ -223,7 +223,7 @@ machines_options = together(
     click.option(
         "--ray",
         metavar="ADDRESS|local",
-        help="Work as tasks of the Ray cluster there; local: of one with --workers on this machine.",
+        help="Work as tasks on the Ray cluster there; local: on one of --workers on this machine.",
     ),
     click.option(
         "--shard",

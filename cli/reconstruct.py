@@ -29,11 +29,23 @@ if TYPE_CHECKING:
 @together(
     "grid",
     Grid,
-    click.option("--count", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Images at most."),
     click.option(
-        "--columns", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Images per row."
+        "--count", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Largest number of images."
     ),
-    click.option("--size", type=Size(), help="Of the crop from the middle.  [default: what all have, at most 256]"),
+    click.option(
+        "--columns",
+        type=click.IntRange(1),
+        default=8,
+        show_default=True,
+        metavar="N",
+        help="Images per row of the grid.",
+    ),
+    click.option(
+        "--size",
+        type=Size(),
+        metavar="N|WxH",
+        help="Size of the crop from the middle.  [default: what all have, at most 256]",
+    ),
 )
 @drawing_options
 @network_options

@@ -17,11 +17,23 @@ from .report import Outcome, Reporter
 @together(
     "grid",
     Grid,
-    click.option("--count", type=click.IntRange(1), default=16, show_default=True, metavar="N", help="Images."),
     click.option(
-        "--columns", type=click.IntRange(1), default=4, show_default=True, metavar="N", help="Images per row."
+        "--count", type=click.IntRange(1), default=16, show_default=True, metavar="N", help="Number of images."
     ),
-    click.option("--size", type=Size(), help="Of an image, or width and height.  [default: the training's crops]"),
+    click.option(
+        "--columns",
+        type=click.IntRange(1),
+        default=4,
+        show_default=True,
+        metavar="N",
+        help="Images per row of the grid.",
+    ),
+    click.option(
+        "--size",
+        type=Size(),
+        metavar="N|WxH",
+        help="Size of an image: its side, or width and height.  [default: the training's crops]",
+    ),
 )
 @click.option(
     "--fixed-scales",

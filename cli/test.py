@@ -38,7 +38,7 @@ def test_command(
 ) -> int:
     """Decode .nvae files and compare what comes out with their checksums, writing nothing.
 
-    FILE is an .nvae file, a folder of them, or - for stdin. Of an archive every damaged segment is named.
+    FILE is an .nvae file, a folder of them, or - for stdin. In an archive, every damaged segment is reported.
     """
     from nvae_codec.container.archive.reader import Archive, is_archive_file
     from nvae_codec.container.image import read_file

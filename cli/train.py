@@ -99,7 +99,7 @@ start_options = together(
 loop_options = together(
     "loop", dict,
     click.option("--minutes", type=FiniteRange(0, min_open=True), metavar="M", help="Stop after M minutes, to resume."),
-    click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
+    click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to train."),
     click.option("--bf16", "precision", flag_value="bf16",
                  help="Networks in bfloat16; likelihood, and latents that begin as pixels, in float32."),
     click.option("--fp16", "precision", flag_value="fp16", help="In float16, with a scale of the loss that follows."),

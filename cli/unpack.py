@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     metavar="FOLDER|OUT.npz",
     type=click.Path(path_type=Path),
     callback=refuse_stdout,
-    help="Where to; an .npz takes images of one size, as images.  [default: FILE without .nvae]",
+    help="Folder for the PNGs, or an .npz for images of one size, as array images.  [default: FILE without .nvae]",
 )
 @click.option("--only", multiple=True, metavar="NAME", help="Only these images: a name or 'holiday/*.png'; repeatable.")
 @foreign_model_option

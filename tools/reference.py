@@ -31,7 +31,7 @@ def list_commands() -> Iterator[tuple[str, click.Command, click.Context]]:
 def option_records(command: click.Command, context: click.Context) -> Records:
     """Each option as --help writes it, and what it does."""
     records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
-    return [record for record in records if record is not None and record[1]]
+    return [record for record in records if record is not None and record[1] and record[0] != "--help"]
 
 
 def usage(command: click.Command, context: click.Context) -> str:
