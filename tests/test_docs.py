@@ -53,7 +53,9 @@ def test_every_command_has_a_man_page() -> None:
 def blocks(page: str, language: str) -> list[str]:
     """The fenced blocks of a page in one language."""
     text = (DOCS / page).read_text(encoding="utf-8")
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    found = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    assert found, f"{page} has no {language}"
+    return found
 
 
 @pytest.fixture
