@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nvae_codec.export.export import Frozen
+    from nvae_codec.export.export import Exported
     from nvae_codec.network.nvae import Nvae
     from nvae_codec.recipes.recipe import Recipe
 
@@ -84,7 +84,7 @@ def freeze_command(
 
     import torch
 
-    from nvae_codec.export.export import freeze
+    from nvae_codec.export.export import export
     from nvae_codec.integer.model_file import pack_model
     from nvae_codec.recipes.files import format_recipe
     from nvae_codec.training.checkpoint import load_average
@@ -102,10 +102,11 @@ def freeze_command(
     shown = [crops]
     if recipe.training.histories is not None:  # experts must see the range of their own images
         shown += [changed for _, changed in with_histories(crops, recipe.training.histories, recipe.stride).values()]
-    frozen = freeze(network, [torch.from_numpy(part[at : at + 4]) for part in shown for at in range(0, len(part), 4)])
+    batches = [torch.from_numpy(part[at : at + 4]) for part in shown for at in range(0, len(part), 4)]
+    exported = export(network, batches)
     held_out = show_network(read_crops(valid or calibrate, recipe, min(images, MOST_MEASURED), crop), recipe)
-    report = {"steps": done["step"], "seconds": done["seconds"], **describe(frozen, network, held_out)}
-    write_atomic(output, pack_model(frozen.model, format_recipe(recipe), report), force=force, inputs=inputs)
+    report = {"steps": done["step"], "seconds": done["seconds"], **describe(exported, network, held_out)}
+    write_atomic(output, pack_model(exported.model, format_recipe(recipe), report), force=force, inputs=inputs)
     if report_file is not None:
         write_atomic(report_file, (json.dumps(report, indent=1) + "\n").encode(), force=True, inputs=inputs)
     if not reporter.quiet:
@@ -139,8 +140,8 @@ def spread(items: Sequence[Item], count: int) -> Sequence[Item]:
     return items[:: max(1, -(-len(items) // count))]
 
 
-def describe(frozen: Frozen, network: Nvae, crops: Any) -> dict[str, Any]:
-    """Float and integer-model ELBO on held-out crops (N, C, H, W), latents kept, layers in float64."""
+def describe(exported: Exported, network: Nvae, crops: Any) -> dict[str, Any]:
+    """Float and integer-model ELBO on held-out crops (N, C, H, W), active latents, and how weights are split."""
     import numpy as np
 
     from nvae_codec.evaluation import float_elbo, integer_elbo
@@ -148,21 +149,21 @@ def describe(frozen: Frozen, network: Nvae, crops: Any) -> dict[str, Any]:
     exact, real = [], []
     for crop in crops:
         pixels = np.ascontiguousarray(crop.transpose(1, 2, 0) if len(crop) > 1 else crop[0])
-        exact.append(integer_elbo(pixels, frozen.model).bits_per_dim)
+        exact.append(integer_elbo(pixels, exported.model).bits_per_dim)
         real.append(float_elbo(pixels, network).bits_per_dim)
-    groups = [{"stride": g.stride, "channels": g.channels, "kept": list(g.kept)} for g in frozen.model.groups]
-    layers = frozen.layers
+    groups = [{"stride": g.stride, "channels": g.channels, "active": list(g.active)} for g in exported.model.groups]
+    layers = exported.layers
     return {
-        "name": frozen.model.name,
-        "identity": frozen.model.identity.hex(),
+        "name": exported.model.name,
+        "identity": exported.model.identity.hex(),
         "crops": len(exact),
         "float_bits_per_dim": float(np.mean(real)),
         "exact_bits_per_dim": float(np.mean(exact)),
         "exact_over_float": float(np.mean(exact) / np.mean(real)),
         "latents": groups,
         "layers": len(layers),
-        "layers_in_float64": [layer.source for layer in layers if layer.double],
-        "largest_accumulator_bits": max([0, *(layer.accumulator for layer in layers if not layer.double)]).bit_length(),
+        "split_layers": {layer.source: layer.digits for layer in layers if layer.digits > 1},
+        "largest_sum_bits": max([0, *(layer.largest_sum for layer in layers)]).bit_length(),
     }
 
 
@@ -176,8 +177,10 @@ def print_report(report: dict[str, Any]) -> None:
         f"integer ELBO {report['exact_bits_per_dim']:.4f} bits/dim, {report['exact_over_float']:.5f} of the float one"
     )
     for index, group in enumerate(report["latents"]):
-        click.echo(f"group {index}    1/{group['stride']}: {len(group['kept'])} of {group['channels']} channels kept")
-    if warning := describe_dead_groups([len(group["kept"]) / group["channels"] for group in report["latents"]]):
+        click.echo(
+            f"group {index}    1/{group['stride']}: {len(group['active'])} of {group['channels']} channels active"
+        )
+    if warning := describe_dead_groups([len(group["active"]) / group["channels"] for group in report["latents"]]):
         click.echo(warning, err=True)
-    doubles = ", ".join(report["layers_in_float64"]) or "none"
-    click.echo(f"layers     {report['layers']}, in float64: {doubles}")
+    split = report["split_layers"]
+    click.echo(f"layers     {report['layers']}, with weights split into digits: {len(split)}")

@@ -18,9 +18,10 @@ from nvae_codec.coding.coded import Coded
 from nvae_codec.coding.ledger import Ledger
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.levels import ModelInput
+from nvae_codec.integer.header import MODEL_FORMAT
 from nvae_codec.runtime import Runtime
 from nvae_codec.schedule.shape import Shape
-from nvae_codec.zoo.library import MODEL_FORMAT, read_model_info
+from nvae_codec.zoo.library import read_model_info
 
 PLAN = (7, 1, 0, 19)
 
@@ -77,7 +78,9 @@ class OneCodec:
 def write_fake_model(folder: Path, name: str, **changes: str) -> Path:
     """A model file of which only the header is real."""
     identity = hashlib.sha256(name.encode()).hexdigest()
-    header = json.dumps({"__metadata__": {"format": MODEL_FORMAT, "name": name, "identity": identity} | changes})
+    description = json.dumps({"channels": 3, "value_bits": 8})
+    metadata = {"format": MODEL_FORMAT, "name": name, "identity": identity, "canary": "", "description": description}
+    header = json.dumps({"__metadata__": metadata | changes})
     path = folder / name / "model.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(len(header).to_bytes(8, "little") + header.encode())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.coded import Coded
-from nvae_codec.export.export import Frozen, freeze
+from nvae_codec.export.export import Exported, export
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.network.likelihood import Look, PhasedHeads
 from nvae_codec.network.nvae import Nvae
@@ -229,13 +229,13 @@ def save_images(folder: Path, count: int = 3, side: int = 48) -> Path:
 
 
 @cache
-def frozen_network(which: str = "phases of two levels") -> tuple[Nvae, Frozen]:
+def frozen_network(which: str = "phases of two levels") -> tuple[Nvae, Exported]:
     """A perturbed network of a recipe, and what freezing makes of it."""
     network = make_network(make_recipe(which))
     crops = random_crops(4, 64)
     if network.recipe.image.channels == 1:
         crops = crops[:, :1, :60, :60]
-    return network, freeze(network, [crops])
+    return network, export(network, [crops])
 
 
 def frozen_model(which: str = "phases of two levels") -> IntegerModel:

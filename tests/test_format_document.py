@@ -17,7 +17,7 @@ from nvae_codec.container.archive.index import Shard
 from nvae_codec.container.archive.writer import group_images, write_archive
 from nvae_codec.container.image import read_file
 from nvae_codec.container.methods import write_file
-from nvae_codec.export.export import freeze
+from nvae_codec.export.export import export
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.raster import COLOURS, WHOLE_BYTES, Chunk, Colour, RasterImage, same_image
 from nvae_codec.integer.model_file import pack_model
@@ -96,7 +96,7 @@ def test_the_page_is_enough_for_flows() -> None:
     image, model, file = golden_image()[:9, :107], GOLDEN / "flows.safetensors", GOLDEN / "flows.nvae"
     if os.environ.get(REFRESH):
         network = make_network(make_recipe("phases of two levels", "network.flows = 1"))
-        model.write_bytes(pack_model(freeze(network, [random_crops(4, 64)]).model, "", {}))
+        model.write_bytes(pack_model(export(network, [random_crops(4, 64)]).model, "", {}))
         file.write_bytes(nvae_codec.compress(image, model=model, method="model"))
     assert np.array_equal(decode_file(file.read_bytes(), Model(model)), image)
     assert nvae_codec.compress(image, model=model, method="model") == file.read_bytes()

@@ -1,4 +1,4 @@
-"""Models by name, path, identity and from Hugging Face's cache; those that a name meant before are found by files."""
+"""Models by name, path, identity and from Hugging Face's cache."""
 
 from __future__ import annotations
 
@@ -55,6 +55,19 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("fake_models")
+def test_a_file_of_a_replaced_model_still_decodes(tmp_path: Path) -> None:
+    data = nvae_codec.compress(PIXELS, method="model")
+    before = find_model("photo")
+    before.path.parent.replace(before.path.parent.with_name("photo-before"))
+    newer = write_fake_model(tmp_path, "photo", identity=identity_of("newer").hex())
+    newer.parent.replace(before.path.parent)
+    assert find_model("photo").identity == identity_of("newer")
+    assert find_by_identity(before.identity).identity == before.identity
+    assert np.array_equal(nvae_codec.decompress(data), PIXELS)
+    assert np.array_equal(nvae_codec.decompress(data, model="photo"), PIXELS)
+
+
+@pytest.mark.usefixtures("fake_models")
 def test_more_folders_are_searched_by_name_and_identity(more: Path) -> None:
     mine = write_fake_model(more, "mine")
     write_fake_model(more, "photo", identity=identity_of("other").hex())
@@ -64,7 +77,7 @@ def test_more_folders_are_searched_by_name_and_identity(more: Path) -> None:
     assert find_model("photo").identity == identity_of("photo"), "the installed one has the name"
     assert find_by_identity(identity_of("other")[:4]).path.parent == more / "photo"
     assert [info.name for info in more_models()] == ["mine", "photo"]
-    with pytest.raises(UnknownModelError, match=r"there is no model old; here are: mnist .*, photo .*, mine "):
+    with pytest.raises(UnknownModelError, match=r"there is no model old; here are: mnist .*, photo .*, mine .*, photo"):
         find_model("old")
 
 

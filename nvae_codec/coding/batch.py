@@ -62,7 +62,7 @@ class Batch:
     def latent_counts(self) -> list[int]:
         """Coded latents of each group."""
         height, width = self.padded
-        return [self.tiles * len(g.kept) * (height // g.stride) * (width // g.stride) for g in self.model.groups]
+        return [self.tiles * len(g.active) * (height // g.stride) * (width // g.stride) for g in self.model.groups]
 
     @property
     def pixel_counts(self) -> list[int]:

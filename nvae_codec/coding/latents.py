@@ -48,7 +48,7 @@ class Grid:
     def __init__(self, model: IntegerModel, group: LatentGroup, coarse: bool) -> None:
         """``coarse`` for the first batch of a segment."""
         self.group, self.bits, self.normal = group, model.latent_bits, model.tables.normal
-        steps = np.array(group.steps, np.int64) * (group.coarse if coarse else 1)
+        steps = np.array(group.bin_widths, np.int64) * (group.coarse if coarse else 1)
         self.step = steps
         self.half = NORMAL_REACH * 2**FIXED // steps
         self.bins = 2 * self.half + 1
@@ -104,7 +104,7 @@ class Prior(Binned):
     def __init__(self, grid: Grid, normals: Normals) -> None:
         """``normals`` are the network's prior, which says where the grid points lie."""
         self.grid, self.group, self.bits, self.normals = grid, grid.group, grid.bits, normals
-        self.active = list(self.group.kept)
+        self.active = list(self.group.active)
         b, _, h, w = normals.mean.shape
         self.shape = (b, len(self.active), h, w)
         channel = np.broadcast_to(np.arange(len(self.active))[None, :, None, None], self.shape).ravel()

@@ -108,7 +108,7 @@ class Evaluator:
                 "integer_elbo": kl,
                 "file": used,
                 "channels": g.channels,
-                "coded": len(g.kept),
+                "coded": len(g.active),
                 "active": active,
                 "stride": g.stride,
             }

@@ -198,7 +198,7 @@ def _real_costs(batch: BatchCosts, codec: ModelCodec) -> Costs:
 
 def _add_channels(by_image: Sequence[ImageCosts], batch: BatchCosts, costs: Costs, codec: ModelCodec) -> None:
     for index, group in enumerate(codec.model.groups):
-        kept = list(group.kept)
+        kept = list(group.active)
         if kept:
             each = (costs.prior[index] - costs.posterior[index]).reshape(len(batch.tiles), len(kept), -1)
             for tile, bits in zip(batch.tiles, each, strict=True):
@@ -222,7 +222,7 @@ def _paint(
         plane += bits.reshape(len(bits), *plane.shape).sum(0)
     rows, columns = batch.canvas.pixels.shape[2:]
     for group, bits in zip(codec.model.groups, latents, strict=True):
-        cells = bits.reshape(len(group.kept), rows // group.stride, columns // group.stride).sum(0)
+        cells = bits.reshape(len(group.active), rows // group.stride, columns // group.stride).sum(0)
         spread = cells.repeat(group.stride, 0).repeat(group.stride, 1) / group.stride**2
         edge = codec.model.padding
         area += spread[edge : edge + tile.height, edge : edge + tile.width]

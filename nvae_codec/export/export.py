@@ -1,4 +1,4 @@
-"""Freezing: from a trained float network and calibration images to the exact network."""
+"""Export: from a trained float network and calibration images to an integer model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nvae_codec.export.calibrate import Calibration, calibrate
-from nvae_codec.export.lower import Step, lower
+from nvae_codec.export.layers import ConvolveLayer, InputLayer
+from nvae_codec.export.lower import Lowered, lower
 from nvae_codec.export.quantize import LayerReport, quantize
 from nvae_codec.export.trace import trace
 from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.model import IntegerModel, LatentGroup
-from nvae_codec.integer.model_file import seal
+from nvae_codec.integer.model_file import finalize
 from nvae_codec.integer.width import Width
 from nvae_codec.likelihoods.likelihood import find_coded
 from nvae_codec.likelihoods.tables import FIXED, NORMAL_REACH, RAW_BOUND, RAW_UNIT, SHIFT_BOUND, LatentTables
@@ -27,60 +28,65 @@ from nvae_codec.polyphase import list_phases
 from nvae_codec.recipes.recipe import Recipe
 
 LEAST_KL = 0.01
-"""Channels that spend fewer nats a place are cut: they sit at the prior's mean and nothing is coded."""
+"""Channels that spend fewer nats per position are pruned: they are at the prior's mean, and nothing is coded."""
 LATENT_BITS = 16
 PHASED_FINE, PLAIN_FINE = 1, 2
-"""How many steps of a latent's grid go to a sigma of its narrow posteriors. Where the latents carry much of an image,
-one is seen: exact / float ELBO 1.0019 on digits, 0.989 on an official checkpoint of random weights; two: 1.0002."""
+"""Bins in one sigma of a latent's narrow posteriors. Where the latents carry much of an image, one bin is too few:
+integer-model / float ELBO 1.0019 on digits, 0.989 on an official checkpoint of random weights; two: 1.0002."""
 FLOWS_FINE = 8
-"""The same with flows: each half's shift is rounded to the grid."""
-FIRST_STEP = 4
-"""The first batch's grid in those sigmas; with flows half of it."""
+"""The same with flows: the shift of each half is rounded to the grid."""
+FIRST_BIN = 4
+"""The bin width of the first batch in those sigmas; half of it with flows."""
 
 
 @dataclass
-class Frozen:
-    """A sealed model and what freezing it took."""
+class Exported:
+    """A finalized model, and what became of each convolution."""
 
     model: IntegerModel
     layers: list[LayerReport]
 
 
-def freeze(network: Nvae, batches: Iterable[Tensor]) -> Frozen:
-    """The exact network of a float one, calibrated on batches of pixels, uint8 (B, C, H, W).
+def export(network: Nvae, batches: Iterable[Tensor]) -> Exported:
+    """The integer model of a float network, calibrated on batches of pixels, uint8 (B, C, H, W).
 
-    The network is in evaluation mode; sides, with padding, are multiples of its stride. Raises ModelFileError where a
+    The network is in evaluation mode; sides, with padding, are multiples of its stride. Raises ModelFileError if a
     layer cannot be made exact, and for a likelihood that gives no probabilities.
     """
     recipe, likelihood = network.recipe, find_coded(network.recipe.likelihood.kind)
     traced = trace(network)
     calibration = calibrate(traced, network, batches)
-    steps, outputs, watched = lower(traced)
-    inputs = _input_strides(recipe)
-    for step in steps:
-        if step.kind == "Input":
-            step.stride = inputs[step.name]
-    ranges = {name: calibration.ranges[node] for name, node in watched.items()}
-    fixed = _fixed_widths(recipe, network, outputs, steps)
-    operations, widths, layers = quantize(steps, ranges, fixed, _precise_layers(network))
-    groups = _freeze_groups(recipe, calibration, widths, outputs)
+    lowered = lower(traced)
+    _annotate(lowered, _input_strides(recipe), _precise_layers(network))
+    ranges = {name: calibration.ranges[node] for name, node in lowered.watched.items()}
+    result = quantize(lowered.layers, ranges, _fixed_widths(recipe, network, lowered))
+    groups = _export_groups(recipe, calibration, result.widths, lowered.outputs)
     draft = IntegerModel(
-        name=recipe.name, graph=Graph(operations, outputs), groups=tuple(groups),
+        name=recipe.name, graph=Graph(result.operations, lowered.outputs), groups=tuple(groups),
         tables=likelihood.make_tables(LatentTables.make(LATENT_BITS), recipe.value_bits), stride=recipe.stride,
-        levels=recipe.likelihood.scales, components=recipe.likelihood.components,
+        scales=recipe.likelihood.scales, components=recipe.likelihood.components,
         colour_order=tuple(network.colour_order), bounded_colour=False,
         pixel_bits=likelihood.pixel_bits, latent_bits=LATENT_BITS, identity=b"", canary="",
         likelihood=recipe.likelihood.kind,
         channels=recipe.image.channels, value_bits=recipe.value_bits, padding=recipe.image.padding,
         side=max(0, recipe.network.top_size * recipe.stride - 2 * recipe.image.padding),
     )  # fmt: skip
-    return Frozen(seal(draft), layers)
+    return Exported(finalize(draft), result.reports)
+
+
+def _annotate(lowered: Lowered, strides: dict[str, int], precise: set[str]) -> None:
+    """Tell layers what the trace does not: strides of inputs, and which convolutions need all bits."""
+    for layer in lowered.layers.values():
+        if isinstance(layer, InputLayer):
+            layer.stride = strides[layer.name]
+        elif isinstance(layer, ConvolveLayer):
+            layer.precise = layer.source in precise
 
 
 def _precise_layers(network: Nvae) -> set[str]:
-    """Convolutions that latents pass which carry pixels: their sigma is a hundredth of what is in float32's steps.
+    """Convolutions on the way of latents that carry pixels, whose sigma is a hundredth of float32's rounding.
 
-    Exact / float ELBO of a hierarchy that carries all of an image: 1.005 without, 1.001.
+    Integer-model / float ELBO of a hierarchy that carries all of an image: 1.005 without, 1.001 with them.
     """
     if not network.recipe.network.pyramid_start:
         return set()
@@ -92,7 +98,7 @@ def _precise_layers(network: Nvae) -> set[str]:
 
 
 def _input_strides(recipe: Recipe) -> dict[str, int]:
-    """Pixels a place of every graph input."""
+    """The stride of every input."""
     strides = {"image": 1, "blank": recipe.stride}
     for group, stride in enumerate(recipe.network.latent_strides):
         strides[f"z.{group}"] = stride
@@ -102,12 +108,13 @@ def _input_strides(recipe: Recipe) -> dict[str, int]:
     return strides
 
 
-def _fixed_widths(recipe: Recipe, network: Nvae, outputs: dict[str, str], steps: list[Step]) -> dict[str, Width]:
+def _fixed_widths(recipe: Recipe, network: Nvae, lowered: Lowered) -> dict[str, Width]:
     """Widths that do not come from calibration: pixels are what they are, raw parameters what the tables expect."""
     top, likelihood = 2**recipe.value_bits - 1, find_coded(recipe.likelihood.kind)
     pixel = Width(torch.full((recipe.image.channels,), 1 / top, dtype=torch.double), top)  # odd integers around zero
+    outputs = lowered.outputs
     widths = {"blank": Width(torch.ones(1, dtype=torch.double), 0)}
-    widths |= {step.name: pixel for step in steps if step.name == "image" or step.name.startswith("plane.")}
+    widths |= {name: pixel for name in lowered.layers if name == "image" or name.startswith("plane.")}
     for group, latents in enumerate(network.latents):
         raw = Width(torch.full((2 * latents,), 1 / RAW_UNIT, dtype=torch.double), RAW_BOUND)
         widths[outputs[f"posterior.{group}"]] = raw
@@ -121,41 +128,42 @@ def _fixed_widths(recipe: Recipe, network: Nvae, outputs: dict[str, str], steps:
     return widths
 
 
-def _freeze_groups(
+def _export_groups(
     recipe: Recipe, calibration: Calibration, widths: dict[str, Width], outputs: dict[str, str]
 ) -> list[LatentGroup]:
     groups = []
     for index, (statistics, stride) in enumerate(zip(calibration.latents, recipe.network.latent_strides, strict=True)):
         width, halves = widths[f"z.{index}"], range(2 * recipe.network.flows)
-        # with flows a channel's share of the draws' KL may be below zero, for what another one has more
-        kept = [channel for channel, kl in enumerate(statistics.kl.tolist()) if abs(kl) >= LEAST_KL]
+        # with flows, a channel's share of the sampled KL may be below zero, and another one's higher for it
+        active = [channel for channel, kl in enumerate(statistics.kl.tolist()) if abs(kl) >= LEAST_KL]
         fine = FLOWS_FINE if halves else PHASED_FINE if recipe.likelihood.scales else PLAIN_FINE
-        coarse = fine * FIRST_STEP // (2 if halves else 1)
+        coarse = fine * FIRST_BIN // (2 if halves else 1)
         before = [widths[f"flow.{index}.{half}"] for half in halves]
+        multipliers = np.array([_multiplier(stage) for stage in before]).reshape(len(before), len(width.scale))
         groups.append(
             LatentGroup(
                 stride=stride,
                 channels=len(width.scale),
-                kept=tuple(kept),
-                steps=tuple(_grid_step(float(statistics.sigma[channel]) / fine, coarse) for channel in kept),
+                active=tuple(active),
+                bin_widths=tuple(_bin_width(float(statistics.sigma[channel]) / fine, coarse) for channel in active),
                 multiplier=_multiplier(width),
                 bound=width.bound,
                 has_prior=f"prior.{index}" in outputs,
                 coarse=coarse,
                 flow_bounds=tuple(stage.bound for stage in before),
-                flow_multipliers=np.array([_multiplier(stage) for stage in before]),
+                flow_multipliers=multipliers,
             )
         )
     return groups
 
 
 def _multiplier(width: Width) -> NDArray[np.float64]:
-    """What takes z from 2^-12 to the network's integers."""
+    """What converts z from 2^-12 to the network's integers."""
     multiplier: NDArray[np.float64] = (2.0**-FIXED / width.scale).numpy()
     return multiplier
 
 
-def _grid_step(sigma: float, coarse: int) -> int:
-    """The grid's spacing in 2^-12, at least a 64th of the prior's sigma, at most one, and three bins once coarse."""
+def _bin_width(sigma: float, coarse: int) -> int:
+    """In 2^-12: at least a 64th of the prior's sigma, at most one sigma, and three bins in the first batch."""
     most = min(1 << FIXED, (NORMAL_REACH << FIXED) // coarse)
     return max((1 << FIXED) // 64, min(most, round(sigma * (1 << FIXED))))

@@ -1,79 +1,58 @@
-"""The proof that a graph is exact: every accumulator is bounded from the weights themselves, layer by layer."""
+"""The proof that a graph is exact: the bound of every value, from the weights themselves, operation by operation."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 from nvae_codec.errors import ModelFileError
-from nvae_codec.integer import operations as ops
+from nvae_codec.integer.canary import canary_size
 from nvae_codec.integer.graph import Graph
+from nvae_codec.integer.operation import FLOAT32_BOUND, Bounds
 
-FLOAT32_BOUND, FLOAT64_BOUND = 2**24, 2**53
-"""Integers below these, and their sums and products, are exact in either type."""
+MOST_OPERATIONS = 2**13
+MOST_VALUES, VALUES_PER_WEIGHT = 2**24, 2**3
+"""The canary's largest map has at most so many values, more for a large model: what a file can demand of the loader
+is limited in proportion to its size."""
+MOST_PRODUCTS, PRODUCTS_PER_WEIGHT = 2**35, 2**14
+"""The same for all multiplications of the canary: about 2 s on one core."""
 
 
-def prove_exact(graph: Graph) -> dict[str, Tensor]:
-    """Follow the bound of every channel, float64 (C,), through the graph: those of each step by its name.
+def prove_exact(graph: Graph) -> dict[str, Bounds]:
+    """The proved bound of every value, by the name of its operation.
 
-    Raises ModelFileError where a sum might not be exact.
+    Raises ModelFileError if a result might not be exact, if operations do not fit together, or if running the canary
+    would take more work or memory than a model of this size may ask for.
     """
-    bounds: dict[str, Tensor] = {}
+    _require(len(graph.operations) <= MOST_OPERATIONS, f"{len(graph.operations)} operations")
+    _require(bool(graph.inputs), "no inputs")
+    bounds: dict[str, Bounds] = {}
+    products = 0.0
     for name, operation in graph.operations.items():
+        for source in operation.inputs:
+            _require(source in bounds, f"{name} needs {source}, which is not before it")
         inputs = [bounds[source] for source in operation.inputs]
-        bounds[name] = _bound(operation, inputs)
-        if float(bounds[name].max()) >= FLOAT32_BOUND:
-            raise ModelFileError(f"{name} may exceed what float32 holds exactly")
-    for kind in ("weight", "bias", "value", "table"):
-        for operation in graph.operations.values():
-            constant = operation.constants().get(kind)
-            if constant is not None and not torch.equal(constant, constant.round()):
-                raise ModelFileError(f"{operation.name}: {kind} is not whole")
-    for operation in graph.operations.values():
-        multiplier = operation.constants().get("multiplier")
-        if multiplier is not None and not bool(torch.isfinite(multiplier).all()):
-            raise ModelFileError(f"{operation.name}: a multiplier is not a number")
+        count = len(inputs)
+        _require(count == operation.arity or (operation.arity is None and count > 0), f"{name} has {count} inputs")
+        bounds[name] = operation.bound(inputs)
+        _require(float(bounds[name].largest.max()) < FLOAT32_BOUND, f"{name} may exceed what float32 holds exactly")
+        products += operation.products(inputs)
+    _require(all(name in bounds for name in graph.outputs.values()), "an output that no operation gives")
+    _check_size(graph, bounds, products)
     return bounds
 
 
-def _bound(operation: ops.Operation, inputs: list[Tensor]) -> Tensor:
-    """The largest absolute value a channel, float64."""
-    match operation:
-        case ops.Input():
-            return torch.full((operation.channels,), float(operation.bound), dtype=torch.double)
-        case ops.Convolve():
-            weight = operation.weight.double().cpu().abs()
-            outputs, per_group = weight.shape[:2]
-            first = torch.arange(outputs) // (outputs // operation.groups) * per_group
-            reach = inputs[0][first[:, None] + torch.arange(per_group)[None]]
-            total = (weight.sum((2, 3)) * reach).sum(1) + operation.bias.double().cpu().abs()
-            if float(total.max()) >= (FLOAT64_BOUND if operation.double else FLOAT32_BOUND):
-                raise ModelFileError(f"{operation.name}: an accumulator may reach {float(total.max()):.0f}")
-            largest = float(max(-operation.low, operation.high))
-            return torch.full((outputs // operation.shuffle**2,), largest, dtype=torch.double)
-        case ops.Spread():
-            return operation.value.double().cpu().abs()
-        case ops.SpreadMap():
-            return operation.value.double().cpu().abs().amax((1, 2))
-        case ops.Add():
-            # the sum itself must be exact before it is clamped
-            if float((inputs[0] + inputs[1]).max()) >= FLOAT32_BOUND:
-                raise ModelFileError(f"{operation.name}: a sum may not be exact")
-            return torch.full_like(inputs[0], float(operation.bound))
-        case ops.Concatenate():
-            return torch.cat(inputs)
-        case ops.Fold():
-            return inputs[0].repeat_interleave(operation.factor**2)
-        case ops.LookUp():
-            # the middle of the table is at zero, so an even number of entries lacks one at the upper end
-            if float(inputs[0].max()) > (operation.table.numel() - 1) // 2:
-                raise ModelFileError(f"{operation.name}: an index may lie outside of the table")
-            return torch.full_like(inputs[0], float(operation.table.abs().max()))
-        case ops.Average():
-            return 16 * inputs[0]
-        case ops.Gate():
-            if float((inputs[0] * inputs[1]).max()) >= FLOAT32_BOUND:
-                raise ModelFileError(f"{operation.name}: a product may not be exact")
-            return torch.full_like(inputs[0], float(operation.bound))
-        case _:
-            return inputs[0]
+def _check_size(graph: Graph, bounds: dict[str, Bounds], products: float) -> None:
+    """Every map divides that of the coarsest input, and the canary's images are not too much work."""
+    weights = sum(value.numel() for operation in graph.operations.values() for value in operation.constants().values())
+    images, side = canary_size(graph)
+    pixels = images * side**2
+    for name, (largest, stride) in bounds.items():
+        _require(not stride or graph.stride % stride == 0, f"{name}: the size of its map")
+        values = len(largest) * pixels / max(stride, 1) ** 2 if stride else len(largest) * images
+        _require(values <= MOST_VALUES + VALUES_PER_WEIGHT * weights, f"{name} is too large a map")
+    _require(
+        pixels * products <= MOST_PRODUCTS + PRODUCTS_PER_WEIGHT * weights, "more work than a model of this size has"
+    )
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise ModelFileError(problem)

@@ -1,6 +1,6 @@
-"""Whether the parts of a model file fit together, so that coding with it cannot stumble later.
+"""Whether the parts of a model file fit together, so that coding with it cannot fail later.
 
-The identity says that a file is what its maker wrote, not that it made sense.
+The identity proves that a file is what its author wrote, not that it makes sense.
 """
 
 from __future__ import annotations
@@ -8,26 +8,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor
 
 from nvae_codec.errors import ModelFileError
 from nvae_codec.integer.causality import check_half
 from nvae_codec.integer.model import IntegerModel, LatentGroup
-from nvae_codec.integer.operations import Input
+from nvae_codec.integer.operation import Bounds
 from nvae_codec.likelihoods.likelihood import find_coded
 from nvae_codec.likelihoods.registry import LIKELIHOODS
 from nvae_codec.likelihoods.tables import FIXED, NORMAL_REACH, NORMAL_UNIT, RAW_BOUND, SHIFT_BOUND, is_cdf, is_table
 from nvae_codec.polyphase import pixels_output
 
-LARGEST_LEVELS, LARGEST_COMPONENTS, LARGEST_STRIDE = 8, 16, 4096
+LARGEST_SCALES, LARGEST_COMPONENTS, LARGEST_STRIDE = 8, 16, 4096
 LARGEST_PADDING, LARGEST_SIDE, MOST_HALVES = 64, 65536, 8
 BITS = range(9, 21)
-"""The P of quantiles: every one of 256 values has one, and the stack takes no more than 20 bits."""
+"""Frequencies sum to 2^bits: each of 256 values needs one, and the stack takes no more than 20 bits."""
 
 
-def check_consistency(model: IntegerModel, bounds: Mapping[str, Tensor]) -> None:
-    """Raise ModelFileError with the field that is impossible. ``bounds``: of every step's channels, as proved."""
-    _require(0 <= model.levels <= LARGEST_LEVELS, "levels")
+def check_consistency(model: IntegerModel, bounds: Mapping[str, Bounds]) -> None:
+    """Raise ModelFileError with the name of the field that is impossible. ``bounds``: of every operation, as proved."""
+    _require(0 <= model.scales <= LARGEST_SCALES, "scales")
     _require(1 <= model.components <= LARGEST_COMPONENTS, "components")
     _require(model.pixel_bits in BITS, "pixel_bits")
     _require(model.latent_bits in BITS, "latent_bits")
@@ -36,9 +35,9 @@ def check_consistency(model: IntegerModel, bounds: Mapping[str, Tensor]) -> None
     _require(model.value_bits == 1 if facts.binary else model.value_bits in facts.bits, "value_bits")
     _require(model.channels in facts.channels, "channels")
     _require(sorted(model.colour_order) == list(range(model.channels)), "colour_order")
-    _require(0 <= model.padding <= LARGEST_PADDING and not (model.padding and model.levels), "padding")
+    _require(0 <= model.padding <= LARGEST_PADDING and not (model.padding and model.scales), "padding")
     _require(0 <= model.side <= LARGEST_SIDE, "side")
-    _require(1 <= model.stride <= LARGEST_STRIDE and model.stride % 2**model.levels == 0, "stride")
+    _require(1 <= model.stride <= LARGEST_STRIDE and model.stride % 2**model.scales == 0, "stride")
     for index, group in enumerate(model.groups):
         _check_group(group, model, f"group {index}: ")
     _check_tables(model)
@@ -57,14 +56,15 @@ def _require(condition: bool, field: str) -> None:
 def _check_group(group: LatentGroup, model: IntegerModel, where: str) -> None:
     _require(1 <= group.stride <= model.stride and model.stride % group.stride == 0, f"{where}stride")
     _require(group.channels >= 1, f"{where}channels")
-    _require(list(group.kept) == sorted(set(group.kept)), f"{where}kept")
-    _require(not group.kept or (group.kept[0] >= 0 and group.kept[-1] < group.channels), f"{where}kept")
-    _require(len(group.steps) == len(group.kept), f"{where}steps")
-    # every bin has a quantile: 2 * half + 1 of them
+    _require(list(group.active) == sorted(set(group.active)), f"{where}active")
+    _require(not group.active or (group.active[0] >= 0 and group.active[-1] < group.channels), f"{where}active")
+    _require(group.bound >= 0, f"{where}bound")
+    _require(len(group.bin_widths) == len(group.active), f"{where}bin_widths")
+    # every bin has a frequency: 2 * half + 1 of them
     least = NORMAL_REACH * 2 ** (FIXED + 2) >> model.latent_bits
-    _require(all(least < step <= NORMAL_REACH * 2**FIXED for step in group.steps), f"{where}steps")
+    _require(all(least < width <= NORMAL_REACH * 2**FIXED for width in group.bin_widths), f"{where}bin_widths")
     _require(1 <= group.coarse <= 64, f"{where}coarse")
-    _require(all(step * group.coarse <= NORMAL_REACH * 2**FIXED for step in group.steps), f"{where}coarse")
+    _require(all(width * group.coarse <= NORMAL_REACH * 2**FIXED for width in group.bin_widths), f"{where}coarse")
     _require(group.multiplier.shape == (group.channels,), f"{where}multiplier")
     _require(bool(np.isfinite(group.multiplier).all()), f"{where}multiplier")
     halves = len(group.flow_bounds)
@@ -84,7 +84,7 @@ def _check_tables(model: IntegerModel) -> None:
 
 
 def _check_inputs(model: IntegerModel) -> None:
-    """Names, channels, places and bounds are those of what the walk gives."""
+    """Names, channels, strides and bounds are those of what coding gives the network."""
     channels, top = model.channels, model.top_value
     given = {"image": (channels, 1, top), "blank": (1, model.stride, 0)}
     for index, group in enumerate(model.groups):
@@ -92,26 +92,28 @@ def _check_inputs(model: IntegerModel) -> None:
         for half, bound in enumerate(group.flow_bounds):
             given[f"flow.{index}.{half}"] = (group.channels, group.stride, bound)
     given |= {plane.name: (channels, plane.stride, top) for phase in model.phases for plane in phase.known}
-    for operation in model.graph.operations.values():
-        if isinstance(operation, Input):
-            expected, pixels, bound = given.get(operation.name, (0, 0, 0))
-            fits = (operation.channels, operation.pixels) == (expected, pixels) and operation.bound >= bound
-            _require(fits, f"input {operation.name}")
+    for name, operation in model.graph.inputs.items():
+        expected, stride, largest = given.get(name, (0, 0, 0))
+        fits = (operation.channels, operation.stride) == (expected, stride) and operation.largest >= largest
+        _require(fits, f"input {name}")
 
 
-def _check_outputs(model: IntegerModel, bounds: Mapping[str, Tensor]) -> None:
+def _check_outputs(model: IntegerModel, bounds: Mapping[str, Bounds]) -> None:
     """Every group and phase has its raw parameters, as many and as large as the tables expect."""
     likelihood = find_coded(model.likelihood)
-    pixels = likelihood.raw_channels(model.channels, model.components), likelihood.raw_bound
-    phases = range(len(model.phases))
-    expected = {pixels_output(index, expert): pixels for index in phases for expert in range(model.experts)}
+    count, largest = likelihood.raw_channels(model.channels, model.components), likelihood.raw_bound
+    expected = {
+        pixels_output(index, expert): (count, phase.plane.stride, largest)
+        for index, phase in enumerate(model.phases)
+        for expert in range(model.experts)
+    }
     for index, group in enumerate(model.groups):
-        expected[f"posterior.{index}"] = (2 * group.channels, RAW_BOUND)
-        if group.has_prior:
-            expected[f"prior.{index}"] = (2 * group.channels, RAW_BOUND)
+        for name in ("posterior", "prior") if group.has_prior else ("posterior",):
+            expected[f"{name}.{index}"] = (2 * group.channels, group.stride, RAW_BOUND)
         for half in range(len(group.flow_bounds)):
-            expected[f"shift.{index}.{half}"] = (group.channels, SHIFT_BOUND)
+            expected[f"shift.{index}.{half}"] = (group.channels, group.stride, SHIFT_BOUND)
     _require(set(model.graph.outputs) == set(expected), "outputs")
-    for name, (channels, bound) in expected.items():
-        step = model.graph.outputs[name]
-        _require(step in bounds and len(bounds[step]) == channels and float(bounds[step].max()) <= bound, name)
+    for name, (channels, stride, largest) in expected.items():
+        found = bounds[model.graph.outputs[name]]
+        fits = len(found.largest) == channels and found.stride == stride and float(found.largest.max()) <= largest
+        _require(fits, f"output {name}")

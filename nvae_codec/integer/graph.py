@@ -1,37 +1,59 @@
-"""The exact network as a list of operations, evaluated on demand while a walk gives it what becomes known.
+"""The integer network as a list of operations, evaluated on demand as inputs become known.
 
-One graph holds the whole model: the encoder needs ``image``, each group's state the ``z`` before it, each phase the
-planes of pixels before it. A walk gives inputs in whatever order it learns them and takes results; the graph computes
-what is needed and forgets what nothing still to come will need::
+One graph holds the whole model: the encoder needs ``image``, the distributions of each group need the ``z`` of the
+groups above, each phase needs the pixels of the phases before. An evaluation is given inputs in any order and asked for
+results; it computes what is needed and drops values that nothing will use again::
 
-    walk = graph.evaluate()
-    walk.give("blank", ...);  prior = walk.take("prior.0");  walk.give("z.0", ...);  walk.take("pixels.0")
+    evaluation = graph.evaluate()
+    evaluation.give("blank", ...);  prior = evaluation.take("prior.0");  evaluation.give("z.0", ...)
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nvae_codec.errors import NumericsError
-from nvae_codec.integer.operations import Convolve, Input, Operation
+from nvae_codec.errors import ModelFileError, NumericsError
+from nvae_codec.integer.fusion import Chain, fuse
+from nvae_codec.integer.operation import Operation
+from nvae_codec.integer.operations import Convolve, Input
 
 
 class Graph:
-    """Operations in an order in which each comes after its inputs, and the names of the results that a walk takes."""
+    """Operations, each after its inputs, and the names of the results that are outputs."""
 
     def __init__(self, operations: Sequence[Operation], outputs: Mapping[str, str]) -> None:
-        """``outputs`` maps public names (prior.0, pixels.3, ...) to operations."""
+        """``outputs`` maps public names (prior.0, pixels.3, ...) to names of operations.
+
+        Raises ModelFileError if two operations have the same name.
+        """
         self.operations = {operation.name: operation for operation in operations}
+        if len(self.operations) < len(operations):
+            raise ModelFileError("two operations have the same name")
         self.outputs = dict(outputs)
         self.inputs = {name: op for name, op in self.operations.items() if isinstance(op, Input)}
 
-    def evaluate(self, wanted: Sequence[str] | None = None, *, debug: bool = False) -> Evaluation:
-        """Begin a walk that will take the ``wanted`` outputs (all by default), each once.
+    @property
+    def stride(self) -> int:
+        """Pixels from one position of the coarsest input to the next: the sides of images are multiples of it."""
+        return max(source.stride for source in self.inputs.values())
 
-        With ``debug`` every accumulator and result is checked to be whole; NumericsError where one is not.
+    @cached_property
+    def schedule(self) -> dict[str, Operation]:
+        """What is run, by the name of its result: the operations, on the CPU with pointwise ones joined to chains."""
+        devices = {value.device.type for op in self.operations.values() for value in op.constants().values()}
+        return fuse(self.operations, self.outputs.values()) if devices <= {"cpu"} else self.operations
+
+    def evaluate(self, wanted: Sequence[str] | None = None, *, debug: bool = False) -> Evaluation:
+        """Start an evaluation that takes the ``wanted`` outputs (all by default) once each.
+
+        With ``debug``, every accumulator and result is checked to be an integer; NumericsError if one is not.
         """
         return Evaluation(self, list(self.outputs) if wanted is None else list(wanted), debug=debug)
 
@@ -39,43 +61,38 @@ class Graph:
         """The same graph with its constants on a device."""
         moved = []
         for operation in self.operations.values():
-            fields = dict(vars(operation))
-            for key, value in operation.constants().items():
-                on_device = value.to(device)
-                is_weight = on_device.dim() == 4
-                fields[key] = on_device.contiguous(memory_format=torch.channels_last) if is_weight else on_device
-            moved.append(type(operation)(**fields))
+            constants: dict[str, Any] = {name: value.to(device) for name, value in operation.constants().items()}
+            for name, value in constants.items():
+                if value.dim() == 4:
+                    constants[name] = value.contiguous(memory_format=torch.channels_last)
+            moved.append(dataclasses.replace(operation, **constants))
         return Graph(moved, self.outputs)
 
 
 class Evaluation:
-    """One walk through a graph: values computed so far, and how many results still need each."""
+    """Values computed so far, and how many uses of each are still to come."""
 
     def __init__(self, graph: Graph, wanted: list[str], *, debug: bool) -> None:
         """Count the uses of every value by the wanted outputs."""
         self.graph, self.debug = graph, debug
         self.values: dict[str, Tensor] = {}
-        self.uses: dict[str, int] = {}
         stack = [graph.outputs[name] for name in wanted]
-        for name in stack:
-            self.uses[name] = self.uses.get(name, 0) + 1
+        self.uses = Counter(stack)
         seen: set[str] = set()
         while stack:
             name = stack.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            for source in graph.operations[name].inputs:
-                self.uses[source] = self.uses.get(source, 0) + 1
-                stack.append(source)
+            if name not in seen:
+                seen.add(name)
+                self.uses.update(graph.schedule[name].inputs)
+                stack += graph.schedule[name].inputs
 
     def give(self, name: str, value: Tensor) -> None:
-        """Set an input, integers within its bound, (B, C, H, W); ignored where no wanted output needs it."""
-        if self.uses.get(name):
+        """Set an input, integers within its bound, (B, C, H, W); ignored if no wanted output needs it."""
+        if self.uses[name]:
             self.values[name] = value.float().contiguous(memory_format=torch.channels_last)
 
     def take(self, output: str) -> Tensor:
-        """Compute an output. Raises KeyError when an input that it needs was not given yet."""
+        """Compute an output. Raises KeyError if an input that it needs was not given yet."""
         wanted = self.graph.outputs[output]
         stack = [wanted]
         while stack:
@@ -83,29 +100,31 @@ class Evaluation:
             if name in self.values:
                 stack.pop()
                 continue
-            operation = self.graph.operations[name]
+            operation = self.graph.schedule[name]
             if isinstance(operation, Input):
                 raise KeyError(f"{output} needs {name}, which was not given")
             missing = [source for source in operation.inputs if source not in self.values]
             if missing:
                 stack += missing
                 continue
-            self.values[name] = self._run(operation)
+            self.values[name] = self._run(operation, [self.values[source] for source in operation.inputs])
+            for source in operation.inputs:
+                self._use(source)
             stack.pop()
         return self._use(wanted)
 
-    def _run(self, operation: Operation) -> Tensor:
-        inputs = [self.values[source] for source in operation.inputs]
-        if self.debug and isinstance(operation, Convolve):
+    def _run(self, operation: Operation, inputs: Sequence[Tensor]) -> Tensor:
+        if not self.debug:
+            return operation.run(inputs)
+        if isinstance(operation, Chain):
+            return operation.run_by(self._run, inputs)
+        if isinstance(operation, Convolve):
+            # checked before it is requantised: rounding hides the fraction of a sum that is not exact
             total = operation.accumulate(inputs)
-            self._check(operation, total)  # of one that was not exact, the rounding hides the fraction in the result
-            result = operation.requantize(total)
-        else:
-            result = operation.run(inputs)
-            if self.debug:
-                self._check(operation, result)
-        for source in operation.inputs:
-            self._use(source)
+            self._check(operation, total)
+            return operation.requantize(total)
+        result = operation.run(inputs)
+        self._check(operation, result)
         return result
 
     def _check(self, operation: Operation, value: Tensor) -> None:

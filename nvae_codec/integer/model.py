@@ -1,4 +1,4 @@
-"""A frozen model: the exact network, its latents and tables, and the identity that files carry."""
+"""An integer model: the network, its latents and tables, and the identity that files carry."""
 
 from __future__ import annotations
 
@@ -17,33 +17,36 @@ from nvae_codec.polyphase import Phase, list_phases, pixels_output
 class LatentGroup:
     """One group of latents as it is coded.
 
-    stride: pixels a step of its map. channels: all that the network knows. kept: those that are coded, the others sit
-    at the prior's mean. steps: the grid of each kept channel in 2^-12. multiplier (channels,) float64 takes z from
-    2^-12 to the network's integers, within bound. has_prior: the top group's prior is N(0, 1.01), without a head.
-    coarse: how many times wider the grid is in the first batch of a segment, where no bits come back.
-    flow_bounds and flow_multipliers (halves, channels) float64: the same of z before each half of its flows, of which
-    the first, third, ... read what is before a place, the others what is behind it.
+    stride: pixels from one position of its map to the next. channels: all that the network reads. active: those that
+    are coded; the others (pruned) are at the prior's mean. bin_widths: the grid of each active channel, in 2^-12 prior
+    sigmas. multiplier (channels,) float64: converts z from 2^-12 to the network's integers, in [-bound, bound].
+    has_prior: False for the top group, whose prior is N(0, 1.01) without a head. coarse: how many times wider the bins
+    are in the first batch of a segment, whose bits do not come back. flow_bounds (halves,) and flow_multipliers
+    (halves, channels) float64: the same for z before each half of its flows; the halves with even index read earlier
+    positions, the others later ones.
     """
 
     stride: int
     channels: int
-    kept: tuple[int, ...]
-    steps: tuple[int, ...]
+    active: tuple[int, ...]
+    bin_widths: tuple[int, ...]
     multiplier: NDArray[np.float64] = field(repr=False)
     bound: int
     has_prior: bool
     coarse: int
-    flow_bounds: tuple[int, ...] = ()
-    flow_multipliers: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+    flow_bounds: tuple[int, ...]
+    flow_multipliers: NDArray[np.float64] = field(repr=False)
 
 
 @dataclass(frozen=True)
 class IntegerModel:
-    """All that coding needs. pixel_bits and latent_bits are the P of each kind of symbol (docs/format.md).
+    """All that coding needs.
 
-    likelihood: its kind, as the recipe's. channels: colours of a pixel. value_bits: of a colour value. padding: rows
-    and columns of zeros on each side of a tile that the network sees. side: of the images that the network was made
-    for, 0 where it takes any.
+    stride: the sides of what the network sees are multiples of it. scales: of the polyphase likelihood.
+    components: of each mixture. pixel_bits, latent_bits: frequencies of pixels and latents sum to 2^bits
+    (docs/format.md). likelihood: its kind, as in the recipe. channels: colours of a pixel. value_bits: bits of a colour
+    value. padding: rows and columns of zeros that the network sees around each tile. side: of the images that the
+    network was made for, 0 if any. identity: SHA-256 of all this but the name, canary: see canary.py.
     """
 
     name: str
@@ -51,19 +54,19 @@ class IntegerModel:
     groups: tuple[LatentGroup, ...]
     tables: Tables
     stride: int
-    levels: int
+    scales: int
     components: int
     colour_order: tuple[int, ...]
     bounded_colour: bool
     pixel_bits: int
     latent_bits: int
+    likelihood: str
+    channels: int
+    value_bits: int
+    padding: int
+    side: int
     identity: bytes
     canary: str
-    likelihood: str = "colourwise"
-    channels: int = 3
-    value_bits: int = 8
-    padding: int = 0
-    side: int = 0
 
     @property
     def top_value(self) -> int:
@@ -72,7 +75,7 @@ class IntegerModel:
 
     @cached_property
     def experts(self) -> int:
-        """Sets of the heads after the base, of which coding uses one per image."""
+        """Sets of heads after the base. Coding uses one of them for an image."""
         count = 1
         while pixels_output(1, count) in self.graph.outputs:
             count += 1
@@ -86,7 +89,7 @@ class IntegerModel:
     @cached_property
     def phases(self) -> list[Phase]:
         """The phases of the likelihood in the order of decoding."""
-        return list_phases(self.levels)
+        return list_phases(self.scales)
 
     def __hash__(self) -> int:
         return int.from_bytes(self.identity[:8], "little")

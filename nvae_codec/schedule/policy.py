@@ -106,7 +106,7 @@ class Policy:
         for group in self.model.groups:
             finer = max(0.0, math.log2(group.coarse / 4))
             bits = FLOW_IN_FLIGHT if group.flow_bounds else PLAIN_IN_FLIGHT + finer
-            total += bits * len(group.kept) * seen / group.stride**2
+            total += bits * len(group.active) * seen / group.stride**2
         return total
 
     def _growths(self) -> tuple[Growth, ...]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
-import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,19 +25,17 @@ from nvae_codec.coding.coded import Coded
 from nvae_codec.coding.ledger import Ledger
 from nvae_codec.errors import ModelFileError, UnknownModelError
 from nvae_codec.images.levels import RGB_INPUT, ModelInput
+from nvae_codec.integer.header import read_header
 from nvae_codec.runtime import Runtime
 from nvae_codec.schedule.shape import Shape
 from nvae_codec.zoo.hub import SCHEME, fetch_model
 
 DEFAULT_MODEL = "photo"
-MODEL_FORMAT = "nvae-codec exact 1"
 MODEL_FILE = "model.safetensors"
 MODELS_FOLDER = Path(str(importlib.import_module("nvae_codec.models").__file__)).parent
 MODELS_VARIABLE = "NVAE_CODEC_MODELS"
 """The environment variable that names more folders of models, separated as in PATH."""
 
-_LARGEST_HEADER = 1 << 24
-_IDENTITY_BYTES = 32
 _ID_BYTES = 4
 
 
@@ -95,23 +92,11 @@ def read_model_info(path: Path) -> ModelInfo:
 
 @lru_cache(maxsize=64)  # a name is looked up among all models, and a header takes 10 ms
 def _read_model_info(path: Path, _version: tuple[int, ...]) -> ModelInfo:
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= _LARGEST_HEADER:
-            raise ModelFileError(f"{path} is not a model file")
-        text = file.read(length)
-    try:
-        metadata = json.loads(text)["__metadata__"]
-        description = json.loads(metadata.get("description", "{}"))
-        takes = ModelInput(int(description.get("channels", 3)), int(description.get("value_bits", 8)))
-        name, identity, model_format = str(metadata["name"]), bytes.fromhex(metadata["identity"]), metadata["format"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelFileError(f"{path} is not a model of nvae-codec") from error
-    if model_format != MODEL_FORMAT:
-        raise ModelFileError(f"{path} is a model of format {model_format!r}; this nvae-codec reads {MODEL_FORMAT!r}")
-    if len(identity) != _IDENTITY_BYTES:
-        raise ModelFileError(f"{path} does not name its model's identity")
-    return ModelInfo(name, identity, path, takes)
+    header = read_header(path)
+    channels, bits = (header.description.get(name, 0) for name in ("channels", "value_bits"))
+    if channels not in (1, 3) or bits not in range(1, 9):
+        raise ModelFileError(f"{path}: not a model file (its channels or value_bits)")
+    return ModelInfo(header.metadata["name"], header.identity, path, ModelInput(channels, bits))
 
 
 def installed_models() -> list[ModelInfo]:

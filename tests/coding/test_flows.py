@@ -15,14 +15,15 @@ from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.flows import FlowPosterior, Shift
 from nvae_codec.coding.latents import Grid, Prior
 from nvae_codec.errors import ModelFileError
-from nvae_codec.export.export import freeze
+from nvae_codec.export.export import export
 from nvae_codec.integer.bounds import prove_exact
 from nvae_codec.integer.causality import check_half
 from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.inference import exact_inference
 from nvae_codec.integer.model import IntegerModel, LatentGroup
-from nvae_codec.integer.model_file import read_model, seal
-from nvae_codec.integer.operations import Convolve, Input, LookUp, Operation
+from nvae_codec.integer.model_file import finalize, read_model
+from nvae_codec.integer.operation import Operation
+from nvae_codec.integer.operations import Convolve, Input, LookUp
 from nvae_codec.likelihoods.tables import SHIFT_BOUND
 from nvae_codec.network.convolution import causal_mask
 from nvae_codec.network.flow import list_halves
@@ -156,7 +157,7 @@ def test_frozen_flows_are_the_float_ones() -> None:
         shape = (2, group.channels, 5, 6)
         prior = Prior(Grid(model, group, False), random_normals(rng, shape, 60))
         latents = FlowPosterior(prior, random_normals(rng, shape, 60), frozen_shift(model, index))
-        sigma = group.steps[0] / 4096 * 8  # of the posterior, in prior units, about
+        sigma = group.bin_widths[0] / 4096 * 8  # of the posterior, in prior units, about
         off = np.rint(rng.normal(0, sigma, latents.count) / (latents.step / 4096)).astype(np.int32)
         k = latents.half.astype(np.int32) + np.clip(off, -latents.half, latents.half).astype(np.int32)
         real = torch.from_numpy(prior.place(latents.middles[0] + off, latents.pruned[0]) / 4096).float()
@@ -227,13 +228,13 @@ def test_flows_of_any_strength_code() -> None:
         for name, parameter in network.named_parameters():
             if ".flows." in name and name.endswith("log_weight_norm"):
                 parameter.add_(1.0)
-    model = freeze(network, [random_crops(2, 32)]).model
+    model = export(network, [random_crops(2, 32)]).model
     image = np.random.default_rng(0).integers(0, 256, (40, 33, 3), np.uint8)
     round_trip(ModelCodec(model), image)
 
 
 def test_models_from_before_flows_are_what_they_were() -> None:
     model = read_model(GOLDEN / "tiny.safetensors")
-    assert seal(model).identity == model.identity
+    assert finalize(model).identity == model.identity
     assert FLOWS in RECIPES
     assert [len(frozen_model(which).groups[0].flow_bounds) for which in (FLOWS, "phases of two levels")] == [4, 0]

@@ -19,7 +19,7 @@ MODEL = "phases of two levels"
 
 
 def make_group(steps: tuple[int, ...], kept: tuple[int, ...], channels: int) -> LatentGroup:
-    return LatentGroup(8, channels, kept, steps, np.full(channels, 1 / 8), 4000, has_prior=True, coarse=4)
+    return LatentGroup(8, channels, kept, steps, np.full(channels, 1 / 8), 4000, True, 4, (), np.zeros((0, channels)))
 
 
 def random_normals(rng: np.random.Generator, shape: tuple[int, ...], wide: int) -> Normals:

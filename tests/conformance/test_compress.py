@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.evaluation import float_elbo, integer_elbo
-from nvae_codec.export.export import freeze
+from nvae_codec.export.export import export
 from nvae_codec.integrations.nvlabs import import_network, make_recipe, read_official
 from tests.conformance.folder import list_cases
 from tests.models import make_image, round_trip
@@ -33,7 +33,7 @@ def test_imported_models_compress(case: Path) -> None:
     network = import_network(official, recipe)
     side = recipe.network.top_size * recipe.stride - 2 * recipe.image.padding
     shown = make_images(recipe.image.channels, side, 2 * IMAGES)
-    model = freeze(network, [torch.from_numpy(shown[IMAGES:])]).model
+    model = export(network, [torch.from_numpy(shown[IMAGES:])]).model
     levels = shown[:IMAGES].transpose(0, 2, 3, 1) >> np.uint8(8 - model.value_bits)
     images = list(levels if model.channels == 3 else levels[..., 0])
     round_trip(ModelCodec(model), *images)

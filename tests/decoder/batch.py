@@ -24,8 +24,8 @@ class BatchDecoder:
     ) -> None:
         self.model, self.ans, self.tiles, self.size = model, ans, tiles, size
         self.first, self.dense = first, dense
-        stride, self.edge = model.description["stride"], model.description.get("padding", 0)
-        self.channels, self.top = model.description.get("channels", 3), 2 ** model.description.get("value_bits", 8) - 1
+        stride, self.edge = model.description["stride"], model.description["padding"]
+        self.channels, self.top = model.description["channels"], 2 ** model.description["value_bits"] - 1
         self.coded = 1 if gray else self.channels
         self.padded = [-(-(side + 2 * self.edge) // stride) * stride for side in size]
         self.pixels = np.zeros((tiles, self.channels, *self.padded), np.int64)
@@ -80,7 +80,7 @@ class BatchDecoder:
         group = self.model.groups[index]
         shape = [self.tiles, group["channels"], *(side // group["stride"] for side in self.padded)]
         raw = self.take(f"prior.{index}") if group["has_prior"] else None
-        if "flow_bounds" in group:
+        if group["flow_bounds"]:
             latents: Latents = FlowLatents(self.model, group, raw, shape, first=self.first, index=index)
         else:
             latents = Latents(self.model, group, raw, shape, first=self.first)
@@ -126,7 +126,7 @@ class BatchDecoder:
             self.pixels[:] = np.pad(self.inside(self.pixels), [(0, 0), (0, 0), *more], mode="edge")
 
     def pop_phase(self, index: int, cuts: list[list[slice]]) -> None:
-        if "likelihood" in self.model.description:
+        if self.model.description["likelihood"] != "colourwise":
             self.pop_official(cuts)
             return
         plane, known, neighbours = self.model.phases[index]

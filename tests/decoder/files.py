@@ -62,11 +62,11 @@ def decode_stack(
     sizes: list[tuple[int, int]], plan: list[int], payload: bytes, model: Model, gray: list[bool] | None = None
 ) -> list[Pixels]:
     """The images of (height, width) that share a stack: (H, W, C), C 1 for gray."""
-    channels = model.description.get("channels", 3)
+    channels = model.description["channels"]
     gray = [channels == 1 or bool(gray and gray[index]) for index in range(len(sizes))]
     tiles, done = [], 0
     for _, _, _, index in sorted((h * w, h, gray[index], index) for index, (h, w) in enumerate(sizes)):
-        side = model.description.get("side", 0)
+        side = model.description["side"]
         parts = read_squares(*sizes[index], side, plan[0]) if side else read_tiles(*sizes[index], plan[0], done)
         tiles += [(index, tile) for tile in parts]
         done += sizes[index][0] * sizes[index][1]

@@ -50,7 +50,7 @@ class FlowLatents(Latents):
         return list(at.transpose(2, 3, 1, 0).reshape(-1, self.shape[0]))
 
     def shift(self, half: int, k: Ints, rest: Ints) -> Ints:
-        z, kept = rest.copy(), self.group["kept"]
+        z, kept = rest.copy(), self.group["active"]
         u = (k * self.step).reshape(self.shape)
         z[:, kept] = self.mean[:, kept] + (self.sigma[:, kept] * u + 2**15 >> 16)
         bound = self.group["flow_bounds"][half]
@@ -63,7 +63,7 @@ class FlowLatents(Latents):
         return whole
 
     def steps(self, shift: Ints) -> Ints:
-        kept = self.group["kept"]
+        kept = self.group["active"]
         unit = self.sigma[:, kept].ravel() * self.step
         steps: Ints = ((shift[:, kept].ravel() << 17) + unit) // (2 * unit)
         return steps

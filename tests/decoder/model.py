@@ -38,8 +38,8 @@ class Model:
         self.groups: list[dict[str, Any]] = self.description["groups"]
         for index, group in enumerate(self.groups):
             group["multiplier"] = arrays[f"group.{index}.multiplier"]
-            group["flow_multipliers"] = arrays.get(f"group.{index}.flow_multipliers")
-        self.phases = list(list_planes(self.description["levels"]))
+            group["flow_multipliers"] = arrays[f"group.{index}.flow_multipliers"]
+        self.phases = list(list_planes(self.description["scales"]))
         self.graph: Graph = read_model(path).graph
 
     def look_up(self, table: str, index: Ints) -> Ints:
@@ -55,9 +55,9 @@ class Latents:
         self.model, self.group, self.bits = model, group, model.description["latent_bits"]
         raw = np.zeros([shape[0], 2 * shape[1], *shape[2:]], np.int64) if raw is None else raw
         self.mean, self.sigma = self.normals(raw)
-        kept = self.mean[:, group["kept"]]
-        coarse = group.get("coarse", 16 if "flow_bounds" in group else 4)
-        step = np.array(group["steps"], np.int64) * (coarse if first else 1)
+        kept = self.mean[:, group["active"]]
+        coarse = group["coarse"]
+        step = np.array(group["bin_widths"], np.int64) * (coarse if first else 1)
         self.step = np.broadcast_to(step[:, None, None], kept.shape).ravel()
         self.half = 8 * 4096 // self.step
         self.bins = 2 * self.half + 1
@@ -78,7 +78,7 @@ class Latents:
 
     def show(self, raw: Ints) -> None:
         mean, sigma = self.normals(raw)
-        kept = self.group["kept"]
+        kept = self.group["active"]
         prior_sigma = self.sigma[:, kept].ravel()
         self.m = ((mean - self.mean)[:, kept].ravel() << 16) // prior_sigma
         self.inverse = (prior_sigma << 16) // sigma[:, kept].ravel()
@@ -94,7 +94,7 @@ class Latents:
         return self.posterior(np.clip((2 * self.m[at] + bins * step) // (2 * step), 0, bins - 1), at)
 
     def z(self, k: Ints) -> NDArray[np.float64]:
-        z, kept = self.mean.copy(), self.group["kept"]
+        z, kept = self.mean.copy(), self.group["active"]
         u = ((k - self.half) * self.step).reshape(self.shape)
         z[:, kept] += self.sigma[:, kept] * u + 2**15 >> 16
         bound = self.group["bound"]
@@ -107,7 +107,7 @@ class Mixture:
 
     def __init__(self, model: Model, mean: Ints, log_scale: Ints, logit: Ints, centre: Ints) -> None:
         self.model, self.bits = model, model.description["pixel_bits"]
-        self.shift, value_bits = 30 - self.bits, model.description.get("value_bits", 8)
+        self.shift, value_bits = 30 - self.bits, model.description["value_bits"]
         self.unit, self.values = 64 << 8 - value_bits, 2**value_bits
         self.mu = mean + centre
         self.inverse = model.tables["inverse_scale"][np.clip(log_scale, -896, 320) + 896]

@@ -34,7 +34,7 @@ class Joint:
     def __init__(self, model: Model, raw: Ints) -> None:
         count = model.description["components"]
         self.model, self.logit = model, raw[:count]
-        self.bits = model.description.get("value_bits", 8)
+        self.bits = model.description["value_bits"]
         self.unit, self.top = 64 << 8 - self.bits, 2**self.bits - 1
         self.middle = self.unit * self.top // 2
         self.mean, self.log_scale, coefficients = raw[count:].reshape(3, 3, count, -1).transpose(1, 0, 2, 3)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nvae_codec.export.calibrate import calibrate
-from nvae_codec.export.export import freeze
+from nvae_codec.export.export import export
 from nvae_codec.export.trace import trace
 from tests.models import make_network, make_recipe, random_crops
 
@@ -14,13 +14,13 @@ from tests.models import make_network, make_recipe, random_crops
 def test_grids_are_as_fine_as_posteriors_are_narrow_beside_their_priors() -> None:
     """A wider prior widens a residual posterior with it: nothing changes for the grid."""
     network = make_network(make_recipe())
-    before = freeze(network, [random_crops(2, 64)]).model.groups[1].steps
+    before = export(network, [random_crops(2, 64)]).model.groups[1].bin_widths
     head = network.hierarchy.groups[1].prior_head
     assert isinstance(head, torch.nn.Sequential)
     with torch.no_grad():
         assert isinstance(head[1].bias, torch.Tensor)
         head[1].bias[network.latents[1] :] += 1.0
-    after = freeze(network, [random_crops(2, 64)]).model.groups[1].steps
+    after = export(network, [random_crops(2, 64)]).model.groups[1].bin_widths
     assert after == pytest.approx(before, rel=0.2)
     assert all(64 <= step <= 4096 for step in before)
 

@@ -18,12 +18,12 @@ Inputs = dict[str, Tensor]
 
 def make_inputs(graph: Graph, batch: int, places: int = 3) -> Inputs:
     """Integers within the bounds, the same everywhere; those of a small batch begin those of a large one."""
-    side = places * max(source.pixels for source in graph.inputs.values())
+    side = places * max(source.stride for source in graph.inputs.values())
     inputs = {}
     for number, (name, source) in enumerate(sorted(graph.inputs.items())):
-        shape = (batch, source.channels, side // source.pixels, side // source.pixels)
+        shape = (batch, source.channels, side // source.stride, side // source.stride)
         index = torch.arange(1, torch.Size(shape).numel() + 1, dtype=torch.int64)
-        values = (index * 1103515245 + number * 12345) % 2**31 // 2**12 % (2 * source.bound + 1) - source.bound
+        values = (index * 1103515245 + number * 12345) % 2**31 // 2**12 % (2 * source.largest + 1) - source.largest
         inputs[name] = values.float().view(shape)
     return inputs
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nvae_codec.export.export import LEAST_KL, Frozen, freeze
+from nvae_codec.export.export import LEAST_KL, Exported, export
 from nvae_codec.integer.graph import Evaluation
 from nvae_codec.likelihoods.mixture import COLOUR_UNIT, LEVEL_UNIT, LOG_SCALE_UNIT, LOGIT_UNIT
 from nvae_codec.likelihoods.tables import FIXED, RAW_UNIT
@@ -35,7 +35,7 @@ def pixel_units(recipe: Recipe) -> Tensor:
     return torch.tensor(units).view(1, -1, 1, 1)
 
 
-def largest_differences(network: Nvae, frozen: Frozen, pixels: Tensor) -> dict[str, float]:
+def largest_differences(network: Nvae, frozen: Exported, pixels: Tensor) -> dict[str, float]:
     """Of each output, beyond half a step of its rounding, in real units, on images and latents of their own."""
     model, x = frozen.model, network.normalize(pixels)
     evaluation: Evaluation = model.graph.evaluate(debug=True)
@@ -95,32 +95,32 @@ def test_a_model_tells_what_coding_needs(which: str) -> None:
     assert len(model.phases) == 1 + 3 * recipe.likelihood.scales
     assert [group.channels for group in model.groups] == network.latents
     assert [group.has_prior for group in model.groups] == [False] + [True] * (len(model.groups) - 1)
-    assert all(64 <= step <= 4096 for group in model.groups for step in group.steps)
+    assert all(64 <= step <= 4096 for group in model.groups for step in group.bin_widths)
     assert len(model.identity) == 32
     assert sorted(model.colour_order) == [0, 1, 2]
     for layer in frozen.layers:
-        assert layer.accumulator < (2**53 if layer.double else 2**24)
+        assert layer.largest_sum < (2**53 if layer.digits > 1 else 2**24)
 
 
 @pytest.mark.parametrize("which", ["pyramid", "phases on a pyramid"])
-def test_what_carries_pixels_runs_in_float64(which: str) -> None:
-    double = {layer.source: layer.double for layer in frozen_network(which)[1].layers}
+def test_what_carries_pixels_keeps_all_bits_of_its_weights(which: str) -> None:
+    split = {layer.source: layer.digits > 1 for layer in frozen_network(which)[1].layers}
     out = "network.likelihood." + ("base." if "phases" in which else "") + "out"
     passed = {
         f"network.hierarchy.groups.{group}.{layer}" for group in range(4) for layer in ("posterior_head", "combine")
     }
-    assert all(double[source] for source in {*passed, "network.hierarchy.encoder.stem", out})
-    assert not any(is_double for source, is_double in double.items() if ".cells." in source)
+    assert all(split[source] for source in {*passed, "network.hierarchy.encoder.stem", out})
+    assert not any(is_split for source, is_split in split.items() if ".cells." in source)
 
 
-def test_layers_that_float32_cannot_hold_run_in_float64() -> None:
+def test_weights_that_float32_cannot_hold_are_split() -> None:
     """One recipe has weights of one output channel whose sizes are far apart."""
     frozen = frozen_network("phases of two levels")[1]
-    double = [layer for layer in frozen.layers if layer.double]
-    assert double
-    assert any(layer.accumulator >= 2**24 for layer in double)
-    operations = [op for op in frozen.model.graph.operations.values() if getattr(op, "double", False)]
-    assert len(operations) == len(double)
+    split = [layer for layer in frozen.layers if layer.digits > 1]
+    assert split
+    assert all(layer.largest_sum >= 2**24 for layer in split)
+    operations = [op for op in frozen.model.graph.operations.values() if getattr(op, "digits", ())]
+    assert len(operations) == len(split)
 
 
 def test_latents_that_say_nothing_are_cut() -> None:
@@ -132,18 +132,18 @@ def test_latents_that_say_nothing_are_cut() -> None:
         for row in (0, network.latents[1]):
             head.weight[row] = 0
             head.bias[row] = 0
-    frozen = freeze(network, [random_crops(4, 64)])
-    assert [group.kept for group in frozen.model.groups] == [(0, 1, 2), (1,)]
-    assert len(frozen.model.groups[1].steps) == 1
+    frozen = export(network, [random_crops(4, 64)])
+    assert [group.active for group in frozen.model.groups] == [(0, 1, 2), (1,)]
+    assert len(frozen.model.groups[1].bin_widths) == 1
     assert len(frozen.model.groups[1].multiplier) == 2
     assert LEAST_KL > 0
 
 
 def test_the_name_does_not_change_the_identity() -> None:
     network = make_network(make_recipe())
-    one = freeze(network, [random_crops(2, 32)]).model
+    one = export(network, [random_crops(2, 32)]).model
     network.recipe = dataclasses.replace(network.recipe, name="other")
-    other = freeze(network, [random_crops(2, 32)]).model
+    other = export(network, [random_crops(2, 32)]).model
     assert (one.name, other.name) == ("tiny", "other")
     assert one.identity == other.identity
     assert one.canary == other.canary

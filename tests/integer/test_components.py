@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.errors import ModelFileError
-from nvae_codec.export.export import Frozen, freeze
+from nvae_codec.export.export import Exported, export
 from nvae_codec.integer.operations import Interpolate, Pool, Repeat, SpreadMap
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.recipes.files import parse_recipe, read_recipe
@@ -26,9 +26,9 @@ PAPER = change(
 
 
 @cache
-def frozen(which: str) -> tuple[Nvae, Frozen]:
+def frozen(which: str) -> tuple[Nvae, Exported]:
     network = make_network(parse_recipe(PAPER) if which == "NVAE" else very_deep())
-    return network, freeze(network, [random_crops(4, 32)])
+    return network, export(network, [random_crops(4, 32)])
 
 
 def very_deep() -> Recipe:
@@ -77,7 +77,7 @@ def test_images_make_the_round_trip(which: str) -> None:
 def test_a_density_cannot_be_frozen() -> None:
     recipe = parse_recipe(change(OFFICIAL, "likelihood.kind = 'normal'"))
     with pytest.raises(ModelFileError, match=r"^likelihood\.kind = 'normal' is a density: it gives"):
-        freeze(make_network(recipe), [random_crops(1, 32)])
+        export(make_network(recipe), [random_crops(1, 32)])
 
 
 def test_pooling_is_the_mean_rounded() -> None:

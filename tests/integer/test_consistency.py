@@ -14,7 +14,7 @@ from nvae_codec.integer.bounds import prove_exact
 from nvae_codec.integer.consistency import check_consistency
 from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.model import IntegerModel
-from nvae_codec.integer.model_file import pack_model, read_model, seal
+from nvae_codec.integer.model_file import finalize, pack_model, read_model
 from nvae_codec.integer.operations import Input
 from tests.models import RECIPES, frozen_model
 
@@ -52,7 +52,7 @@ def of_outputs(outputs: dict[str, str]) -> IntegerModel:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("levels", -1), ("levels", 10**9), ("components", 0), ("components", 2), ("pixel_bits", 8), ("pixel_bits", 31),
+        ("scales", -1), ("scales", 10**9), ("components", 0), ("components", 2), ("pixel_bits", 8), ("pixel_bits", 31),
         ("latent_bits", 0), ("latent_bits", 24), ("colour_order", (0, 0, 0)), ("colour_order", (0, 1)), ("stride", 0),
         ("stride", 7), ("stride", 2**20),
     ],
@@ -65,15 +65,15 @@ def test_impossible_fields_are_refused(field: str, value: Any) -> None:
 
 def test_impossible_parts_are_refused() -> None:
     outputs = frozen_model().graph.outputs
-    kept = frozen_model().groups[0].kept
+    kept = frozen_model().groups[0].active
     models = [
-        of_group(stride=0), of_group(stride=5), of_group(channels=0), of_group(kept=(10**6,) * len(kept)),
-        of_group(kept=(-1, *kept[1:])), of_group(steps=()), of_group(steps=(0,) * len(kept)),
-        of_group(steps=(10**6,) * len(kept)), of_group(multiplier=np.zeros(1)), of_group(has_prior=True),
+        of_group(stride=0), of_group(stride=5), of_group(channels=0), of_group(active=(10**6,) * len(kept)),
+        of_group(active=(-1, *kept[1:])), of_group(bin_widths=()), of_group(bin_widths=(0,) * len(kept)),
+        of_group(bin_widths=(10**6,) * len(kept)), of_group(multiplier=np.zeros(1)), of_group(has_prior=True),
         of_group(multiplier=np.full(frozen_model().groups[0].channels, np.nan)),
         of_table("sigma", 0, 0), of_table("softmax", 0, 0), of_table("logistic", 9, 10**6), of_table("normal", 9, -1),
-        of_table("inverse_scale", 3, np.inf), of_input("image", pixels=10**6), of_input("z.0", channels=9),
-        of_input("image", bound=254), of_input("blank", pixels=1),
+        of_table("inverse_scale", 3, np.inf), of_input("image", stride=10**6), of_input("z.0", channels=9),
+        of_input("image", largest=254), of_input("blank", stride=1),
         of_outputs({name: step for name, step in outputs.items() if name != "pixels.0"}),
         of_outputs({**outputs, "pixels.0": outputs["posterior.0"]}), of_outputs({**outputs, "more": "image"}),
     ]  # fmt: skip
@@ -105,6 +105,6 @@ def test_impossible_flows_are_refused() -> None:
 
 def test_a_sealed_file_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "nonsense.safetensors"
-    path.write_bytes(pack_model(seal(dataclasses.replace(frozen_model(), colour_order=(0, 0, 0))), "", {}))
+    path.write_bytes(pack_model(finalize(dataclasses.replace(frozen_model(), colour_order=(0, 0, 0))), "", {}))
     with pytest.raises(ModelFileError, match=r"nonsense\.safetensors: its description cannot be: colour_order$"):
         read_model(path)

@@ -62,7 +62,7 @@ def test_a_model_file_holds_recipe_and_report(path: Path) -> None:
     metadata = take_apart(path)[1]
     assert metadata["recipe"] == "name = 'tiny'\n"
     assert json.loads(metadata["report"]) == {"steps": 0}
-    assert metadata["format"] == "nvae-codec exact 1"
+    assert metadata["format"] == "nvae-codec model 1"
 
 
 def test_weights_lie_in_few_bytes(path: Path) -> None:
@@ -82,7 +82,7 @@ def test_the_identity_depends_on_every_tensor_and_the_description(path: Path, tm
         changed.write_bytes(save({**arrays, name: other}, metadata))
         with pytest.raises(ModelFileError, match=r"damaged \(its identity does not match\)"):
             read_model(changed)
-    for description in (metadata["description"].replace('"levels":2', '"levels":1'), metadata["description"] + " "):
+    for description in (metadata["description"].replace('"scales":2', '"scales":1'), metadata["description"] + " "):
         changed.write_bytes(save(arrays, {**metadata, "description": description}))
         with pytest.raises(ModelFileError, match="damaged"):
             read_model(changed)
@@ -118,7 +118,7 @@ def test_foreign_files_are_refused(path: Path, tmp_path: Path) -> None:
     broken = tmp_path / "foreign.safetensors"
     arrays, metadata = take_apart(path)
     refuse(b"# A model\n\nIt is a text.\n", broken)
-    refuse(pickle.dumps({"format": "nvae-codec exact 1"}), broken)
+    refuse(pickle.dumps({"format": "nvae-codec model 1"}), broken)
     torch.save({"weight": torch.zeros(3)}, broken)
     refuse(broken.read_bytes(), broken)
     refuse(save({"weight": np.zeros(3)}), broken)
@@ -129,8 +129,8 @@ def test_foreign_files_are_refused(path: Path, tmp_path: Path) -> None:
         read_model(tmp_path / "none")
 
 
-def test_another_version_is_told(path: Path, tmp_path: Path) -> None:
+def test_another_version_is_named(path: Path, tmp_path: Path) -> None:
     arrays, metadata = take_apart(path)
     (tmp_path / "m").write_bytes(save(arrays, {**metadata, "format": "nvae-codec exact 99"}))
-    with pytest.raises(ModelFileError, match=r"another version \(nvae-codec exact 99\)"):
+    with pytest.raises(ModelFileError, match=r"a model of format 'nvae-codec exact 99'"):
         read_model(tmp_path / "m")

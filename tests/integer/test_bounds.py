@@ -15,6 +15,7 @@ from nvae_codec.integer import operations as ops
 from nvae_codec.integer.bounds import prove_exact
 from nvae_codec.integer.canary import check_canary, make_canary
 from nvae_codec.integer.graph import Graph
+from nvae_codec.integer.operation import Operation
 from tests.integer.hashing import evaluate, make_inputs
 from tests.models import RECIPES, frozen_model
 
@@ -30,7 +31,7 @@ def tamper(graph: Graph, name: str, **changes: Any) -> Graph:
     return Graph(operations, graph.outputs)
 
 
-def first(graph: Graph, kind: type[ops.Operation], condition: Callable[[Any], bool] = lambda op: True) -> Any:
+def first(graph: Graph, kind: type[Operation], condition: Callable[[Any], bool] = lambda op: True) -> Any:
     return next(op for op in graph.operations.values() if isinstance(op, kind) and condition(op))
 
 
@@ -40,26 +41,27 @@ def test_frozen_graphs_are_proved(which: str) -> None:
 
 
 def single(op: ops.Convolve) -> bool:
-    return not op.double
+    return not op.digits
 
 
-REFUSED: Mapping[str, tuple[type[ops.Operation], Callable[[Any], bool], Callable[[Any], dict[str, Any]], str]] = {
+REFUSED: Mapping[str, tuple[type[Operation], Callable[[Any], bool], Callable[[Any], dict[str, Any]], str]] = {
     "weights beyond the bound": (
-        ops.Convolve, single, lambda op: {"weight": op.weight * 2**14}, "an accumulator may reach"),
+        ops.Convolve, single, lambda op: {"weight": op.weight * 2**14}, "a sum may reach"),
     "a bias beyond the bound": (
-        ops.Convolve, single, lambda op: {"bias": op.bias + 2**24}, "an accumulator may reach"),
-    "float64 weights in float32": (
-        ops.Convolve, lambda op: op.double, lambda op: {"double": False, "weight": op.weight * 4}, "accumulator"),
+        ops.Convolve, single, lambda op: {"bias": op.bias + 2**24}, "a sum may reach"),
+    "digits left out": (ops.Convolve, lambda op: op.digits, lambda op: {"digits": ()}, "a sum may reach"),
+    "digits too large": (ops.Convolve, lambda op: op.digits, lambda op: {"digits": (22,)}, "a sum may reach"),
+    "no such digits": (ops.Convolve, lambda op: op.digits, lambda op: {"digits": (0,)}, "digits"),
     "weights that are not whole": (
-        ops.Convolve, single, lambda op: {"weight": op.weight - 0.25 * op.weight.sign()}, "weight is not"),
-    "a bias that is not whole": (ops.Convolve, single, lambda op: {"bias": op.bias + 0.5}, "bias is not whole"),
+        ops.Convolve, single, lambda op: {"weight": op.weight - 0.25 * op.weight.sign()}, "weight is not an integer"),
+    "a bias that is not whole": (ops.Convolve, single, lambda op: {"bias": op.bias + 0.5}, "bias is not an integer"),
     "a multiplier that is not a number": (
         ops.Convolve, single, lambda op: {"multiplier": op.multiplier * torch.nan}, "a multiplier is not a number"),
     "a wider result": (ops.Convolve, single, lambda op: {"high": 2**24}, "may"),
-    "a table too short": (ops.LookUp, lambda op: True, lambda op: {"table": op.table[1:-1]}, "outside of the table"),
+    "a table too short": (ops.LookUp, lambda op: True, lambda op: {"table": op.table[1:-1]}, "outside the table"),
     "a table that lacks one end": (ops.LookUp, lambda op: True, lambda op: {"table": op.table[:-1]}, "outside"),
-    "a wider input": (ops.Input, lambda op: op.name == "image", lambda op: {"bound": 2**20}, "may"),
-    "a wider sum": (ops.Add, lambda op: True, lambda op: {"bound": 2**24}, "may"),
+    "a wider input": (ops.Input, lambda op: op.name == "image", lambda op: {"largest": 2**20}, "may"),
+    "a negative limit": (ops.Add, lambda op: True, lambda op: {"limit": -1}, "limit"),
     "a wider gate": (ops.LookUp, lambda op: "gate" in op.name, lambda op: {"table": op.table * 4096}, "product"),
 }  # fmt: skip
 
@@ -115,35 +117,34 @@ def reference(x: Tensor, op: ops.Convolve) -> Tensor:
 @pytest.mark.parametrize("which", ["phases of two levels", GATED])
 def test_accumulators_are_those_of_integers_even_at_the_bounds(which: str) -> None:
     graph = frozen_model(which).graph
-    kinds = set()
+    kinds, bounds = set(), prove_exact(graph)
     for op in graph.operations.values():
         if not isinstance(op, ops.Convolve):
             continue
         torch.manual_seed(0)
-        source = graph.operations[op.inputs[0]]
-        bound = int(getattr(source, "bound", 0) or getattr(source, "high", 0) or 255)
-        x = torch.randint(-bound, bound + 1, (2, op.weight.shape[1] * op.groups, 6, 6)).float()
-        # the signs of one output's weights, at full size: the largest sum that it can have
-        x[1] = bound * torch.where(torch.rand_like(x[1]) < 0.5, 1, -1)
+        largest = bounds[op.inputs[0]].largest.float().view(-1, 1, 1)
+        x = (largest * (2 * torch.rand(2, len(largest), 6, 6) - 1)).round()
+        # at the middle, full size with the signs of one output's weights: the largest sum that it can have
+        x[1] = largest * torch.where(torch.rand_like(x[1]) < 0.5, 1, -1)
+        signs = op.weight[:1].sign().expand(op.groups, -1, -1, -1).flatten(0, 1)
+        x[1, :, : signs.shape[1], : signs.shape[2]] = largest * signs
         accumulated = op.accumulate([x])
-        assert accumulated.dtype == (torch.float64 if op.double else torch.float32)
+        assert accumulated.dtype == (torch.float64 if op.digits else torch.float32)
         assert torch.equal(accumulated.to(torch.int64), reference(x, op)), op.name
-        kinds.add((op.double, op.groups > 1, op.stride, op.weight.shape[2]))
+        kinds.add((bool(op.digits), op.groups > 1, op.stride, op.weight.shape[2]))
     assert len(kinds) >= 4
 
 
-def test_float64_layers_are_exact_beyond_float32() -> None:
+def test_digits_are_exact_beyond_float32() -> None:
     """A sum of 2^30 and 1, which float32 would round away."""
     weight = torch.tensor([2.0**20, 1.0]).view(1, 2, 1, 1)
-    op = ops.Convolve(
-        "wide", ("x",), weight, torch.zeros(1), torch.tensor([1.0]), 1, 0, 1, -(2**23), 2**23, double=True
-    )
+    op = ops.Convolve("wide", ("x",), weight, torch.zeros(1), torch.ones(1), low=-(2**23), high=2**23, digits=(12,))
     x = torch.tensor([1023.0, 1.0]).view(1, 2, 1, 1)
     assert int(op.accumulate([x])) == 1023 * 2**20 + 1
     graph = Graph([ops.Input("x", (), 2, 1023, 1), op], {"out": "wide"})
     prove_exact(graph)
-    with pytest.raises(ModelFileError, match="an accumulator may reach"):
-        prove_exact(tamper(graph, "wide", double=False))
+    with pytest.raises(ModelFileError, match="a sum may reach"):
+        prove_exact(tamper(graph, "wide", digits=()))
 
 
 def test_the_average_over_space_rounds_half_up_in_sixteenths() -> None:
