@@ -202,7 +202,7 @@ def test_freezing_makes_a_model_that_codes(run: Path, images: Path, tmp_path: Pa
     assert report["crops"] == 3
     assert report["exact_over_float"] == pytest.approx(1, abs=0.02)
     assert read_model(path).identity.hex() == report["identity"]
-    assert 0 < report["largest_accumulator_bits"] <= 24
+    assert 0 < report["largest_sum_bits"] <= 53
     codec = load_codec(path, Runtime("cpu"))
     image = make_image(40, 30, 5)
     round_trip(codec, image)
