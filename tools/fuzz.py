@@ -27,11 +27,16 @@ import numpy as np
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.evaluation.machine import describe_machine
 from nvae_codec.files import write_atomic
+from nvae_codec.images.limits import limit_pixels
 from tools.fuzz_target import Target
 from tools.fuzz_targets import make_targets, read_sound
 
 SHARES = {"mutants": 0.93, "models": 0.03, "recipes": 0.02, "checkpoints": 0.01, "bombs": 0.01}
 """Of the cases, by group."""
+
+
+MOST_PIXELS = 1 << 24
+"""As --max-pixels: an image takes memory in proportion to its size, which a few bytes of WebP can claim."""
 
 
 class TooLongError(Exception):
@@ -83,7 +88,7 @@ class Result:
         return {
             "cases": self.cases, "seed": self.first_seed, "seconds": round(time.monotonic() - self.start),
             "resealed": sum(count["resealed"] for count in self.counts.values()),
-            "slowest_cpu_seconds": round(self.slowest, 2), "megabytes": peak_megabytes(),
+            "max_pixels": MOST_PIXELS, "slowest_cpu_seconds": round(self.slowest, 2), "megabytes": peak_megabytes(),
             "megabytes_of_sound_files": self.sound_megabytes, "machine": describe_machine(),
             "of": {name: dict(count) for name, count in self.counts.items()}, "failures": self.failures,
         }  # fmt: skip
@@ -124,7 +129,7 @@ def run(
     json_file: Path | None = None,
 ) -> Result:
     """Attack so many times, or for so many minutes where ``cases`` is 0; the result is written now and then."""
-    result = Result(first_seed)
+    result, before = Result(first_seed), limit_pixels(MOST_PIXELS)
     names, shares = list(SHARES), list(SHARES.values())
     with TemporaryDirectory() as folder:
         groups = make_targets(Path(folder))
@@ -139,6 +144,7 @@ def run(
             seed += 1
             if json_file is not None and seed % 1000 == 0:
                 write_json(json_file, result)
+    limit_pixels(before)
     return result
 
 
