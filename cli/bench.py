@@ -12,7 +12,7 @@ from nvae_codec.files import write_atomic
 from nvae_codec.runtime import Runtime
 
 from .files import check_outputs, find_all_inputs
-from .options import EXISTING, OUTPUT_FILE, ModelName, reporting_options, runtime_options
+from .options import EXISTING, OUTPUT_FILE, ModelName, effort_option, reporting_options, runtime_options
 from .report import Problem, Reporter, print_line
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--codec", "only", multiple=True, metavar="NAME", help="Only this one, as the table calls it; repeatable."
 )
+@effort_option
 @click.option("--json", "json_file", type=OUTPUT_FILE, metavar="OUT", help="Write all numbers there.")
 @runtime_options
 @reporting_options
@@ -32,6 +33,7 @@ def bench_command(
     inputs: tuple[Path, ...],
     model: str,
     only: tuple[str, ...],
+    effort: int,
     json_file: Path | None,
     runtime: Runtime,
     report: Reporter,
@@ -58,7 +60,7 @@ def bench_command(
         if report.verbose or (not report.quiet and sys.stderr.isatty()):
             print_line(f"{name} ...")
 
-    result = bench(inputs, {"model": model, **vars(runtime)}, only or names, tell)
+    result = bench(inputs, {"model": model, "effort": effort, **vars(runtime)}, only or names, tell)
     if json_file is not None:
         write_atomic(json_file, (json.dumps(result, indent=1) + "\n").encode(), force=True, inputs=own)
     if not report.quiet:

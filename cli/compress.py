@@ -19,6 +19,7 @@ from .files import Job, Source, check_target, plan_jobs, read_source, remove_sou
 from .options import (
     ANY_PATH,
     ModelName,
+    effort_option,
     force_option,
     metadata_option,
     method_option,
@@ -47,6 +48,7 @@ SUFFIX = ".nvae"
 )
 @click.option("--model", type=ModelName(), help="Model to compress with.  [default: photo]")
 @method_option
+@effort_option
 @metadata_option
 @runtime_options
 @pixel_limit_option
@@ -59,6 +61,7 @@ def compress_command(
     output: str | None,
     model: str | None,
     method: str,
+    effort: int,
     metadata: str,
     runtime: Runtime,
     verify: bool,
@@ -80,7 +83,9 @@ def compress_command(
         raise click.UsageError("--rm needs a file to write to, not stdout")
     given = click.get_current_context().get_parameter_source("method") is not ParameterSource.DEFAULT
     warned = model is not None and not given
-    work = Compression(method, metadata, Models(model, runtime), plan.inputs, report, verify, remove, force, warned)
+    work = Compression(
+        method, effort, metadata, Models(model, runtime), plan.inputs, report, verify, remove, force, warned
+    )
     report.leave(plan.left)
     return run_jobs(plan.jobs, work.run, report, to_stdout=to_stdout)
 
@@ -90,6 +95,7 @@ class Compression:
     """How the images of a command are compressed."""
 
     method: str
+    effort: int
     metadata: str
     models: Models
     inputs: Inputs
@@ -113,7 +119,7 @@ class Compression:
         if source.data.startswith(MAGIC):
             raise UnsupportedImageError("it is compressed already")
         image = keep_metadata(read_image(source.data), self.metadata)
-        result = write_file(image, self.method, self.models)
+        result = write_file(image, self.method, self.models, self.effort)
         if (self.verify or self.remove) and not same_image(image, read_file(result, self.models)):
             raise NvaeCodecError("the result does not decode to the same image; nothing was written")
         write_target(job, result, force=self.force, like=source.snapshot, inputs=self.inputs)

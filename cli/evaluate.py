@@ -26,6 +26,7 @@ from .options import (
     OUTPUT_FILE,
     Machines,
     ModelName,
+    effort_option,
     machines_options,
     reporting_options,
     runtime_options,
@@ -56,10 +57,11 @@ class Bounds:
     run: Path | None
     samples: int
     seed: int
+    effort: int
 
     def describe(self) -> str:
         """What tells the shards of one evaluation from those of another."""
-        return f"evaluate {self.run and self.run.resolve().name} {self.samples} {self.seed}"
+        return f"evaluate {self.run and self.run.resolve().name} {self.samples} {self.seed} {self.effort}"
 
     def evaluator(self, models: Models) -> Evaluator:
         """What measures images with the model chosen."""
@@ -69,7 +71,7 @@ class Bounds:
         from nvae_codec.evaluation.images import Evaluator
 
         network = None if self.run is None else load_network(self.run)
-        return Evaluator(cast(ModelCodec, models.chosen()), network, self.samples, self.seed)
+        return Evaluator(cast(ModelCodec, models.chosen()), network, self.samples, self.seed, self.effort)
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class Outputs:
     click.option(
         "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Seed of the draws."
     ),
+    effort_option,
 )
 @click.option("--archive", is_flag=True, help="All images as one archive; its bits are shared among them.")
 @segment_option

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from nvae_codec.adaptation import DEFAULT_EFFORT, EFFORTS
 from nvae_codec.runtime import DEVICES, Runtime
 
 from .report import Reporter
@@ -129,6 +130,14 @@ method_option = click.option(
     default="auto",
     show_default=True,
     help="auto: the smallest. model: RGB and gray. webp: at most 8 bits per sample. stored: the file's own bytes.",
+)
+effort_option = click.option(
+    "--effort",
+    type=click.IntRange(EFFORTS[0], EFFORTS[-1]),
+    default=DEFAULT_EFFORT,
+    show_default=True,
+    metavar="1-9",
+    help="How long to adapt the model to the images; 1: not at all. Decoding is as fast with any.",
 )
 metadata_option = click.option(
     "--metadata",

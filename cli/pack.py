@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -22,6 +23,7 @@ from .options import (
     EXISTING,
     Machines,
     ModelName,
+    effort_option,
     force_option,
     machines_options,
     metadata_option,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 @click.option("--append", is_flag=True, help="Add to FILE. If that is interrupted, FILE stays as it was.")
 @click.option("--model", type=ModelName(), help="Model to code with.  [default: photo; with --append FILE's]")
 @method_option
+@effort_option
 @metadata_option
 @runtime_options
 @pixel_limit_option
@@ -60,6 +63,7 @@ def pack_command(
     append: bool,
     model: str | None,
     method: str,
+    effort: int,
     metadata: str,
     runtime: Runtime,
     machines: Machines,
@@ -89,15 +93,14 @@ def pack_command(
         own.refuse(output)
         opened = open_atomic(output, force=force or base is not None, mask=shared_mode(files), inputs=own)
         reader = Reader(found, report, lambda item: keep_metadata(item.read(), metadata))
-        groups, part = _take_groups(reader, segment, machines, f"{method} {metadata}")
+        groups, part = _take_groups(reader, segment, machines, f"{method} {effort} {metadata}")
         total = sum(map(len, groups))
         methods = Counter[str]()
         with report.progress(f"{total} images", total) as bar, opened as out:
             read = (list(reader.read(group)) for group in groups)
             extensions = () if part is None else (part.pack(),)
-            segments = write_archive(
-                out, read, method=method, models=models, workers=workers, base=base, extensions=extensions
-            )
+            write = partial(write_archive, method=method, effort=effort, models=models, workers=workers)
+            segments = write(out, read, base=base, extensions=extensions)
             for packed in bar.follow_each(segments, map(len, groups)):
                 for name, reason in packed.problems:
                     report.fail(Problem(name, reason, ""))

@@ -52,6 +52,7 @@ def compress(
     *,
     model: str | Path | ImageCodec = "photo",
     method: str = "auto",
+    effort: int = 5,
     device: str = "auto",
     threads: int | None = None,
     batch_tiles: int | None = None,
@@ -63,15 +64,16 @@ def compress(
 
     ``method`` is ``"model"``, ``"webp"``, ``"stored"``, or ``"auto"`` for the smallest of the three. ``model`` is a
     name, a path, or what ``load_model`` gave, for which ``device``, ``threads`` and ``batch_tiles`` were set there.
+    ``effort``, from 1 to 9: how long to adapt the model to the image (docs/adaptation.md); 1 does not.
 
-    Raises TypeError and ValueError for other arrays or methods, UnsupportedImageError for more pixels than Pillow's
-    limit or sides that the method cannot hold, and what ``load_model`` raises.
+    Raises TypeError and ValueError for other arrays, methods or efforts, UnsupportedImageError for more pixels than
+    Pillow's limit or sides that the method cannot hold, and what ``load_model`` raises.
     """
     from nvae_codec.container.methods import write_file
     from nvae_codec.images.samples import image_of
 
     codecs = _models(model, device=device, threads=threads, batch_tiles=batch_tiles)
-    return write_file(image_of(pixels, (1, 3)), method, codecs)
+    return write_file(image_of(pixels, (1, 3)), method, codecs, effort)
 
 
 def decompress(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import nvae_codec
+from nvae_codec.adaptation import DEFAULT_EFFORT
 from nvae_codec.container.header import ARCHIVE, MAGIC, VERSION
 from nvae_codec.container.image import read_file
 from nvae_codec.container.methods import write_file
@@ -31,18 +32,19 @@ Model = str | Path | ImageCodec | None
 _named_models = functools.lru_cache(maxsize=8)(Models)
 
 
-def nvae_encode(data: ArrayLike, /, *, model: Model = None, method: str = "auto") -> bytes:
+def nvae_encode(data: ArrayLike, /, level: int | None = None, *, model: Model = None, method: str = "auto") -> bytes:
     """The bytes of an .nvae file of pixels, uint8 or uint16: (H, W) gray, or (H, W, C) with C of 1 to 4.
 
     One channel is gray, two are gray and alpha, three RGB, four RGBA. ``model`` is a name, a path, or what
-    ``load_model`` gave (None: photo); ``method`` is auto, model, webp or stored.
+    ``load_model`` gave (None: photo); ``method`` is auto, model, webp or stored. ``level``: the effort, from 1 to 9
+    (None: 5).
 
     Raises TypeError and ValueError for other arrays and methods, and what ``nvae_codec.compress`` raises.
     """
     samples = np.asarray(data)
     if samples.ndim == 3 and samples.shape[2] == 1:
         samples = samples[:, :, 0]
-    return write_file(image_of(samples), method, _models_of(model))
+    return write_file(image_of(samples), method, _models_of(model), DEFAULT_EFFORT if level is None else level)
 
 
 def nvae_decode(

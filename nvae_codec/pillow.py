@@ -17,6 +17,7 @@ from typing import IO, Any, ClassVar, cast
 
 from PIL import Image, ImageFile, PngImagePlugin
 
+from nvae_codec.adaptation import DEFAULT_EFFORT
 from nvae_codec.container.header import ARCHIVE, MAGIC, VERSION, Kind, split_beginning, split_parts
 from nvae_codec.container.image import read_file
 from nvae_codec.container.metadata import unpack_metadata
@@ -149,7 +150,8 @@ def _accept(prefix: bytes) -> bool | str:
 
 
 def _save(pil_image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    """Save with ``model`` (a name, a path, or what ``load_model`` gave), ``method`` (auto, model, webp, stored).
+    """Save with ``model`` (a name, a path, or what ``load_model`` gave), ``method`` (auto, model, webp, stored),
+    ``effort`` (1 to 9).
 
     Metadata as PNG takes it: ``exif``, ``icc_profile``, ``dpi``, ``transparency``, ``pnginfo``; and ``xmp``, str or
     bytes of UTF-8.
@@ -172,7 +174,7 @@ def _save(pil_image: Image.Image, file: IO[bytes], filename: str | bytes) -> Non
         image = read_image(buffer.getvalue())
         if not kept_as_file:
             image = replace(image, file=None)
-        data = write_file(image, options.get("method", "auto"), models)
+        data = write_file(image, options.get("method", "auto"), models, options.get("effort", DEFAULT_EFFORT))
     except NvaeCodecError as error:
         raise OSError(str(error)) from error
     file.write(data)

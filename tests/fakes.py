@@ -33,7 +33,7 @@ class FakeCodec:
         self.encoded = 0
         self.input = ModelInput()
 
-    def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None) -> Coded:
+    def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None, *, effort: int = 1) -> Coded:
         self.encoded += len(images)
         if ledger is not None:
             ledger.image_bits = [8.0 * len(zlib.compress(levels.tobytes(), 9)) for levels in images]

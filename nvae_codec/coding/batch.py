@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nvae_codec.coding.ans import Int32
 from nvae_codec.coding.canvas import Canvas, plane_size
@@ -20,6 +21,7 @@ from nvae_codec.coding.latents import Grid, Posterior, Prior, decode_raw
 from nvae_codec.integer.graph import Evaluation
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.likelihood import PixelCoder, find_coded
+from nvae_codec.polyphase import pixels_output
 from nvae_codec.progress import advance
 
 
@@ -48,7 +50,7 @@ class Batch:
         self.padded: tuple[int, ...] = canvas.pixels.shape[2:]
         size = chunk or self.tiles
         self.chunks = [slice(at, min(at + size, self.tiles)) for at in range(0, self.tiles, size)]
-        self.walks = [model.graph.evaluate(model.outputs_of(0)) for _ in self.chunks]
+        self.walks = [model.graph.evaluate(model.outputs_of(model.expert)) for _ in self.chunks]
         self.grids = [Grid(model, group, first) for group in model.groups]
         self._give(self.walks, "blank", np.zeros((self.tiles, 1, *(side // model.stride for side in self.padded))))
 
@@ -107,12 +109,17 @@ class Batch:
     def likelihood(self, index: int) -> PixelCoder:
         """The distribution of the pixels of a phase; those before it lie on the canvas."""
         phase = self.model.phases[index]
-        for plane in phase.known:
-            self._give(self.walks, plane.name, self._normalized(self.canvas.read(plane)))
-        parts = [walk.take(f"pixels.{index}").to(torch.int32).contiguous() for walk in self.walks]
-        raw = parts[0] if len(parts) == 1 else torch.cat(parts)
+        raw = self.raw(index)
         advance(self.pixel_counts[index])
         return find_coded(self.model.likelihood).coder(self.model, phase, self.canvas, raw)
+
+    def raw(self, index: int) -> Tensor:
+        """The network's output for the pixels of a phase, int32 (B, R, h, w); those before it lie on the canvas."""
+        for plane in self.model.phases[index].known:
+            self._give(self.walks, plane.name, self._normalized(self.canvas.read(plane)))
+        output = pixels_output(index, self.model.expert)
+        parts = [walk.take(output).to(torch.int32).contiguous() for walk in self.walks]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _normalized(self, pixels: NDArray[np.int32]) -> NDArray[np.float32]:
         """Values from 0 as odd integers around zero."""

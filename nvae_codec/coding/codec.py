@@ -5,6 +5,7 @@ A single image is a segment of one.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from nvae_codec.coding.ans import Stack
 from nvae_codec.coding.batch import Batch, order_colours, restore_colours
 from nvae_codec.coding.bitsback import decode_batch, encode_batch
 from nvae_codec.coding.canvas import Canvas, cut_plane
-from nvae_codec.coding.coded import Coded
+from nvae_codec.coding.coded import ADAPTATION_BLOCK, Coded
 from nvae_codec.coding.ledger import BatchCosts, Ledger
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from nvae_codec.images.levels import ModelInput
@@ -41,6 +42,10 @@ Levels = NDArray[np.uint8]
 FEWER_TILES = 16
 """How many tiles the network sees at once after a GPU had too little memory for all tiles of a batch."""
 
+FEW_PIXELS, BLOCK_BYTES = 1 << 16, 2
+"""Images of fewer pixels are coded with and without their adaptation, for which a file pays so many bytes more than its
+content; of larger ones the estimate of what it gains is sure."""
+
 
 class ModelCodec:
     """An integer model that compresses images of any size, alone or many together.
@@ -53,7 +58,7 @@ class ModelCodec:
         self, model: IntegerModel, runtime: Runtime | None = None, *, device: torch.device | None = None
     ) -> None:
         """``device`` is where the constants of the model's graph are; ``runtime.device`` has been resolved to it."""
-        self.model = model
+        self.model = self.base = model
         self.policy = Policy(model)
         self.runtime = runtime or Runtime()
         self.device = device or torch.device("cpu")
@@ -71,7 +76,7 @@ class ModelCodec:
         """
         threads = torch.get_num_threads() if self.device.type == "cpu" else 0
         if threads not in self._proved:
-            check_canary(self.model.graph, self.model.canary, self.device)
+            check_canary(self.base.graph, self.base.canary, self.device)
             self._proved.add(threads)
 
     @contextmanager
@@ -100,12 +105,45 @@ class ModelCodec:
         """The images that the model takes."""
         return ModelInput(self.model.channels, self.model.value_bits)
 
-    def encode(self, images: Sequence[Levels], ledger: Ledger | None = None) -> Coded:
+    def encode(self, images: Sequence[Levels], ledger: Ledger | None = None, *, effort: int = 1) -> Coded:
         """Code images that share a stack, at least one, and report what they cost to the ``ledger``.
 
-        The plan: which growth and corner the tiles have, then the numbers of each batch (docs/format.md). Raises
-        NumericsError as :meth:`prove`, NvaeCodecError where a GPU has too little memory for one tile.
+        The plan: which growth and corner the tiles have, then the numbers of each batch (docs/format.md). With an
+        ``effort`` above 1 the model is adapted to the images, where that makes them smaller (docs/adaptation.md).
+        Raises NumericsError as :meth:`prove`, NvaeCodecError where a GPU has too little memory for one tile, ValueError
+        for an effort that is not from 1 to 9.
         """
+        adaptation = self.choose_adaptation(images, effort)
+        if adaptation and sum(levels.shape[0] * levels.shape[1] for levels in images) <= FEW_PIXELS:
+            adapted, plain = (self.encode_adapted(images, block) for block in (adaptation, b""))
+            if len(plain.payload) <= len(adapted.payload) + len(adaptation) + BLOCK_BYTES:
+                adaptation = b""
+        return self.encode_adapted(images, adaptation, ledger)
+
+    def choose_adaptation(self, images: Sequence[Levels], effort: int) -> bytes:
+        """The content of an adaptation block for images that share it; empty where none makes them smaller."""
+        from nvae_codec.adaptation.effort import adapt_to
+
+        with self.ready():
+            return adapt_to(self.base, images, effort, self.device)
+
+    def adapted(self, adaptation: bytes) -> ModelCodec:
+        """The codec of the model that an adaptation block makes, itself for an empty one. Raises DamagedFileError."""
+        if not adaptation:
+            return self
+        from nvae_codec.adaptation.layers import adapt_model
+        from nvae_codec.adaptation.parameters import Adaptation
+
+        codec = copy.copy(self)
+        codec.model = adapt_model(self.base, Adaptation.unpack(adaptation, self.base))
+        return codec
+
+    def encode_adapted(self, images: Sequence[Levels], adaptation: bytes, ledger: Ledger | None = None) -> Coded:
+        """Code images as :meth:`encode`, with the model that an adaptation block makes."""
+        coded = self.adapted(adaptation)._encode_images(images, ledger)
+        return replace(coded, extensions=((ADAPTATION_BLOCK, adaptation),)) if adaptation else coded
+
+    def _encode_images(self, images: Sequence[Levels], ledger: Ledger | None) -> Coded:
         *first, (last, tiles) = self.policy.plans(images).items()
         with self.ready(), count_pixels(sum(levels.shape[0] * levels.shape[1] for levels in images)):
             for kind, growing in first:
@@ -162,8 +200,9 @@ class ModelCodec:
         together, and what :meth:`encode` raises.
         """
         goal = range(len(shapes)) if wanted is None else wanted
+        codec = self.adapted(dict(coded.extensions).get(ADAPTATION_BLOCK, b""))
         with self.ready(), count_pixels(sum(shape.height * shape.width for shape in shapes)):
-            return self._within_memory(partial(self._decode, shapes, coded, goal))
+            return codec._within_memory(partial(codec._decode, shapes, coded, goal))
 
     def _within_memory(self, work: Callable[[], Result]) -> Result:
         """Do the work, and again with fewer tiles together where a GPU has too little memory for them.

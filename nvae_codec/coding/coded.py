@@ -7,6 +7,9 @@ from dataclasses import dataclass
 Extension = tuple[int, bytes]
 """Type and content of an extension block of the file."""
 
+ADAPTATION_BLOCK = 2
+"""Type of the block that changes the model for the images (docs/adaptation.md)."""
+
 
 @dataclass(frozen=True)
 class Coded:

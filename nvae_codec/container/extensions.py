@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from nvae_codec.coding.coded import Coded
+from nvae_codec.coding.coded import ADAPTATION_BLOCK, Coded
 from nvae_codec.container.fields import LARGEST, ByteReader, pack_sized, pack_varint
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 
@@ -29,7 +29,7 @@ class ExtensionType(NamedTuple):
 
 
 METADATA = ExtensionType(1, "metadata", critical=True)  # container/metadata.py
-ADAPTATION = ExtensionType(2, "adaptation", critical=True)  # changes of the model for these images
+ADAPTATION = ExtensionType(ADAPTATION_BLOCK, "adaptation", critical=True)  # changes of the model for these images
 SHARD = ExtensionType(3, "shard", critical=False)  # container/archive/shards.py
 
 TYPES = {each.number: each for each in (METADATA, ADAPTATION, SHARD)}

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from nvae_codec.adaptation import DEFAULT_EFFORT
 from nvae_codec.coding.coded import Coded
 from nvae_codec.container.extensions import Extensions
 from nvae_codec.container.header import ID_BYTES, Kind, model_kind
@@ -50,17 +51,20 @@ class ChosenCodec(Protocol):
         ...
 
 
-def write_file(image: RasterImage, method: str, codecs: ChosenCodec) -> bytes:
+def write_file(image: RasterImage, method: str, codecs: ChosenCodec, effort: int = DEFAULT_EFFORT) -> bytes:
     """The .nvae file of an image by one of ``METHODS``.
 
     ``model`` takes what its model was made for, ``webp`` all that comes as 8-bit pixels, ``stored`` everything: PNG,
     JPEG and WebP as their own bytes, other images as their pixels. ``auto`` takes the smallest of those that the image
-    allows. Raises UnsupportedImageError where the method does not take the image, and what loading a model raises.
+    allows. ``effort``, from 1 to 9: how long to adapt a model to the image; other methods have their own. Raises
+    UnsupportedImageError where the method does not take the image, and what loading a model raises.
     """
     if only := needs_own_file(image, method):
         return only.finalize(image, ())
     metadata = describe(image)
-    candidates = _all_candidates(image, metadata, codecs) if method == "auto" else [code(image, method, codecs)]
+    candidates = (
+        _all_candidates(image, metadata, codecs, effort) if method == "auto" else [code(image, method, codecs, effort)]
+    )
     return _smallest(image, metadata, candidates).finalize(image, metadata)
 
 
@@ -84,12 +88,12 @@ def _is_small_file(image: RasterImage) -> bool:
     return False
 
 
-def code(image: RasterImage, method: str, codecs: ChosenCodec) -> Candidate:
+def code(image: RasterImage, method: str, codecs: ChosenCodec, effort: int) -> Candidate:
     """What a method other than ``auto`` makes of an image that does not need its PNG; raises as ``write_file`` does."""
     match method:
         case "model":
             codecs.input().take(image)  # refused before a model is loaded
-            return code_model(image, codecs.chosen())
+            return code_model(image, codecs.chosen(), effort)
         case "webp":
             return code_webp(image)
         case "stored":
@@ -97,10 +101,10 @@ def code(image: RasterImage, method: str, codecs: ChosenCodec) -> Candidate:
     raise ValueError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
 
 
-def code_model(image: RasterImage, codec: ImageCodec) -> Candidate:
+def code_model(image: RasterImage, codec: ImageCodec, effort: int) -> Candidate:
     """An image through a model; raises UnsupportedImageError for one that it does not take."""
     shown, levels = codec.input.take(image)
-    coded = codec.encode([levels])
+    coded = codec.encode([levels], effort=effort)
     if image.width * image.height > pixel_limit(len(coded.payload)):
         raise UnsupportedImageError("the model takes too few bytes for so many pixels; --method auto keeps it")
     return Candidate(model_kind(shown), coded, pack_planes(image), codec.identity[:ID_BYTES])
@@ -133,7 +137,7 @@ def choose_without_model(image: RasterImage, to_beat: float = math.inf) -> Candi
     return _smallest(image, metadata, [best, *_webp_candidates(image, metadata, min(to_beat, size))])
 
 
-def _all_candidates(image: RasterImage, metadata: Extensions, codecs: ChosenCodec) -> Iterator[Candidate]:
+def _all_candidates(image: RasterImage, metadata: Extensions, codecs: ChosenCodec, effort: int) -> Iterator[Candidate]:
     """All that may be the smallest, one after another."""
     sizes = []
     for candidate in _stored_candidates(image):
@@ -143,7 +147,7 @@ def _all_candidates(image: RasterImage, metadata: Extensions, codecs: ChosenCode
         return
     if codecs.input().takes(image):
         with contextlib.suppress(UnsupportedImageError):  # too few bytes
-            candidate = code_model(image, codecs.chosen())
+            candidate = code_model(image, codecs.chosen(), effort)
             sizes.append(candidate.size(image, metadata))
             yield candidate
         _return_free_memory()

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nvae_codec.coding.coded import Coded
 from nvae_codec.coding.ledger import Ledger
 from nvae_codec.container.archive.index import Index, Segment, read_index
 from nvae_codec.container.archive.segment import Named, unpack_segment
 from nvae_codec.container.archive.writer import write_archive
+from nvae_codec.container.extensions import ADAPTATION, find_extension, pack_coder_blocks
 from nvae_codec.container.metadata import pack_shared_metadata
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.evaluation.images import Bounds, Evaluator, Row
@@ -41,7 +43,7 @@ def measure_archive(evaluator: Evaluator, groups: Sequence[Sequence[Named]]) -> 
     """
     if not groups:
         raise NvaeCodecError("there is no image to measure")
-    file, encode_seconds = _write(groups, Models(evaluator.codec))
+    file, encode_seconds = _write(groups, Models(evaluator.codec), evaluator.effort)
     index = read_index(io.BytesIO(file))
     decode_seconds = _check(file, index, groups, Models(evaluator.codec))
     count = sum(map(len, groups))
@@ -49,12 +51,14 @@ def measure_archive(evaluator: Evaluator, groups: Sequence[Sequence[Named]]) -> 
     trailer = share_bits(CHECKSUM_BITS, count)
     found: list[Measured] = []
     for group, segment in zip(groups, index.segments, strict=True):
-        bounds = [evaluator.bound(image.require_pixels("the model")) for _, image in group]
         ledger = Ledger(details=True)
-        coded = evaluator.codec.encode([evaluator.codec.input.take(image)[1] for _, image in group], ledger)
+        levels = [evaluator.codec.input.take(image)[1] for _, image in group]
+        coded = evaluator.codec.encode(levels, ledger, effort=evaluator.effort)
+        block = find_extension(pack_coder_blocks(coded), ADAPTATION) or b""
+        bounds = [evaluator.bound(image.require_pixels("the model"), block) for _, image in group]
         if coded.payload not in file[segment.start : segment.start + segment.length]:
             raise NvaeCodecError("a second encoding gave another archive")
-        by_image = _break_down(group, segment, ledger, 8 * len(coded.payload), bounds, evaluator)
+        by_image = _break_down(group, segment, ledger, coded, bounds, evaluator)
         for (name, image), bound, costs in zip(group, bounds, by_image, strict=True):
             costs.bits["header"] += common[len(found)]
             costs.bits["checksums"] += trailer[len(found)]
@@ -68,22 +72,24 @@ def _break_down(
     group: Sequence[Named],
     segment: Segment,
     ledger: Ledger,
-    payload: int,
+    coded: Coded,
     bounds: Sequence[Bounds],
     evaluator: Evaluator,
 ) -> list[ImageCosts]:
-    """The bits of a segment by image and cause; ``payload``: those of its stack in the file."""
+    """The bits of a segment by image and cause."""
+    payload, block = 8 * len(coded.payload), find_extension(pack_coder_blocks(coded), ADAPTATION) or b""
     pixels = [image.require_pixels("the model") for _, image in group]
     exact = [bound.integer for bound in bounds]
     by_image = break_down_segment(
-        pixels, evaluator.codec, ledger, exact, seed=evaluator.seed, samples=evaluator.samples
+        pixels, evaluator.codec.adapted(block), ledger, exact, seed=evaluator.seed, samples=evaluator.samples
     )
     chunks = [image.chunks for _, image in group if image.chunks]
     metadata = 8 * len(pack_shared_metadata(chunks)) if chunks else 0
     shared = {
         "stack": ledger.stack_bits - sum(costs.ideal for costs in by_image),
         "padding": payload - ledger.stack_bits,
-        "header": 8 * segment.length - payload - metadata - CHECKSUM_BITS,
+        "adaptation": 8 * len(block),
+        "header": 8 * (segment.length - len(block)) - payload - metadata - CHECKSUM_BITS,
         "checksums": CHECKSUM_BITS,
     }
     parts = {cause: share_bits(bits, len(by_image)) for cause, bits in shared.items()}
@@ -100,10 +106,10 @@ def share_bits(bits: float, count: int) -> list[float]:
     return [(each + (at < more)) / GRID for at in range(count)]
 
 
-def _write(groups: Sequence[Sequence[Named]], models: Models) -> tuple[bytes, float]:
+def _write(groups: Sequence[Sequence[Named]], models: Models, effort: int) -> tuple[bytes, float]:
     """The archive, and the seconds of making it."""
     out, start = io.BytesIO(), time.perf_counter()
-    for packed in write_archive(out, groups, method="model", models=models):
+    for packed in write_archive(out, groups, method="model", models=models, effort=effort):
         for name, reason in packed.problems:
             raise NvaeCodecError(f"{name}: {reason}")
     return out.getvalue(), time.perf_counter() - start

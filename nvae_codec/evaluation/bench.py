@@ -140,7 +140,7 @@ def our_codec(options: dict[str, Any]) -> Baseline:
     return Baseline(
         OURS,
         library,
-        lambda pixels: compress(pixels, model=codec, method="model"),
+        lambda pixels: compress(pixels, model=codec, method="model", effort=options["effort"]),
         lambda data: decompress(data, model=codec),
     )
 

@@ -10,7 +10,8 @@ Rates are in bits/dim; an image has W * H * 3 dims, a gray one W * H. Keys of th
     total and each of images[] have:
       dims, file_bits
       bpd_file, bpd_integer_elbo, bpd_importance, bpd_float_elbo (null without a run's weights)
-      file_over_integer, file_over_float (null likewise)
+      bpd_plain_elbo    the integer-model ELBO without adaptation; the others are of the network as adapted
+      file_over_integer (file over ELBO and adaptation), file_over_float (null likewise)
       bits {cause: bits}    these add up to file_bits exactly; the causes: overhead.py
       groups [{integer_elbo, file, channels, coded, active, stride}]    from the top: KL in bits, of the integer-model
           ELBO and in the file (-log2 of frequencies); number of channels, of those not pruned, and of those with more
@@ -32,9 +33,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nvae_codec.adaptation import DEFAULT_EFFORT
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.ledger import Ledger
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES
+from nvae_codec.container.extensions import ADAPTATION, find_extension
+from nvae_codec.container.header import split_parts
 from nvae_codec.container.image import read_file
 from nvae_codec.container.methods import write_file
 from nvae_codec.errors import NvaeCodecError
@@ -54,11 +58,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Bounds:
-    """What an image should take: its integer-model ELBO by part, and two other bounds in bits."""
+    """What an image should take: its integer-model ELBO by part, and other bounds in bits.
+
+    integer and importance: of the network as adapted. plain: the integer-model ELBO without adaptation.
+    """
 
     integer: ImageElbo
     importance: float
     float_elbo: float | None
+    plain: float
 
 
 @dataclass(frozen=True)
@@ -69,28 +77,31 @@ class Evaluator:
     network: Nvae | None = None
     samples: int = 4
     seed: int = 0
+    effort: int = DEFAULT_EFFORT
 
     def measure(self, name: str, image: RasterImage) -> tuple[Row, NDArray[np.float32]]:
         """The row of an image, 8-bit RGB or gray, and where its bits went, (H, W) bits per pixel."""
         pixels = image.require_pixels("the model")
         file, encode_seconds, decode_seconds = self._code(image)
-        bounds = self.bound(pixels)
-        ledger = Ledger(details=True)
-        coded = self.codec.encode([self.codec.input.take(image)[1]], ledger)
+        block = find_extension(split_parts(file).header.extensions, ADAPTATION) or b""
+        bounds = self.bound(pixels, block)
+        ledger, codec = Ledger(details=True), self.codec.adapted(block)
+        coded = self.codec.encode_adapted([self.codec.input.take(image)[1]], block, ledger)
         if not file.endswith(coded.payload + file[-FILE_CHECKSUM_BYTES:]):
             raise NvaeCodecError("a second encoding gave another file")
-        achieved = break_down_file(
-            file, pixels, self.codec, ledger, bounds.integer, seed=self.seed, samples=self.samples
-        )
+        achieved = break_down_file(file, pixels, codec, ledger, bounds.integer, seed=self.seed, samples=self.samples)
         return self.make_row(name, image, bounds, achieved, encode_seconds, decode_seconds), achieved.heat
 
-    def bound(self, pixels: NDArray[np.uint8]) -> Bounds:
-        """The bounds of an image, uint8 (H, W, 3), or (H, W) gray."""
-        draws = integer_draws(pixels, self.codec, seed=self.seed, samples=self.samples)
+    def bound(self, pixels: NDArray[np.uint8], adaptation: bytes) -> Bounds:
+        """The bounds of an image, uint8 (H, W, 3), or (H, W) gray, whose file has this adaptation block."""
+        draws = integer_draws(pixels, self.codec.adapted(adaptation), seed=self.seed, samples=self.samples)
+        plain = mean_of(draws).bits
+        if adaptation:
+            plain = mean_of(integer_draws(pixels, self.codec, seed=self.seed, samples=self.samples)).bits
         real = None
         if self.network is not None:
             real = float_elbo(pixels, self.network, seed=self.seed, samples=self.samples).bits
-        return Bounds(mean_of(draws), importance_bound(draws), real)
+        return Bounds(mean_of(draws), importance_bound(draws), real, plain)
 
     def make_row(
         self,
@@ -121,7 +132,15 @@ class Evaluator:
             "height": image.height,
             "tiles": achieved.tiles,
             "batches": achieved.batches,
-            **_rates(elbo.dims, sum(achieved.bits.values()), elbo.bits, bounds.importance, bounds.float_elbo),
+            **_rates(
+                elbo.dims,
+                sum(achieved.bits.values()),
+                elbo.bits,
+                bounds.importance,
+                bounds.float_elbo,
+                bounds.plain,
+                achieved.bits["adaptation"],
+            ),
             "bits": achieved.bits,
             "groups": groups,
             "phases": phases,
@@ -133,7 +152,7 @@ class Evaluator:
     def _code(self, image: RasterImage) -> tuple[bytes, float, float]:
         """An image's file, and the seconds of making and reading it."""
         start = time.perf_counter()
-        file = write_file(image, "model", Models(self.codec))
+        file = write_file(image, "model", Models(self.codec), self.effort)
         middle = time.perf_counter()
         restored = read_file(file, Models(self.codec))
         end = time.perf_counter()
@@ -159,7 +178,9 @@ class Evaluator:
         }
 
 
-def _rates(dims: int, file: float, integer: float, importance: float, real: float | None) -> Row:
+def _rates(
+    dims: int, file: float, integer: float, importance: float, real: float | None, plain: float, adaptation: float
+) -> Row:
     file = int(file) if file == int(file) else file
     return {
         "dims": dims,
@@ -168,7 +189,8 @@ def _rates(dims: int, file: float, integer: float, importance: float, real: floa
         "bpd_integer_elbo": integer / dims,
         "bpd_importance": importance / dims,
         "bpd_float_elbo": None if real is None else real / dims,
-        "file_over_integer": file / integer,
+        "bpd_plain_elbo": plain / dims,
+        "file_over_integer": file / (integer + adaptation),
         "file_over_float": None if real is None else file / real,
     }
 
@@ -182,9 +204,18 @@ def sum_rows(rows: Sequence[Row]) -> Row:
     real = None if any(row["bpd_float_elbo"] is None for row in rows) else bits_of("bpd_float_elbo")
     dims, file = sum(row["dims"] for row in rows), int(sum(row["file_bits"] for row in rows))
     ratios = [row["file_over_integer"] for row in rows]
+    adaptation = math.fsum(row["bits"]["adaptation"] for row in rows)
     return {
         "images": len(rows),
-        **_rates(dims, file, bits_of("bpd_integer_elbo"), bits_of("bpd_importance"), real),
+        **_rates(
+            dims,
+            file,
+            bits_of("bpd_integer_elbo"),
+            bits_of("bpd_importance"),
+            real,
+            bits_of("bpd_plain_elbo"),
+            adaptation,
+        ),
         "mean_file_over_integer": math.fsum(ratios) / len(rows),
         "largest_file_over_integer": max(ratios),
         "bits": {cause: sum(row["bits"][cause] for row in rows) for cause in CAUSES},

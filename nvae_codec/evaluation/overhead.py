@@ -2,7 +2,8 @@
 
 Each cause is the difference between two neighbours in a series of totals, each of them measured:
 
-    integer-model ELBO of the whole image, mean of K draws
+    integer-model ELBO of the whole image, of the network as adapted to it, mean of K draws
+      + adaptation          the block that says how the model is adapted: docs/adaptation.md
       + tile_edges          sum of the tiles' own ELBOs less that of the whole: context beyond the tiles' edges is lost
       + start_up            first batch, which gets no bits back for its latents: its cost less its ELBO
       + latent_rounding     other batches: the real-valued cost of the latents that the stack's bits chose, less the
@@ -31,13 +32,14 @@ from numpy.typing import NDArray
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.ledger import BatchCosts, Float64, Ledger
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES
+from nvae_codec.container.extensions import ADAPTATION, find_extension
 from nvae_codec.container.header import split_parts
 from nvae_codec.evaluation.elbo import Costs, ImageElbo, integer_elbo, measure_costs
 from nvae_codec.schedule.tiles import Tile
 
 CAUSES = (
-    "integer_elbo", "tile_edges", "start_up", "latent_rounding", "frequency_rounding", "stack", "padding", "header",
-    "metadata", "checksums",
+    "integer_elbo", "adaptation", "tile_edges", "start_up", "latent_rounding", "frequency_rounding", "stack", "padding",
+    "header", "metadata", "checksums",
 )  # fmt: skip
 """In the order from the bound to the file."""
 
@@ -100,15 +102,20 @@ def break_down_file(
     seed: int,
     samples: int,
 ) -> Achieved:
-    """Break down the file of pixels, uint8 (H, W, 3) or (H, W). ``ledger``: of its coding; ``elbo``: its bound."""
+    """Break down the file of pixels, uint8 (H, W, 3) or (H, W). ``codec``: with the model as adapted.
+
+    ``ledger``: of its coding; ``elbo``: its bound.
+    """
     parts = split_parts(file)
     costs = break_down_segment([pixels], codec, ledger, [elbo], seed=seed, samples=samples)[0]
     checksums = 8 + FILE_CHECKSUM_BYTES + (FILE_CHECKSUM_BYTES if parts.metadata else 0)
     metadata = max(0, len(parts.metadata) - FILE_CHECKSUM_BYTES)
+    adaptation = find_extension(parts.header.extensions, ADAPTATION) or b""
     costs.bits |= {
         "stack": ledger.stack_bits - costs.ideal,
         "padding": 8.0 * len(parts.payload) - ledger.stack_bits,
-        "header": 8.0 * (len(file) - len(parts.payload) - metadata - checksums),
+        "adaptation": 8.0 * len(adaptation),
+        "header": 8.0 * (len(file) - len(parts.payload) - metadata - checksums - len(adaptation)),
         "metadata": 8.0 * metadata,
         "checksums": 8.0 * checksums,
     }

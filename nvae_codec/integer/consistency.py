@@ -13,6 +13,7 @@ from nvae_codec.errors import ModelFileError
 from nvae_codec.integer.causality import check_half
 from nvae_codec.integer.model import IntegerModel, LatentGroup
 from nvae_codec.integer.operation import Bounds
+from nvae_codec.integer.operations import Convolve
 from nvae_codec.likelihoods.likelihood import find_coded
 from nvae_codec.likelihoods.registry import LIKELIHOODS
 from nvae_codec.likelihoods.tables import FIXED, NORMAL_REACH, NORMAL_UNIT, RAW_BOUND, SHIFT_BOUND, is_cdf, is_table
@@ -43,6 +44,7 @@ def check_consistency(model: IntegerModel, bounds: Mapping[str, Bounds]) -> None
     _check_tables(model)
     _check_inputs(model)
     _check_outputs(model, bounds)
+    _check_adaptable(model)
     for index, group in enumerate(model.groups):
         for half in range(len(group.flow_bounds)):
             check_half(model.graph, index, half, group.channels)
@@ -96,6 +98,26 @@ def _check_inputs(model: IntegerModel) -> None:
         expected, stride, largest = given.get(name, (0, 0, 0))
         fits = (operation.channels, operation.stride) == (expected, stride) and operation.largest >= largest
         _require(fits, f"input {name}")
+
+
+LARGEST_CHANGE, LARGEST_SHIFT = 2**11, 60
+
+
+def _check_adaptable(model: IntegerModel) -> None:
+    """Directions fit their convolutions, and their products with any coordinates fit 64 bits."""
+    names = [layer.operation for layer in model.adaptable]
+    _require(len(set(names)) == len(names), "adaptable")
+    for layer in model.adaptable:
+        operation = model.graph.operations.get(layer.operation)
+        if not isinstance(operation, Convolve):
+            raise ModelFileError(f"its description cannot be: adaptable {layer.operation}")
+        columns = operation.weight[0].numel() + 1
+        fits = layer.gains.shape == (len(operation.weight),) and layer.directions.ndim == 2
+        _require(fits and layer.directions.shape[1] == columns, f"{layer.operation}: directions")
+        _require(1 <= len(layer.directions) <= columns, f"{layer.operation}: directions")
+        _require(isinstance(layer.shift, int) and 0 <= layer.shift <= LARGEST_SHIFT - 20, f"{layer.operation}: shift")
+        reach = float(np.abs(layer.directions).sum(0).max()) * LARGEST_CHANGE * float(np.abs(layer.gains).max())
+        _require(8 * reach < 2**62, f"{layer.operation}: gains")
 
 
 def _check_outputs(model: IntegerModel, bounds: Mapping[str, Bounds]) -> None:

@@ -8,7 +8,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from nvae_codec.integer.bounds import prove_exact
 from nvae_codec.integer.graph import Graph
+from nvae_codec.integer.operation import Bounds
 from nvae_codec.likelihoods.tables import Tables
 from nvae_codec.polyphase import Phase, list_phases, pixels_output
 
@@ -39,6 +41,25 @@ class LatentGroup:
 
 
 @dataclass(frozen=True)
+class Adaptable:
+    """A convolution that files may change for their images (docs/adaptation.md).
+
+    operation: its name. A change is coordinates (O, D) times ``directions`` (D, P) times ``gains`` (O,), in units of
+    2^-shift of the layer's integers; P = I / groups * k * k + 1 columns, those of a row of the weight and its bias.
+    """
+
+    operation: str
+    directions: NDArray[np.int32] = field(repr=False)
+    gains: NDArray[np.int32] = field(repr=False)
+    shift: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and directions: what coordinates have."""
+        return len(self.gains), len(self.directions)
+
+
+@dataclass(frozen=True)
 class IntegerModel:
     """All that coding needs.
 
@@ -47,6 +68,8 @@ class IntegerModel:
     (docs/format.md). likelihood: its kind, as in the recipe. channels: colours of a pixel. value_bits: bits of a colour
     value. padding: rows and columns of zeros that the network sees around each tile. side: of the images that the
     network was made for, 0 if any. identity: SHA-256 of all this but the name, canary: see canary.py.
+    adaptable: the layers that a file may change, in the order of files. expert: whose heads coding uses, no part of the
+    model file.
     """
 
     name: str
@@ -67,11 +90,18 @@ class IntegerModel:
     side: int
     identity: bytes
     canary: str
+    adaptable: tuple[Adaptable, ...] = ()
+    expert: int = 0
 
     @property
     def top_value(self) -> int:
         """The largest value of a pixel's colour; the network sees ``2 * value - top_value``."""
         return (1 << self.value_bits) - 1
+
+    @cached_property
+    def bounds(self) -> dict[str, Bounds]:
+        """What is proved of every value: adaptation changes none of it."""
+        return prove_exact(self.graph)
 
     @cached_property
     def experts(self) -> int:

@@ -23,11 +23,11 @@ from nvae_codec.integer.consistency import check_consistency
 from nvae_codec.integer.description import Arrays, describe, rebuild
 from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.header import LARGEST_HEADER, MODEL_FORMAT, Header, parse_header
-from nvae_codec.integer.model import IntegerModel, LatentGroup
+from nvae_codec.integer.model import Adaptable, IntegerModel, LatentGroup
 from nvae_codec.integer.operations import OPERATIONS
 from nvae_codec.likelihoods.likelihood import find_coded
 
-PARTS = ("graph", "groups", "tables")
+PARTS = ("graph", "groups", "tables", "adaptable", "expert")
 METADATA = ("name", "identity", "canary")
 """Fields of a model that the description describes by themselves, and those that are not in it."""
 MOST_GROUPS = 1024
@@ -87,9 +87,11 @@ def _describe(model: IntegerModel) -> tuple[Arrays, str]:
         for operation in model.graph.operations.values()
     ]
     groups = [describe(group, f"group.{index}", arrays) for index, group in enumerate(model.groups)]
+    layers = [describe(layer, f"adaptable.{index}", arrays) for index, layer in enumerate(model.adaptable)]
     description = {
         **describe(model, "model", arrays, without=PARTS + METADATA),
         "operations": operations, "outputs": model.graph.outputs, "groups": groups,
+        **({"adaptable": layers} if layers else {}),
     }  # fmt: skip
     return arrays, json.dumps(description, sort_keys=True, separators=(",", ":"))
 
@@ -105,10 +107,15 @@ def _rebuild(arrays: Arrays, header: Header) -> IntegerModel:
         raise ModelFileError("groups or outputs that cannot be")
     tables = find_coded(str(description.get("likelihood"))).tables
     graph = Graph([_rebuild_operation(arrays, fields) for fields in operations], outputs).to(torch.device("cpu"))
+    layers = description.pop("adaptable", [])
+    if not isinstance(layers, list) or len(layers) > len(operations):
+        raise ModelFileError("adaptable layers that cannot be")
     return rebuild(
         IntegerModel, description, "model", arrays,
         graph=graph, tables=rebuild(tables, {}, "table", arrays),
         groups=tuple(rebuild(LatentGroup, fields, f"group.{index}", arrays) for index, fields in enumerate(groups)),
+        adaptable=tuple(rebuild(Adaptable, each, f"adaptable.{index}", arrays) for index, each in enumerate(layers)),
+        expert=0,
         name=metadata["name"], identity=header.identity, canary=metadata["canary"],
     )  # fmt: skip
 

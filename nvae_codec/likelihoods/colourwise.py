@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nvae_codec.coding.ans import Distribution, Int32
-from nvae_codec.coding.canvas import Canvas
+from nvae_codec.coding.canvas import Canvas, plane_size
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.device_mixture import DeviceMixture
 from nvae_codec.likelihoods.likelihood import BLOCK, CodedLikelihood, Float64, PixelCoder, Uniform
@@ -35,6 +35,7 @@ from nvae_codec.likelihoods.mixture import (
     mixture_faults,
 )
 from nvae_codec.likelihoods.tables import LatentTables
+from nvae_codec.polyphase import Phase
 from nvae_codec.recipes.recipe import LikelihoodRecipe, Recipe
 
 
@@ -107,7 +108,7 @@ class ColourwiseCoder(PixelCoder):
     def _read(self, parameters: Tensor, canvas: Canvas) -> None:
         *self.raw, coefficients = split_raw(parameters, self.model.components)
         self.coefficients: Int32 = coefficients.cpu().numpy()
-        self.prediction = self._predict(canvas)
+        self.prediction = predict(self.phase, canvas)
         self.is_here = parameters.device.type == "cpu"
         self.block = BLOCK if self.is_here else max(1, self.count)
 
@@ -135,16 +136,18 @@ class ColourwiseCoder(PixelCoder):
         residuals = [4 * values[at] - prediction[at] for values, prediction in known]
         return colour_centre(self.model, self.coefficients[:, at], self.prediction[colour][at], residuals)
 
-    def _predict(self, canvas: Canvas) -> list[Int32]:
-        """Four times the mean of the neighbours, in levels, a colour each (n,); the middle level without any."""
-        if not self.phase.neighbours:
-            return [np.full(self.count, 510, np.int32)] * 3
-        total = np.zeros((3, self.tiles, self.rows, self.columns), np.int32)
-        for index, down, right in self.phase.neighbours:
-            known = np.pad(canvas.read(self.phase.known[index]), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
-            at = known[:, :, 1 + down : 1 + down + self.rows, 1 + right : 1 + right + self.columns]
-            total += at.transpose(1, 0, 2, 3)
-        return list(total.reshape(3, -1))
+
+def predict(phase: Phase, canvas: Canvas) -> list[Int32]:
+    """Four times the mean of the neighbours, in levels, a colour each (n,); the middle level without any."""
+    tiles, (rows, columns) = len(canvas.pixels), plane_size(canvas.size, phase.plane)
+    if not phase.neighbours:
+        return [np.full(tiles * rows * columns, 510, np.int32)] * 3
+    total = np.zeros((3, tiles, rows, columns), np.int32)
+    for index, down, right in phase.neighbours:
+        known = np.pad(canvas.read(phase.known[index]), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+        at = known[:, :, 1 + down : 1 + down + rows, 1 + right : 1 + right + columns]
+        total += at.transpose(1, 0, 2, 3)
+    return list(total.reshape(3, -1))
 
 
 def colour_centre(model: IntegerModel, coefficients: Int32, prediction: Int32, residual: list[Int32]) -> Int32:

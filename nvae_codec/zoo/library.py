@@ -58,8 +58,11 @@ class ImageCodec(Protocol):
         """The images that it takes."""
         ...
 
-    def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None) -> Coded:
-        """Code images together, at least one; the ``ledger`` learns what each of them costs."""
+    def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None, *, effort: int = 1) -> Coded:
+        """Code images together, at least one; the ``ledger`` learns what each of them costs.
+
+        ``effort``, from 1 to 9: how long to adapt the model to them.
+        """
         ...
 
     def decode(

@@ -150,7 +150,9 @@ def test_what_the_model_alone_codes_needs_not_all_of_its_segment(
     named = [("palette", palette), ("1", gray), ("2", colour), ("beside", beside), ("4", gray)]
 
     class Modelled(FakeCodec):
-        def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None) -> Coded:
+        def encode(
+            self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None, *, effort: int = 1
+        ) -> Coded:
             coded = super().encode(images, ledger)
             if ledger is not None:
                 ledger.image_bits = [8.0] * len(images)
@@ -191,7 +193,9 @@ def test_auto_takes_the_smallest_for_each_image() -> None:
     images = [flat, noise, make_image(60, 60, noise=0)]
 
     class Priced(FakeCodec):
-        def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None) -> Coded:
+        def encode(
+            self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None, *, effort: int = 1
+        ) -> Coded:
             coded = super().encode(images, ledger)
             if ledger is not None:
                 ledger.image_bits = [1e5, 1e5, 8.0]

@@ -172,7 +172,7 @@ def test_many_pixels_in_a_short_payload_are_refused_before_they_are_decoded() ->
 
 def test_what_a_reader_would_refuse_is_not_written() -> None:
     class Short(FakeCodec):
-        def encode(self, *rest: Any) -> Coded:
+        def encode(self, *rest: Any, **options: Any) -> Coded:
             return replace(super().encode(*rest), payload=b"x")
 
     flat = RasterImage.from_pixels(np.zeros((600, 600, 3), np.uint8))

@@ -216,7 +216,7 @@ def test_webp_gets_no_more_time_than_it_may_win() -> None:
         return tried
 
     class Winner(FakeCodec):
-        def encode(self, images: object, ledger: object = None) -> Coded:
+        def encode(self, images: object, ledger: object = None, *, effort: int = 1) -> Coded:
             return Coded(b"short", (7, 1, 0, 19))
 
     graphic = np.repeat(noise(400, 400, 1) // 128 * 255, 3, axis=2)
@@ -244,7 +244,7 @@ def test_a_jpeg_is_its_own_bytes_where_that_is_smaller() -> None:
 
 def test_a_jpeg_is_not_coded_in_vain() -> None:
     class Never(FakeCodec):
-        def encode(self, images: object, ledger: object = None) -> Coded:
+        def encode(self, images: object, ledger: object = None, *, effort: int = 1) -> Coded:
             raise AssertionError
 
     buffer = io.BytesIO()

@@ -14,6 +14,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from nvae_codec.adaptation import DEFAULT_EFFORT
 from nvae_codec.coding.coded import Coded
 from nvae_codec.coding.ledger import Ledger
 from nvae_codec.container.archive.index import Entry
@@ -59,7 +60,9 @@ class PackedSegment:
     problems: tuple[tuple[str, str], ...]
 
 
-def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> PackedSegment:
+def pack_segment(
+    named: Sequence[Named], method: str, codecs: ChosenCodec, effort: int = DEFAULT_EFFORT
+) -> PackedSegment:
     """Code images into a segment, each by the method or, for ``auto``, by the one that takes least for it.
 
     An image that the method does not take is left out. Raises what loading a model raises.
@@ -78,12 +81,14 @@ def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> Pa
                 codecs.input().take(image)
                 modelled.append(index)
             else:
-                candidates[index] = choose_without_model(image) if method == "auto" else code(image, method, codecs)
+                candidates[index] = (
+                    choose_without_model(image) if method == "auto" else code(image, method, codecs, effort)
+                )
         except UnsupportedImageError as error:
             problems[index] = str(error)
     coded = None
     if modelled:
-        coded, chosen = _code_together({index: named[index][1] for index in modelled}, method, codecs)
+        coded, chosen = _code_together({index: named[index][1] for index in modelled}, method, codecs, effort)
         candidates |= chosen
     kept = [(*named[index], candidates[index]) for index in sorted(candidates)]
     entries = tuple(
@@ -104,13 +109,13 @@ def pack_segment(named: Sequence[Named], method: str, codecs: ChosenCodec) -> Pa
 
 
 def _code_together(
-    images: dict[int, RasterImage], method: str, codecs: ChosenCodec
+    images: dict[int, RasterImage], method: str, codecs: ChosenCodec, effort: int
 ) -> tuple[Coded | None, dict[int, Candidate]]:
     """What the model makes of those images that it codes best, and how each image is kept."""
     codec = codecs.chosen()
     taken = {index: codec.input.take(image) for index, image in images.items()}
     ledger = Ledger() if method == "auto" else None
-    coded = codec.encode([levels for _, levels in taken.values()], ledger)
+    coded = codec.encode([levels for _, levels in taken.values()], ledger, effort=effort)
     kept = {
         index: Candidate(model_kind(shown), Coded(b""), pack_planes(images[index]))
         for index, (shown, _) in taken.items()
@@ -125,7 +130,7 @@ def _code_together(
         if not left:
             return None, kept
         if len(left) < len(kept):
-            coded = codec.encode([taken[index][1] for index in left])
+            coded = codec.encode([taken[index][1] for index in left], effort=effort)
     pixels = sum(images[index].width * images[index].height for index in kept if kept[index].kind in MODEL_KINDS)
     if pixels > pixel_limit(len(coded.payload)):
         raise UnsupportedImageError("the model takes too few bytes for so many pixels; --method webp keeps them")

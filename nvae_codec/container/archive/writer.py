@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import BinaryIO, Protocol, TypeVar
 
+from nvae_codec.adaptation import DEFAULT_EFFORT
 from nvae_codec.container.archive.index import (
     HEADER_BYTES,
     Index,
@@ -73,6 +74,7 @@ def write_archive(
     *,
     method: str,
     models: Models,
+    effort: int = DEFAULT_EFFORT,
     workers: Workers = HERE,
     base: Archive | None = None,
     extensions: Extensions = (),
@@ -96,7 +98,7 @@ def write_archive(
         end = segments[-1].start + segments[-1].length if segments else HEADER_BYTES
         out.seek(end)
         out.truncate()
-    for packed in map_in_order(partial(_pack, method, identity), groups, models, workers):
+    for packed in map_in_order(partial(_pack, method, effort, identity), groups, models, workers):
         if packed.entries:
             out.write(packed.data)
             segments.append(Segment(end, len(packed.data), segment_checksum(packed.data), packed.entries))
@@ -106,7 +108,7 @@ def write_archive(
     out.write(pack_index(Index(identity, tuple(segments), merge_extensions(kept, extensions))))
 
 
-def _pack(method: str, identity: bytes, models: Models, group: Sequence[Named]) -> PackedSegment:
+def _pack(method: str, effort: int, identity: bytes, models: Models, group: Sequence[Named]) -> PackedSegment:
     if models.identity() != identity:  # another machine may have another model of the same name
         raise NvaeCodecError(f"a worker has model {models.identity()[:4].hex()}, not {identity[:4].hex()}")
-    return pack_segment(group, method, models)
+    return pack_segment(group, method, models, effort)

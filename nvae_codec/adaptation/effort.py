@@ -1,0 +1,118 @@
+"""What each level of effort does to make files smaller: how much of the images is looked at, and for how long.
+
+1      nothing: the model as it is
+2      the expert, and shifts of the mixtures' parameters (the constant direction of each output layer)
+3, 4   all directions of the output layers, few steps
+5      the default: a sample of fixed size, so that large images take no longer
+6 - 9  larger samples, more steps
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nvae_codec.adaptation import EFFORTS
+from nvae_codec.adaptation.directions import real_weight
+from nvae_codec.adaptation.kernel import measure
+from nvae_codec.adaptation.optimize import Found, Schedule, optimize
+from nvae_codec.adaptation.parameters import Adaptation, LayerChange
+from nvae_codec.adaptation.sample import PhaseSample, take_sample
+from nvae_codec.integer.model import IntegerModel
+from nvae_codec.integer.operations import Convolve
+
+
+@dataclass(frozen=True)
+class Effort:
+    """budget: pixels of the sample. schedule: of the optimizer."""
+
+    budget: int
+    schedule: Schedule
+
+
+LEVELS = {
+    2: Effort(1 << 16, Schedule(16, directions=1)),
+    3: Effort(1 << 16, Schedule(24)),
+    4: Effort(1 << 17, Schedule(32)),
+    5: Effort(3 << 16, Schedule(48)),
+    6: Effort(1 << 18, Schedule(80)),
+    7: Effort(1 << 19, Schedule(120)),
+    8: Effort(1 << 20, Schedule(200)),
+    9: Effort(1 << 21, Schedule(400)),
+}
+
+SAFETY_BITS = 64
+"""A gain that is not larger than the bytes of the adaptation by so much may be luck."""
+
+
+def adapt_to(model: IntegerModel, images: Sequence[NDArray[np.uint8]], effort: int, device: torch.device) -> bytes:
+    """The block that a file of images should have, which share it; empty where nothing is worth its bytes.
+
+    ``images``: levels, uint8 (H, W, 3) or (H, W). ``effort``: one of ``EFFORTS``, else ValueError.
+    """
+    if effort not in EFFORTS:
+        raise ValueError(f"effort must be from 1 to 9, not {effort}")
+    if effort == 1 or not model.adaptable or sum(image.shape[0] * image.shape[1] for image in images) < LEAST_PIXELS:
+        return b""
+    adaptation = choose_adaptation(model, images, LEVELS[effort], device, torch.get_num_threads())
+    return adaptation.pack(model) if adaptation else b""
+
+
+LEAST_PIXELS = 256
+"""Images of fewer pixels together are too small to pay for anything."""
+
+
+def choose_adaptation(
+    model: IntegerModel, images: Sequence[NDArray[np.uint8]], level: Effort, device: torch.device, threads: int
+) -> Adaptation:
+    """The expert and the changes that are worth their bytes."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    expert = _choose_expert(model, images, rng, device)
+    chosen = dataclasses.replace(model, expert=expert)
+    samples = take_sample(chosen, images, level.budget, rng, device)
+    with ThreadPoolExecutor(threads) as pool:
+        found = optimize(chosen, samples, level.schedule, pool)
+    return _keep_best(chosen, expert, found)
+
+
+EXPERT_BUDGET = 1 << 15
+
+
+def _choose_expert(
+    model: IntegerModel, images: Sequence[NDArray[np.uint8]], rng: np.random.Generator, device: torch.device
+) -> int:
+    """The expert whose heads cost a sample fewest bits."""
+    costs = []
+    for expert in range(model.experts if model.experts > 1 else 0):
+        own = dataclasses.replace(model, expert=expert)
+        samples = take_sample(own, images, EXPERT_BUDGET, np.random.Generator(np.random.PCG64(1)), device)
+        costs.append(sum(_nats(own, sample) * sample.pixels / max(1, sample.count) for sample in samples))
+    return int(np.argmin(costs)) if costs else 0
+
+
+def _nats(model: IntegerModel, sample: PhaseSample) -> float:
+    operation = model.graph.operations[sample.operation]
+    assert isinstance(operation, Convolve)
+    return measure(model, real_weight(operation), sample)[0]
+
+
+def _keep_best(model: IntegerModel, expert: int, found: dict[int, Found]) -> Adaptation:
+    """The layers whose gain is larger than what they add to the bytes of the adaptation, the best first."""
+    kept: dict[int, LayerChange] = {}
+    size, total = len(Adaptation(expert).pack(model)) if expert else 0, 0.0
+    for place, each in sorted(found.items(), key=lambda item: -item[1].gain):
+        if each.change is None:
+            continue
+        larger = {**kept, place: each.change}
+        bytes_now = len(Adaptation(expert, larger).pack(model))
+        if each.gain > 8 * (bytes_now - size):
+            kept, size, total = larger, bytes_now, total + each.gain
+    if total < 8 * size + SAFETY_BITS and not expert:
+        return Adaptation()
+    return Adaptation(expert, kept)

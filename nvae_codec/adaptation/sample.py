@@ -1,0 +1,158 @@
+"""What the optimizer sees of the images: features and pixels of a sample of fixed size, from the integer network.
+
+The features are inputs of the adaptable layers, which no adaptation changes: one evaluation of the network serves all
+steps. Latents are drawn from the posterior, as coding draws them from the stack.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nvae_codec.coding.batch import Batch, order_colours
+from nvae_codec.coding.canvas import Canvas, cut_plane, plane_size
+from nvae_codec.integer.graph import Graph
+from nvae_codec.integer.inference import exact_inference
+from nvae_codec.integer.model import IntegerModel
+from nvae_codec.likelihoods.colourwise import predict
+from nvae_codec.polyphase import Phase, pixels_output
+from nvae_codec.schedule.shape import Shape
+from nvae_codec.schedule.tiles import LARGEST_BATCH, Tile
+
+Float32 = NDArray[np.float32]
+
+CROP = 128
+"""Side of the crops that are sampled of larger images, in pixels: a multiple of the network's stride."""
+
+
+@dataclass(frozen=True)
+class PhaseSample:
+    """Pixels of one phase in random order: features (P, n), the last of them ones; prediction and values (3, n).
+
+    operation: the layer that reads the features. coded: colours of a pixel that are coded. pixels: how many of the
+    phase all images have.
+    """
+
+    operation: str
+    features: Float32
+    prediction: Float32
+    values: Float32
+    coded: int
+    pixels: int
+
+    @property
+    def count(self) -> int:
+        """Pixels in the sample."""
+        return len(self.features[0])
+
+
+def take_sample(
+    model: IntegerModel,
+    images: Sequence[NDArray[np.uint8]],
+    budget: int,
+    rng: np.random.Generator,
+    device: torch.device,
+) -> list[PhaseSample]:
+    """A sample of every phase, of about ``budget`` pixels of the images, uint8 (H, W, 3) or (H, W), as coding has them.
+
+    Either colour or gray images are sampled, whichever have more pixels. The model's expert says which heads are seen.
+    """
+    total = sum(image.shape[0] * image.shape[1] for image in images)
+    in_gray = sum(image.shape[0] * image.shape[1] for image in images if image.ndim == 2)
+    gray = 2 * in_gray > total
+    planes = [order_colours(image, model.colour_order) for image in images]
+    tiles = choose_tiles([Shape.of(image) for image in images], budget, gray, rng)
+    watched = _watch_features(model)
+    found: list[list[tuple[Float32, Float32, Float32]]] = [[] for _ in model.phases]
+    with exact_inference(device):
+        for part in _batches(tiles):
+            batch = _fill(watched, planes, part, device)
+            for index, phase in enumerate(model.phases):
+                found[index].append(_read(batch, index, phase))
+    coded = 1 if gray else model.channels
+    samples = []
+    for index, parts in enumerate(found):
+        features, prediction, values = (np.concatenate(each, 1) for each in zip(*parts, strict=True))
+        order = rng.permutation(features.shape[1])
+        share = total / max(1, sum(tile.height * tile.width for tile in tiles))
+        name, pixels = model.graph.outputs[pixels_output(index, model.expert)], round(share * features.shape[1])
+        features, prediction, values = (np.ascontiguousarray(each[:, order]) for each in (features, prediction, values))
+        samples.append(PhaseSample(name, features, prediction, values, coded, pixels))
+    return samples
+
+
+def choose_tiles(shapes: Sequence[Shape], budget: int, gray: bool, rng: np.random.Generator) -> list[Tile]:
+    """All gray or all other images where they fit the budget of pixels, else a random part of them, cut into crops."""
+    whole = [Tile(0, 0, s.height, s.width, index, gray) for index, s in enumerate(shapes) if s.gray == gray]
+    if sum(tile.height * tile.width for tile in whole) <= budget:
+        return whole
+    cells: list[Tile] = []
+    for tile in whole:
+        for top in range(0, max(1, tile.height - CROP // 2), CROP):
+            for left in range(0, max(1, tile.width - CROP // 2), CROP):
+                height, width = min(CROP, tile.height - top), min(CROP, tile.width - left)
+                cells.append(Tile(top, left, height, width, tile.image, gray))
+    picked, taken = list[Tile](), 0
+    for index in rng.permutation(len(cells)):
+        cell = cells[index]
+        if taken and taken + cell.height * cell.width > budget:
+            break
+        picked.append(cell)
+        taken += cell.height * cell.width
+    return picked
+
+
+def _batches(tiles: Sequence[Tile]) -> Iterator[list[Tile]]:
+    """Tiles of one size together, within the memory of a batch."""
+    by_size: dict[tuple[int, int], list[Tile]] = {}
+    for tile in tiles:
+        by_size.setdefault((tile.height, tile.width), []).append(tile)
+    for (height, width), alike in by_size.items():
+        together = max(1, LARGEST_BATCH // (height * width))
+        for start in range(0, len(alike), together):
+            yield alike[start : start + together]
+
+
+def _watch_features(model: IntegerModel) -> IntegerModel:
+    """The same network, whose outputs for pixels are what the last layer of each phase reads."""
+    outputs = dict(model.graph.outputs)
+    for index in range(len(model.phases)):
+        name = pixels_output(index, model.expert)
+        outputs[name] = model.graph.operations[outputs[name]].inputs[0]
+    return dataclasses.replace(model, graph=Graph(list(model.graph.operations.values()), outputs))
+
+
+def _fill(
+    model: IntegerModel, planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], device: torch.device
+) -> Batch:
+    """A batch whose latents are drawn from the posterior."""
+    canvas = Canvas(len(tiles), (tiles[0].height, tiles[0].width), model.stride, model.channels, model.padding)
+    batch = Batch(model, canvas, first=False, chunk=None, device=device, gray=tiles[0].gray)
+    for phase in model.phases:
+        canvas.write(phase.plane, cut_plane(planes, tiles, phase.plane))
+    batch.show_image()
+    rng = np.random.Generator(np.random.PCG64(0))
+    for index in range(len(model.groups)):
+        prior = batch.prior(index)
+        posterior = batch.posterior(index, prior)
+        slots = rng.integers(0, 1 << model.latent_bits, posterior.count, np.int32)
+        batch.set_latents(index, prior.z(posterior.to_prior(posterior.find(slots)[0])))
+    return batch
+
+
+def _read(batch: Batch, index: int, phase: Phase) -> tuple[Float32, Float32, Float32]:
+    """Features, prediction and values of a phase of a batch."""
+    rows, columns = plane_size(batch.canvas.size, phase.plane)
+    edge = batch.canvas.edge
+    seen = batch.raw(index)[:, :, edge : edge + rows, edge : edge + columns].transpose(0, 1).flatten(1)
+    features = np.ones((len(seen) + 1, seen.shape[1]), np.float32)
+    features[:-1] = seen.cpu().numpy()
+    prediction = np.stack(predict(phase, batch.canvas)).astype(np.float32)
+    values = np.zeros_like(prediction)
+    values[: batch.coded] = np.stack(batch.known_values(index))
+    return features, prediction, values
