@@ -116,3 +116,24 @@ def test_the_page_on_many_machines_runs(desk: Path) -> None:
     alone = (desk / "alone.nvae").read_bytes()
     assert (desk / "workers.nvae").read_bytes() == alone
     assert (desk / "merged.nvae").read_bytes() == alone
+
+
+def test_the_page_on_evaluation_runs(desk: Path) -> None:
+    # as written, but by a model that takes no time, and without a training run
+    model = f"--model {ROOT / 'tests/golden/tiny.safetensors'}"
+    np.savez(desk / "images.npz", images=np.stack([make_image(16, 16, seed) for seed in range(3)]))
+    for block in blocks("evaluation.md", "console"):
+        here = block.replace("photos/", "images/").replace("--model photo --run run/ --samples 16", "")
+        quick = here.replace("evaluate", f"evaluate --samples 1 {model}")
+        run_lines(quick.replace("bench images", f"bench {model} --codec nvae-codec --codec PNG images"))
+    assert (desk / "figures" / "overhead.svg").is_file()
+    assert (desk / "bench.json").is_file()
+
+
+def test_the_page_on_recipes_runs(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_images(desk / "photos", 2, 160)
+    (desk / "mine.toml").write_text(blocks("recipes.md", "toml")[0])
+    for block in blocks("recipes.md", "console"):
+        for line in block.replace("--data cifar10", "--data photos/").splitlines():
+            assert main([*shlex.split(line)[1:], "--dry-run"]) == 0
+    assert 'name = "mine"' in capsys.readouterr().out
