@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,12 +13,13 @@ from nvae_codec.runtime import Runtime
 
 from .files import check_outputs, find_all_inputs
 from .options import network_options, reporter_options
-from .report import Reporter
+from .report import Bar, Reporter
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from nvae_codec.coding.codec import ModelCodec
     from nvae_codec.export.export import Exported
     from nvae_codec.network.nvae import Nvae
     from nvae_codec.recipes.recipe import Recipe
@@ -89,6 +90,7 @@ def freeze_command(
     from nvae_codec.recipes.files import format_recipe
     from nvae_codec.training.checkpoint import load_average
     from nvae_codec.training.histories import with_histories
+    from nvae_codec.zoo.load import prepare_codec
 
     click.get_current_context().with_resource(runtime.scope_threads())
     check_absent(output, force=force)
@@ -105,7 +107,10 @@ def freeze_command(
     batches = [torch.from_numpy(part[at : at + 4]) for part in shown for at in range(0, len(part), 4)]
     exported = export(network, batches)
     held_out = show_network(read_crops(valid or calibrate, recipe, min(images, MOST_MEASURED), crop), recipe)
-    report = {"steps": done["step"], "seconds": done["seconds"], **describe(exported, network, held_out)}
+    codec = prepare_codec(exported.model, runtime)
+    with reporter.progress(f"{len(held_out)} crops", len(held_out)) as bar:
+        bounds = [measure_bounds(codec, network, crop) for crop in watch(held_out, bar)]
+    report = {"steps": done["step"], "seconds": done["seconds"], **describe(exported, bounds)}
     write_atomic(output, pack_model(exported.model, format_recipe(recipe), report), force=force, inputs=inputs)
     if report_file is not None:
         write_atomic(report_file, (json.dumps(report, indent=1) + "\n").encode(), force=True, inputs=inputs)
@@ -140,26 +145,37 @@ def spread(items: Sequence[Item], count: int) -> Sequence[Item]:
     return items[:: max(1, -(-len(items) // count))]
 
 
-def describe(exported: Exported, network: Nvae, crops: Any) -> dict[str, Any]:
-    """Float and integer-model ELBO on held-out crops (N, C, H, W), active latents, and how weights are split."""
+def watch(crops: NDArray[np.uint8], bar: Bar) -> Iterator[NDArray[np.uint8]]:
+    """The crops one by one; the bar moves as the next is asked for."""
+    for crop in crops:
+        yield crop
+        bar.advance(1)
+
+
+def measure_bounds(codec: ModelCodec, network: Nvae, crop: NDArray[np.uint8]) -> tuple[float, float]:
+    """Integer-model and float ELBO of a crop, uint8 (C, H, W), in bits/dim."""
     import numpy as np
 
     from nvae_codec.evaluation import float_elbo, integer_elbo
 
-    exact, real = [], []
-    for crop in crops:
-        pixels = np.ascontiguousarray(crop.transpose(1, 2, 0) if len(crop) > 1 else crop[0])
-        exact.append(integer_elbo(pixels, exported.model).bits_per_dim)
-        real.append(float_elbo(pixels, network).bits_per_dim)
+    pixels = np.ascontiguousarray(crop.transpose(1, 2, 0) if len(crop) > 1 else crop[0])
+    return integer_elbo(pixels, codec).bits_per_dim, float_elbo(pixels, network).bits_per_dim
+
+
+def describe(exported: Exported, bounds: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Means of the bounds of held-out crops, active latents, and how weights are split."""
+    import numpy as np
+
+    integer, real = np.mean(bounds, axis=0).tolist()
     groups = [{"stride": g.stride, "channels": g.channels, "active": list(g.active)} for g in exported.model.groups]
     layers = exported.layers
     return {
         "name": exported.model.name,
         "identity": exported.model.identity.hex(),
-        "crops": len(exact),
-        "float_bits_per_dim": float(np.mean(real)),
-        "exact_bits_per_dim": float(np.mean(exact)),
-        "exact_over_float": float(np.mean(exact) / np.mean(real)),
+        "crops": len(bounds),
+        "bpd_float_elbo": real,
+        "bpd_integer_elbo": integer,
+        "integer_over_float": integer / real,
         "latents": groups,
         "layers": len(layers),
         "split_layers": {layer.source: layer.digits for layer in layers if layer.digits > 1},
@@ -172,9 +188,9 @@ def print_report(report: dict[str, Any]) -> None:
     from nvae_codec.training.log import describe_dead_groups
 
     click.echo(f"model      {report['name']} ({report['identity'][:8]})")
-    click.echo(f"float ELBO {report['float_bits_per_dim']:.4f} bits/dim over {report['crops']} crops")
+    click.echo(f"float ELBO {report['bpd_float_elbo']:.4f} bits/dim over {report['crops']} crops")
     click.echo(
-        f"integer ELBO {report['exact_bits_per_dim']:.4f} bits/dim, {report['exact_over_float']:.5f} of the float one"
+        f"integer ELBO {report['bpd_integer_elbo']:.4f} bits/dim, {report['integer_over_float']:.5f} of the float one"
     )
     for index, group in enumerate(report["latents"]):
         click.echo(

@@ -200,7 +200,7 @@ def test_freezing_makes_a_model_that_codes(run: Path, images: Path, tmp_path: Pa
     report = json.loads(report_file.read_text())
     assert report["steps"] == 6
     assert report["crops"] == 3
-    assert report["exact_over_float"] == pytest.approx(1, abs=0.02)
+    assert report["integer_over_float"] == pytest.approx(1, abs=0.02)
     assert read_model(path).identity.hex() == report["identity"]
     assert 0 < report["largest_sum_bits"] <= 53
     codec = load_codec(path, Runtime("cpu"))
