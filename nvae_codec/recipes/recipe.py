@@ -132,12 +132,18 @@ class NetworkRecipe:
             yield f"width = {self.width} is not in [4, 1024]"
         if self.group != "nvae" and self.posterior_reads_prior:
             yield "posterior_reads_prior = True needs group = 'nvae'"
-        cells = {"encoder_cell": self.encoder_cell, "decoder_cell": self.decoder_cell}
-        cells |= {"preprocess_cell": self.below_latents, "postprocess_cell": self.above_latents}
-        if self.resampling == "residual":
-            for name, cell in cells.items():
-                if cell.kind not in ("regular", "separable"):
-                    yield f"resampling = 'residual' needs {name}.kind = 'regular' or 'separable'"
+        yield from self._cell_faults()
+
+    def _cell_faults(self) -> Iterator[str]:
+        cells = {"encoder_cell": self.encoder_cell, "preprocess_cell": self.below_latents}
+        cells |= {"decoder_cell": self.decoder_cell, "postprocess_cell": self.above_latents}
+        for name, cell in cells.items():
+            if self.resampling == "residual" and cell.kind not in ("regular", "separable"):
+                yield f"resampling = 'residual' needs {name}.kind = 'regular' or 'separable'"
+            encodes = name in ("encoder_cell", "preprocess_cell")
+            widths = self.scale_widths or [self.width if encodes else self.decoder_channels]
+            if cell.kind == "separable" and any(width * cell.expansion % (cell.kernel_groups or 1) for width in widths):
+                yield f"{name}.kernel_groups = {cell.kernel_groups} does not divide its channels, width * expansion"
 
     @property
     def is_official(self) -> bool:

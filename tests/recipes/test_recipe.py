@@ -16,7 +16,7 @@ from nvae_codec.recipes.files import (
     summarize_recipe,
 )
 from nvae_codec.recipes.recipe import Recipe
-from tests.models import PHASED, RECIPES, change, make_recipe
+from tests.models import PHASED, RECIPES, make_recipe
 
 
 @pytest.mark.parametrize("which", RECIPES)
@@ -48,7 +48,7 @@ def test_latents_are_given_once_or_per_scale() -> None:
 
 
 def test_integers_serve_as_floats() -> None:
-    recipe = parse_recipe(change(PHASED, "training.clip = 3"))
+    recipe = parse_recipe(PHASED, ["training.clip = 3"])
     assert isinstance(recipe.training.clip, float)
 
 
@@ -83,6 +83,10 @@ FAULTS = [
     ("network.latents = [0]", "network.latents = [0] is not in [1, 256]"),
     ("network.encoder_cell.residual_scale = nan", "network.encoder_cell.residual_scale = nan is not in (0, 1]"),
     ("network.resampling = 'residual'", "network.resampling = 'residual' needs encoder_cell.kind"),
+    (
+        "network.decoder_cell = { kind = 'separable', expansion = 2, kernel_groups = 3 }",
+        "network.decoder_cell.kernel_groups = 3",
+    ),
     ("training.learning_rate = nan", "training.learning_rate = nan is not in (0, 1): highest learning rate"),
     ("training.final_learning_rate = 0.5", "training.final_learning_rate = 0.5 is above"),
     ("training.ema = 1", "training.ema = 1.0 is not in [0, 1)"),
@@ -96,7 +100,7 @@ FAULTS = [
 @pytest.mark.parametrize(("line", "said"), FAULTS, ids=[line[:40] for line, _ in FAULTS])
 def test_a_fault_names_its_field(line: str, said: str) -> None:
     with pytest.raises(RecipeError) as error:
-        parse_recipe(change(PHASED, line))
+        parse_recipe(PHASED, [line])
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 500
