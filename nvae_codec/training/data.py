@@ -15,15 +15,18 @@ from nvae_codec.training.augmentation import choose_crop, take_crop
 from nvae_codec.training.histories import MARGIN, apply_history, draw_kind
 from nvae_codec.training.sources import Loader
 
-MEMORY_LIMIT = 4 << 30
+MEMORY = 4 << 30
 """Bytes of decoded pixels in memory; further images are decoded at each use."""
 
 
 class Crops:
     """Images, from which crops are drawn with a probability in proportion to their size."""
 
-    def __init__(self, loaders: Sequence[Loader], training: TrainingRecipe) -> None:
-        """Decode what fits in memory; images smaller than a crop are left out. Raises NvaeCodecError without any."""
+    def __init__(self, loaders: Sequence[Loader], training: TrainingRecipe, memory: int = MEMORY) -> None:
+        """Decode what fits into ``memory`` bytes; images smaller than a crop are left out.
+
+        Raises NvaeCodecError without any.
+        """
         self.training = training
         self.loaders: list[Loader] = []
         self.pixels: list[NDArray[np.uint8] | None] = []
@@ -35,7 +38,7 @@ class Crops:
                 continue
             self.loaders.append(load)
             self.sizes.append(image.shape[:2])
-            self.pixels.append(image if kept + image.nbytes <= MEMORY_LIMIT else None)
+            self.pixels.append(image if kept + image.nbytes <= memory else None)
             kept += image.nbytes if self.pixels[-1] is not None else 0
         if not self.loaders:
             raise NvaeCodecError(f"no image has a side of {training.crop} pixels or more")

@@ -21,7 +21,8 @@ from nvae_codec.training.checkpoint import (
     write_tensors,
 )
 from nvae_codec.training.loop import Options, Trainer
-from tests.models import make_recipe
+from nvae_codec.training.measure import measure
+from tests.models import make_recipe, random_crops
 
 
 def test_the_average_moves_towards_the_weights() -> None:
@@ -121,3 +122,11 @@ def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path: Path, monkeyp
         write_tensors(tmp_path / FILE, {"a": torch.ones(2)}, {})
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
     assert (tmp_path / FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["natural32", "photo"])
+def test_the_checkpoints_of_shipped_models_load(name: str) -> None:
+    recipe, network, _ = load_average(name)
+    pixels = random_crops(2, 64)
+    assert recipe.name == name
+    assert measure(network, pixels.numpy())["bits_per_dim"] < 6  # of noise; 8 without a model

@@ -10,7 +10,6 @@ from PIL import Image
 
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.recipes.recipe import TrainingRecipe
-from nvae_codec.training import data
 from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.sources import list_images, open_source, read_image
 from tests.models import make_image, save_images
@@ -53,11 +52,10 @@ def test_the_same_seed_draws_the_same_crops(tmp_path: Path) -> None:
     assert not np.array_equal(one, other)
 
 
-def test_what_does_not_fit_in_memory_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_in_memory_is_read_again(tmp_path: Path) -> None:
     files = open_source(save_images(tmp_path))
     kept = Crops(files, TrainingRecipe(crop=16))
-    monkeypatch.setattr(data, "MEMORY_LIMIT", 10_000)
-    read_again = Crops(files, TrainingRecipe(crop=16))
+    read_again = Crops(files, TrainingRecipe(crop=16), memory=10_000)
     assert [pixels is None for pixels in read_again.pixels] == [False, True, True]
     one, other = (folder.draw(20, np.random.default_rng(0)) for folder in (kept, read_again))
     assert np.array_equal(one, other)
