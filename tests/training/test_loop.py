@@ -247,22 +247,16 @@ def test_a_step_without_a_finite_gradient_leaves_no_trace(folder: Crops, tmp_pat
 
 
 def test_persistent_failure_ends_the_run_with_one_error(folder: Crops, tmp_path: Path) -> None:
-    trainer = Trainer(
-        make_recipe("phases of two levels", "training.steps = 1000"),
-        tmp_path,
-        Options(report_seconds=0.2),
-        resume=False,
-    )
+    recipe = make_recipe("phases of two levels", "training.steps = 1000")
+    trainer = Trainer(recipe, tmp_path, Options(report_seconds=0), resume=False)
     trainer.take_step(folder)
     trainer.save()
     trainer.network.hierarchy.encoder.stem.register_forward_hook(lambda module, inputs, output: output * torch.inf)
-    with pytest.raises(
-        NvaeCodecError, match=r"100 steps in a row had no finite gradient; lower training\.learning_rate"
-    ):
+    with pytest.raises(NvaeCodecError, match=r"100 steps in a row .* lower training\.learning_rate"):
         train(trainer, folder, held_out(folder), lambda line: None)
     assert read_checkpoint(tmp_path)[2]["step"] == 1
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
-    assert lines
+    assert len(lines) == 99
     assert not any("NaN" in line for line in lines)
 
 
