@@ -45,7 +45,7 @@ class Head(nn.Module):
 
 
 class PhasedHeads(nn.Module):
-    """A head a phase; each sees the level's planes before it, the hierarchy's features and the hidden ones before.
+    """One head per phase; each sees the known planes of its scale, the hierarchy's features and the hidden ones before.
 
     The heads after the base come in one or several sets, the experts; everything that they read is shared.
     """

@@ -169,7 +169,7 @@ def test_images_from_the_prior_are_the_official_ones(case: Path, dtype: torch.dt
 @pytest.mark.parametrize("case", list_cases())
 def test_pixels_become_what_the_official_model_sees(case: Path) -> None:
     reference, network = read_arrays(case / "reference.npz"), load(case)
-    if "x_prob" in reference:  # drawn anew at each use: in the mean they are the grey values
+    if "x_prob" in reference:  # drawn at each use: on average they are the grey values
         torch.manual_seed(0)
         pixels = torch.from_numpy(reference["x_uint8"])
         mean = torch.stack([network.normalize(pixels) for _ in range(300)]).mean(0)
