@@ -143,7 +143,8 @@ class Compression:
             self.report.warn(f"smaller than its result, {before:,} to {after:,} bytes{kept}", job.name)
         elif self.remove:
             remove_source(job, source)
-        how = f"{made['method']} {show_model(made['model'])}".rstrip()
+        by_model = f" {show_model(made['model'])}, effort {self.effort}" if made["model"] else ""
+        how = made["method"] + by_model
         text = f"{before:,} -> {after:,} bytes, {made['bits_per_dim']:.3f} bits/dim, {how}"
         note = "" if as_file or is_png else "as pixels, not as the file"
         return Outcome(text, 1, image.width * image.height, before, after, note)

@@ -16,6 +16,7 @@ Fields = dict[str, Any]
 
 def describe_file(name: str, data: bytes) -> Fields:
     """The fields of ``info --json`` for one image; raises DamagedFileError."""
+    from nvae_codec.container.extensions import ADAPTATION, find_extension
     from nvae_codec.container.header import METHOD_NAMES, MODEL_KINDS, VERSION, split_parts
 
     parts = split_parts(data)
@@ -39,6 +40,7 @@ def describe_file(name: str, data: bytes) -> Fields:
         "bytes_per_image": len(data),
         "payload_bytes": len(parts.payload),
         "metadata_bytes": len(parts.metadata),
+        "adaptation_bytes": len(find_extension(header.extensions, ADAPTATION) or b""),
         "bits_per_dim": round(8 * len(data) / dims, 6),
         "checksum": header.content_checksum[::-1].hex(),
     }

@@ -275,7 +275,7 @@ def test_several_files_go_next_to_each(run: Run, photo: Path) -> None:
     assert result.code == 0
     assert files_in(photo.parent) == ["deep", "deep/b.nvae", "deep/b.png", "photo.nvae", "photo.png"]
     lines = result.err.splitlines()
-    assert re.fullmatch(rf"{photo}: .* bytes, \S+ bits/dim, model photo \(\w{{8}}\), \S+ s", lines[0])
+    assert re.fullmatch(rf"{photo}: .* bytes, \S+ bits/dim, model photo \(\w{{8}}\), effort 5, \S+ s", lines[0])
     assert lines[2].startswith("2 images, ")
     several = run("info", photo.with_suffix(".nvae"), other.with_suffix(".nvae"))
     heads, *rows = several.out.decode().splitlines()
