@@ -1,23 +1,25 @@
 """The order in which a likelihood in phases codes the pixels of an image.
 
-With ``levels`` = 2 every fourth pixel of each axis comes first (the base), from the latents alone. A level then goes
+With ``scales`` = 2 every fourth pixel of each axis comes first (the base), from the latents alone. A scale then goes
 from the even pixels of a grid to all of them in three phases, each of which sees those before::
 
-    even   beside        phase 1: diagonal   from the four even ones around it
-    below  diagonal      phase 2: beside     from two even and two diagonal ones
+    even   right         phase 1: diagonal   from the four even ones around it
+    below  diagonal      phase 2: right      from two even and two diagonal ones
                          phase 3: below      likewise
 
-With ``levels`` = 0 there is one phase, all pixels at once. Nothing here knows of networks or files.
+With ``scales`` = 0 there is one phase, all pixels at once. Nothing here knows of networks or files.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nvae_codec import ports
+
 
 @dataclass(frozen=True)
 class Plane:
-    """The pixels ``[row::stride, column::stride]`` of an image."""
+    """A polyphase component: the pixels ``[row::stride, column::stride]`` of an image."""
 
     stride: int
     row: int
@@ -26,14 +28,14 @@ class Plane:
     @property
     def name(self) -> str:
         """What a model's inputs call it."""
-        return f"plane.{self.stride}.{self.row}.{self.column}"
+        return ports.plane(self.stride, self.row, self.column)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One plane of pixels, coded together, and the four neighbours whose mean is its first guess.
+    """One polyphase component of the pixels, coded together, and the four neighbours whose mean predicts it.
 
-    ``known`` are the planes of the same level that its head sees; a neighbour is (index into known, rows, columns): the
+    ``known`` are the planes of the same scale that its head sees; a neighbour is (index into known, rows, columns): the
     known plane shifted by so many of its own pixels, edges repeated. The base has no neighbours.
     """
 
@@ -42,25 +44,17 @@ class Phase:
     neighbours: tuple[tuple[int, int, int], ...]
 
 
-def pixels_output(phase: int, expert: int = 0) -> str:
-    """The name of a model's output with the raw parameters of a phase, predicted by an expert's heads.
-
-    All experts share the base, phase 0.
-    """
-    return f"pixels.{phase}.{expert}" if phase and expert else f"pixels.{phase}"
-
-
-def list_phases(levels: int) -> list[Phase]:
-    """All phases in the order of decoding: 1 + 3 * levels of them."""
-    phases = [Phase(Plane(2**levels, 0, 0), (), ())]
-    for level in range(levels):
-        stride = 2 ** (levels - level)
+def list_phases(scales: int) -> list[Phase]:
+    """All phases in the order of decoding: 1 + 3 * scales of them."""
+    phases = [Phase(Plane(2**scales, 0, 0), (), ())]
+    for scale in range(scales):
+        stride = 2 ** (scales - scale)
         half = stride // 2
         even, diagonal = Plane(stride, 0, 0), Plane(stride, half, half)
-        beside, below = Plane(stride, 0, half), Plane(stride, half, 0)
+        right, below = Plane(stride, 0, half), Plane(stride, half, 0)
         phases += [
             Phase(diagonal, (even,), ((0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1))),
-            Phase(beside, (even, diagonal), ((0, 0, 0), (0, 0, 1), (1, 0, 0), (1, -1, 0))),
-            Phase(below, (even, diagonal, beside), ((0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 0, -1))),
+            Phase(right, (even, diagonal), ((0, 0, 0), (0, 0, 1), (1, 0, 0), (1, -1, 0))),
+            Phase(below, (even, diagonal, right), ((0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 0, -1))),
         ]
     return phases

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from nvae_codec import ports
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.coded import Coded
 from nvae_codec.export.export import Exported, export
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.network.likelihood import Look, PhasedHeads
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.polyphase import pixels_output
 from nvae_codec.recipes.files import parse_recipe
 from nvae_codec.recipes.recipe import Recipe
 from nvae_codec.schedule.shape import Shape
@@ -198,9 +198,9 @@ def predict_all(network: Nvae, features: Tensor, look: Look, predict: Callable[[
     heads = network.likelihood
     if isinstance(heads, PhasedHeads):
         every = range(1 + len(heads.experts))
-        heads.predict_all(features, look, lambda p, e, raw: predict(pixels_output(p, e), raw), experts=every)
+        heads.predict_all(features, look, lambda p, e, raw: predict(ports.pixels(p, e), raw), experts=every)
     else:
-        heads(features, look, lambda phase, raw: predict(pixels_output(phase), raw))
+        heads(features, look, lambda phase, raw: predict(ports.pixels(phase), raw))
 
 
 def random_crops(count: int, side: int, seed: int = 0) -> torch.Tensor:

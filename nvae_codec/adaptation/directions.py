@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nvae_codec import ports
 from nvae_codec.adaptation.kernel import raw_gradient
 from nvae_codec.adaptation.sample import PhaseSample, take_sample
 from nvae_codec.integer.model import Adaptable, IntegerModel
 from nvae_codec.integer.operations import Convolve
-from nvae_codec.polyphase import pixels_output
 
 Float64 = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ def learn_directions(model: IntegerModel, images: Iterable[Sequence[NDArray[np.u
     kinds = list(images)
     layers: dict[str, Adaptable] = {}
     for expert in range(model.experts):
-        outputs = [model.graph.outputs[pixels_output(index, expert)] for index in range(len(model.phases))]
+        outputs = [model.graph.outputs[ports.pixels(index, expert)] for index in range(len(model.phases))]
         operations = [model.graph.operations[name] for name in outputs]
         if not all(isinstance(op, Convolve) and op.weight.shape[2:] == (1, 1) for op in operations):
             return model

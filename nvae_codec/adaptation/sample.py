@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nvae_codec import ports
 from nvae_codec.coding.batch import Batch, order_colours
 from nvae_codec.coding.canvas import Canvas, cut_plane, plane_size
 from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.inference import exact_inference
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.colourwise import predict
-from nvae_codec.polyphase import Phase, pixels_output
+from nvae_codec.polyphase import Phase
 from nvae_codec.schedule.shape import Shape
 from nvae_codec.schedule.tiles import LARGEST_BATCH, Tile
 
@@ -80,7 +81,7 @@ def take_sample(
         features, prediction, values = (np.concatenate(each, 1) for each in zip(*parts, strict=True))
         order = rng.permutation(features.shape[1])
         share = total / max(1, sum(tile.height * tile.width for tile in tiles))
-        name, pixels = model.graph.outputs[pixels_output(index, model.expert)], round(share * features.shape[1])
+        name, pixels = model.graph.outputs[ports.pixels(index, model.expert)], round(share * features.shape[1])
         features, prediction, values = (np.ascontiguousarray(each[:, order]) for each in (features, prediction, values))
         samples.append(PhaseSample(name, features, prediction, values, coded, pixels))
     return samples
@@ -122,7 +123,7 @@ def _watch_features(model: IntegerModel) -> IntegerModel:
     """The same network, whose outputs for pixels are what the last layer of each phase reads."""
     outputs = dict(model.graph.outputs)
     for index in range(len(model.phases)):
-        name = pixels_output(index, model.expert)
+        name = ports.pixels(index, model.expert)
         outputs[name] = model.graph.operations[outputs[name]].inputs[0]
     return dataclasses.replace(model, graph=Graph(list(model.graph.operations.values()), outputs))
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nvae_codec import ports
 from nvae_codec.coding.ans import Int32
 from nvae_codec.coding.canvas import Canvas, plane_size
 from nvae_codec.coding.flows import FlowPosterior
@@ -21,7 +22,6 @@ from nvae_codec.coding.latents import Grid, Posterior, Prior, decode_raw
 from nvae_codec.integer.graph import Evaluation
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.likelihood import PixelCoder, find_coded
-from nvae_codec.polyphase import pixels_output
 from nvae_codec.progress import advance
 
 
@@ -50,9 +50,10 @@ class Batch:
         self.padded: tuple[int, ...] = canvas.pixels.shape[2:]
         size = chunk or self.tiles
         self.chunks = [slice(at, min(at + size, self.tiles)) for at in range(0, self.tiles, size)]
-        self.walks = [model.graph.evaluate(model.outputs_of(model.expert)) for _ in self.chunks]
+        self.evaluations = [model.graph.evaluate(model.outputs_of(model.expert)) for _ in self.chunks]
         self.grids = [Grid(model, group, first) for group in model.groups]
-        self._give(self.walks, "blank", np.zeros((self.tiles, 1, *(side // model.stride for side in self.padded))))
+        blank = np.zeros((self.tiles, 1, *(side // model.stride for side in self.padded)))
+        self._give(self.evaluations, ports.BLANK, blank)
 
     @property
     def values(self) -> int:
@@ -87,24 +88,24 @@ class Batch:
     def prior(self, index: int) -> Prior:
         """The prior of group ``index``; the latents of the groups before it must have been set."""
         group = self.model.groups[index]
-        raw = self._take(f"prior.{index}") if group.has_prior else None
+        raw = self._take(ports.prior(index)) if group.has_prior else None
         shape = (self.tiles, group.channels, *(side // group.stride for side in self.padded))
         return Prior(self.grids[index], decode_raw(self.model, raw, shape))
 
     def posterior(self, index: int, prior: Prior) -> Posterior:
         """The posterior of group ``index``; the image must have been shown."""
-        normals = decode_raw(self.model, self._take(f"posterior.{index}"), prior.normals.mean.shape)
+        normals = decode_raw(self.model, self._take(ports.posterior(index)), prior.normals.mean.shape)
         if prior.group.flow_bounds and prior.active:
             return FlowPosterior(prior, normals, partial(self._shift, index))
         return Posterior(prior, normals)
 
     def set_latents(self, index: int, z: NDArray[np.float32]) -> None:
         """Give the network the z of a group."""
-        self._give(self.walks, f"z.{index}", z)
+        self._give(self.evaluations, ports.z(index), z)
 
     def show_image(self) -> None:
         """Give the encoder the whole canvas."""
-        self._give(self.walks, "image", self._normalized(self.canvas.pixels))
+        self._give(self.evaluations, ports.IMAGE, self._normalized(self.canvas.pixels))
 
     def likelihood(self, index: int) -> PixelCoder:
         """The distribution of the pixels of a phase; those before it lie on the canvas."""
@@ -116,9 +117,9 @@ class Batch:
     def raw(self, index: int) -> Tensor:
         """The network's output for the pixels of a phase, int32 (B, R, h, w); those before it lie on the canvas."""
         for plane in self.model.phases[index].known:
-            self._give(self.walks, plane.name, self._normalized(self.canvas.read(plane)))
-        output = pixels_output(index, self.model.expert)
-        parts = [walk.take(output).to(torch.int32).contiguous() for walk in self.walks]
+            self._give(self.evaluations, plane.name, self._normalized(self.canvas.read(plane)))
+        output = ports.pixels(index, self.model.expert)
+        parts = [each.take(output).to(torch.int32).contiguous() for each in self.evaluations]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _normalized(self, pixels: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -126,19 +127,19 @@ class Batch:
         return (2 * pixels - self.model.top_value).astype(np.float32)
 
     def _shift(self, index: int, half: int, z: NDArray[np.float32]) -> Int32:
-        """What half a flow of a group takes off z; asked for again and again, so each time in a walk of its own."""
-        output = f"shift.{index}.{half}"
-        walks = [self.model.graph.evaluate([output]) for _ in self.chunks]
-        self._give(walks, f"flow.{index}.{half}", z)
-        return self._take(output, walks)
+        """What half a flow of a group takes off z; asked for many times, so each time in an evaluation of its own."""
+        output = ports.shift(index, half)
+        evaluations = [self.model.graph.evaluate([output]) for _ in self.chunks]
+        self._give(evaluations, ports.flow(index, half), z)
+        return self._take(output, evaluations)
 
-    def _give(self, walks: list[Evaluation], name: str, value: NDArray[np.generic]) -> None:
-        for walk, chunk in zip(walks, self.chunks, strict=True):
+    def _give(self, evaluations: list[Evaluation], name: str, value: NDArray[np.generic]) -> None:
+        for evaluation, chunk in zip(evaluations, self.chunks, strict=True):
             part = torch.from_numpy(np.ascontiguousarray(value[chunk], np.float32))
-            walk.give(name, part.to(self.device))
+            evaluation.give(name, part.to(self.device))
 
-    def _take(self, output: str, walks: list[Evaluation] | None = None) -> Int32:
-        taken = [walk.take(output) for walk in walks or self.walks]
+    def _take(self, output: str, evaluations: list[Evaluation] | None = None) -> Int32:
+        taken = [evaluation.take(output) for evaluation in evaluations or self.evaluations]
         parts = [part.to(torch.int32).contiguous().cpu().numpy() for part in taken]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 

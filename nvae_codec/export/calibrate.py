@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 
+from nvae_codec import ports
 from nvae_codec.network.flow import list_halves
 from nvae_codec.network.groups import Group
 from nvae_codec.network.normal import prior_units
@@ -63,28 +64,28 @@ class _Runner(fx.Interpreter):
         return value
 
     def _input(self, name: str) -> Tensor:
-        kind, *numbers = name.split(".")
-        if kind == "image":
+        kind, numbers = ports.parse(name)
+        if kind == ports.IMAGE:
             return self.image
-        if kind == "blank":
+        if kind == ports.BLANK:
             return self.network.blank(self.image)
         if kind == "plane":
-            plane = Plane(*map(int, numbers))
+            plane = Plane(*numbers)
             return self.image[:, :, plane.row :: plane.stride, plane.column :: plane.stride]
         if kind == "z":
-            return self._draw(int(numbers[0]))
+            return self._draw(numbers[0])
         return self.stages.pop(name)
 
     def _draw(self, group: int) -> Tensor:
-        raw = cast(Tensor, self.env[self.outputs[f"posterior.{group}"]])
-        prior = self.outputs.get(f"prior.{group}")
+        raw = cast(Tensor, self.env[self.outputs[ports.posterior(group)]])
+        prior = self.outputs.get(ports.prior(group))
         drawn = self.network.draw(group, None if prior is None else cast(Tensor, self.env[prior]), raw)
         self.kl[group].append(drawn.kl.transpose(0, 1).flatten(1))
         sigma = prior_units(drawn.posterior, drawn.prior).sigma
         self.sigma[group].append(sigma.transpose(0, 1).flatten(1))
         z = drawn.before
         for half, shift in enumerate(list_halves(cast(Group, self.network.hierarchy.groups[group]).flows)):
-            self.stages[f"flow.{group}.{half}"] = z
+            self.stages[ports.flow(group, half)] = z
             z = shift(z)
         return drawn.z
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nvae_codec import ports
 from nvae_codec.export.calibrate import Calibration, calibrate
 from nvae_codec.export.layers import ConvolveLayer, InputLayer
 from nvae_codec.export.lower import Lowered, lower
@@ -99,10 +100,10 @@ def _precise_layers(network: Nvae) -> set[str]:
 
 def _input_strides(recipe: Recipe) -> dict[str, int]:
     """The stride of every input."""
-    strides = {"image": 1, "blank": recipe.stride}
+    strides = {ports.IMAGE: 1, ports.BLANK: recipe.stride}
     for group, stride in enumerate(recipe.network.latent_strides):
-        strides[f"z.{group}"] = stride
-        strides |= {f"flow.{group}.{half}": stride for half in range(2 * recipe.network.flows)}
+        strides[ports.z(group)] = stride
+        strides |= {ports.flow(group, half): stride for half in range(2 * recipe.network.flows)}
     for phase in list_phases(recipe.likelihood.scales):
         strides |= {plane.name: plane.stride for plane in phase.known}
     return strides
@@ -113,18 +114,19 @@ def _fixed_widths(recipe: Recipe, network: Nvae, lowered: Lowered) -> dict[str, 
     top, likelihood = 2**recipe.value_bits - 1, find_coded(recipe.likelihood.kind)
     pixel = Width(torch.full((recipe.image.channels,), 1 / top, dtype=torch.double), top)  # odd integers around zero
     outputs = lowered.outputs
-    widths = {"blank": Width(torch.ones(1, dtype=torch.double), 0)}
-    widths |= {name: pixel for name in lowered.layers if name == "image" or name.startswith("plane.")}
+    widths = {ports.BLANK: Width(torch.ones(1, dtype=torch.double), 0)}
+    seen = [ports.IMAGE, *(plane.name for phase in list_phases(recipe.likelihood.scales) for plane in phase.known)]
+    widths |= {name: pixel for name in seen if name in lowered.layers}
     for group, latents in enumerate(network.latents):
         raw = Width(torch.full((2 * latents,), 1 / RAW_UNIT, dtype=torch.double), RAW_BOUND)
-        widths[outputs[f"posterior.{group}"]] = raw
-        if f"prior.{group}" in outputs:
-            widths[outputs[f"prior.{group}"]] = raw
+        widths[outputs[ports.posterior(group)]] = raw
+        if ports.prior(group) in outputs:
+            widths[outputs[ports.prior(group)]] = raw
         shift = Width(torch.full((latents,), 2.0**-FIXED, dtype=torch.double), SHIFT_BOUND)
         halves = range(2 * recipe.network.flows)
-        widths |= {outputs[f"shift.{group}.{half}"]: shift for half in halves}
+        widths |= {outputs[ports.shift(group, half)]: shift for half in halves}
     raw = Width(torch.tensor(likelihood.raw_scale(recipe), dtype=torch.double), likelihood.raw_bound)
-    widths |= {node: raw for name, node in outputs.items() if name.startswith("pixels.")}
+    widths |= {node: raw for name, node in outputs.items() if ports.parse(name).kind == "pixels"}
     return widths
 
 
@@ -133,12 +135,12 @@ def _export_groups(
 ) -> list[LatentGroup]:
     groups = []
     for index, (statistics, stride) in enumerate(zip(calibration.latents, recipe.network.latent_strides, strict=True)):
-        width, halves = widths[f"z.{index}"], range(2 * recipe.network.flows)
+        width, halves = widths[ports.z(index)], range(2 * recipe.network.flows)
         # with flows, a channel's share of the sampled KL may be below zero, and another one's higher for it
         active = [channel for channel, kl in enumerate(statistics.kl.tolist()) if abs(kl) >= LEAST_KL]
         fine = FLOWS_FINE if halves else PHASED_FINE if recipe.likelihood.scales else PLAIN_FINE
         coarse = fine * FIRST_BIN // (2 if halves else 1)
-        before = [widths[f"flow.{index}.{half}"] for half in halves]
+        before = [widths[ports.flow(index, half)] for half in halves]
         multipliers = np.array([_multiplier(stage) for stage in before]).reshape(len(before), len(width.scale))
         groups.append(
             LatentGroup(
@@ -148,7 +150,7 @@ def _export_groups(
                 bin_widths=tuple(_bin_width(float(statistics.sigma[channel]) / fine, coarse) for channel in active),
                 multiplier=_multiplier(width),
                 bound=width.bound,
-                has_prior=f"prior.{index}" in outputs,
+                has_prior=ports.prior(index) in outputs,
                 coarse=coarse,
                 flow_bounds=tuple(stage.bound for stage in before),
                 flow_multipliers=multipliers,

@@ -10,13 +10,14 @@ from typing import Any, cast
 
 from torch import Tensor, fx, nn
 
+from nvae_codec import ports
 from nvae_codec.network.cells import Constant, ConstantMap, Scale
 from nvae_codec.network.convolution import FactorizedConv2d
 from nvae_codec.network.flow import list_halves
 from nvae_codec.network.groups import Group
 from nvae_codec.network.likelihood import PhasedHeads
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.polyphase import Plane, pixels_output
+from nvae_codec.polyphase import Plane
 
 LEAVES = (
     nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.SiLU, nn.Hardswish, nn.ELU, nn.Sigmoid, nn.AdaptiveAvgPool2d, nn.Identity,
@@ -44,15 +45,15 @@ class _Skeleton(nn.Module):
 
         def choose(group: int, prior: Tensor | None, posterior: Tensor) -> Tensor:
             if prior is not None:
-                outputs[f"prior.{group}"] = prior
-            outputs[f"posterior.{group}"] = posterior
-            return place(f"z.{group}")  # type: ignore[no-any-return]
+                outputs[ports.prior(group)] = prior
+            outputs[ports.posterior(group)] = posterior
+            return place(ports.z(group))  # type: ignore[no-any-return]
 
         def look(plane: Plane) -> Tensor:
             return place(plane.name)  # type: ignore[no-any-return]
 
         def predict(phase: int, expert: int, raw: Tensor) -> None:
-            outputs[pixels_output(phase, expert)] = raw
+            outputs[ports.pixels(phase, expert)] = raw
 
         features = self.network.hierarchy(image, blank, choose)
         heads = self.network.likelihood
@@ -62,7 +63,7 @@ class _Skeleton(nn.Module):
             heads(features, look, lambda phase, raw: predict(phase, 0, raw))
         for group, module in enumerate(self.network.hierarchy.groups):
             for half, shift in enumerate(list_halves(cast(Group, module).flows)):
-                outputs[f"shift.{group}.{half}"] = shift.mean(place(f"flow.{group}.{half}"))
+                outputs[ports.shift(group, half)] = shift.mean(place(ports.flow(group, half)))
         return outputs
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from nvae_codec import ports
 from nvae_codec.errors import ModelFileError
 from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.operations import Convolve, Input, LookUp
@@ -15,14 +16,14 @@ from nvae_codec.integer.operations import Convolve, Input, LookUp
 
 def check_half(graph: Graph, group: int, half: int, latents: int) -> None:
     """Raise ModelFileError unless ``shift.G.H`` reads ``flow.G.H`` alone, and that before each place only."""
-    name, strict = graph.outputs[f"shift.{group}.{half}"], False
+    name, strict = graph.outputs[ports.shift(group, half)], False
     while not isinstance(operation := graph.operations[name], Input):
         if isinstance(operation, Convolve):
             strict = _check_kernel(operation, latents, mirror=half % 2 == 1) or strict
         elif not isinstance(operation, LookUp):
             raise ModelFileError(f"{operation.name}: a flow cannot have it")
         name = operation.inputs[0]
-    if name != f"flow.{group}.{half}" or not strict:
+    if name != ports.flow(group, half) or not strict:
         raise ModelFileError(f"half {half} of the flow of group {group} cannot be undone")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from nvae_codec import ports
 from nvae_codec.errors import ModelFileError
 from nvae_codec.integer.causality import check_half
 from nvae_codec.integer.model import IntegerModel, LatentGroup
@@ -17,7 +18,6 @@ from nvae_codec.integer.operations import Convolve
 from nvae_codec.likelihoods.likelihood import find_coded
 from nvae_codec.likelihoods.registry import LIKELIHOODS
 from nvae_codec.likelihoods.tables import FIXED, NORMAL_REACH, NORMAL_UNIT, RAW_BOUND, SHIFT_BOUND, is_cdf, is_table
-from nvae_codec.polyphase import pixels_output
 
 LARGEST_SCALES, LARGEST_COMPONENTS, LARGEST_STRIDE = 8, 16, 4096
 LARGEST_PADDING, LARGEST_SIDE, MOST_HALVES = 64, 65536, 8
@@ -88,11 +88,11 @@ def _check_tables(model: IntegerModel) -> None:
 def _check_inputs(model: IntegerModel) -> None:
     """Names, channels, strides and bounds are those of what coding gives the network."""
     channels, top = model.channels, model.top_value
-    given = {"image": (channels, 1, top), "blank": (1, model.stride, 0)}
+    given = {ports.IMAGE: (channels, 1, top), ports.BLANK: (1, model.stride, 0)}
     for index, group in enumerate(model.groups):
-        given[f"z.{index}"] = (group.channels, group.stride, group.bound)
+        given[ports.z(index)] = (group.channels, group.stride, group.bound)
         for half, bound in enumerate(group.flow_bounds):
-            given[f"flow.{index}.{half}"] = (group.channels, group.stride, bound)
+            given[ports.flow(index, half)] = (group.channels, group.stride, bound)
     given |= {plane.name: (channels, plane.stride, top) for phase in model.phases for plane in phase.known}
     for name, operation in model.graph.inputs.items():
         expected, stride, largest = given.get(name, (0, 0, 0))
@@ -125,15 +125,16 @@ def _check_outputs(model: IntegerModel, bounds: Mapping[str, Bounds]) -> None:
     likelihood = find_coded(model.likelihood)
     count, largest = likelihood.raw_channels(model.channels, model.components), likelihood.raw_bound
     expected = {
-        pixels_output(index, expert): (count, phase.plane.stride, largest)
+        ports.pixels(index, expert): (count, phase.plane.stride, largest)
         for index, phase in enumerate(model.phases)
         for expert in range(model.experts)
     }
     for index, group in enumerate(model.groups):
-        for name in ("posterior", "prior") if group.has_prior else ("posterior",):
-            expected[f"{name}.{index}"] = (2 * group.channels, group.stride, RAW_BOUND)
+        expected[ports.posterior(index)] = (2 * group.channels, group.stride, RAW_BOUND)
+        if group.has_prior:
+            expected[ports.prior(index)] = (2 * group.channels, group.stride, RAW_BOUND)
         for half in range(len(group.flow_bounds)):
-            expected[f"shift.{index}.{half}"] = (group.channels, group.stride, SHIFT_BOUND)
+            expected[ports.shift(index, half)] = (group.channels, group.stride, SHIFT_BOUND)
     _require(set(model.graph.outputs) == set(expected), "outputs")
     for name, (channels, stride, largest) in expected.items():
         found = bounds[model.graph.outputs[name]]

@@ -8,11 +8,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from nvae_codec import ports
 from nvae_codec.integer.bounds import prove_exact
 from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.operation import Bounds
 from nvae_codec.likelihoods.tables import Tables
-from nvae_codec.polyphase import Phase, list_phases, pixels_output
+from nvae_codec.polyphase import Phase, list_phases
 
 
 @dataclass(frozen=True)
@@ -107,14 +108,14 @@ class IntegerModel:
     def experts(self) -> int:
         """Sets of heads after the base. Coding uses one of them for an image."""
         count = 1
-        while pixels_output(1, count) in self.graph.outputs:
+        while ports.pixels(1, count) in self.graph.outputs:
             count += 1
         return count
 
     def outputs_of(self, expert: int) -> list[str]:
         """Names of the graph's outputs that coding with an expert takes."""
-        own = {pixels_output(phase, expert) for phase in range(len(self.phases))}
-        return [name for name in self.graph.outputs if name in own or not name.startswith("pixels.")]
+        own = {ports.pixels(phase, expert) for phase in range(len(self.phases))}
+        return [name for name in self.graph.outputs if name in own or ports.parse(name).kind != "pixels"]
 
     @cached_property
     def phases(self) -> list[Phase]:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from nvae_codec import ports
 from nvae_codec.network.nvae import Nvae
-from nvae_codec.polyphase import Plane, list_phases, pixels_output
+from nvae_codec.polyphase import Plane, list_phases
 from tests.models import RECIPES, make_network, make_recipe, predict_all, random_crops
 
 Outputs = dict[str, Tensor]
@@ -85,7 +86,7 @@ def test_phases_see_the_planes_before_them_alone(which: str) -> None:
         pixels = {name for name in changed if name.startswith("pixels")}
         # of the levels after its own every phase sees it, of its own level those that name it
         seen_by = {
-            pixels_output(later, expert)
+            ports.pixels(later, expert)
             for expert in range(network.recipe.likelihood.experts)
             for later, candidate in enumerate(phases)
             if later > index and any(reads(known, plane) for known in candidate.known)
