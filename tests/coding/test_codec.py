@@ -1,4 +1,4 @@
-"""Images through a frozen model and back; damage is told, never more."""
+"""Images through an integer model and back; damaged payloads and plans are refused."""
 
 from __future__ import annotations
 
@@ -69,19 +69,19 @@ def test_models_of_many_recipes_code(which: str) -> None:
         round_trip(codec(which), make("waves", *size))
 
 
-def test_plans_whose_latents_would_starve_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
-    walked = []
+def test_plans_whose_latents_would_starve_are_not_coded(monkeypatch: pytest.MonkeyPatch) -> None:
+    coded_sizes = []
 
-    def watch(stack: Stack, batch: Batch, lying: int | None) -> BatchRecord:
-        walked.append(batch.canvas.size)
-        return encode_batch(stack, batch, lying)
+    def watch(stack: Stack, batch: Batch, stack_size: int | None) -> BatchRecord:
+        coded_sizes.append(batch.canvas.size)
+        return encode_batch(stack, batch, stack_size)
 
     monkeypatch.setattr(codec_module, "encode_batch", watch)
     # its latents take as many bits from the stack as the pixels bring
     hierarchy = load_codec(find_model("natural32").path, Runtime("cpu"))
     image = make_image(64, 192)
     assert GROWTHS[round_trip(hierarchy, image).plan[0] // 4] in DENSE
-    assert sum(height * width for height, width in walked) < 64 * 192 * 3 // 2, "most of it once"
+    assert sum(height * width for height, width in coded_sizes) < 64 * 192 * 3 // 2, "most of it once"
 
 
 def test_views_of_images_are_taken_as_they_are() -> None:
@@ -194,12 +194,12 @@ def test_damaged_plans_are_refused() -> None:
     refused(plan=(plan[0] ^ 1, *plan[1:]))  # the same tiles from another corner: other pixels
     assert refused(plan=(2 * CHECKED, *plan[1:]))
     for place in range(1, len(plan)):
-        for value in (0, 1, plan[place] + 1, 255):  # some fills cut the arrays as before: those decode
+        for value in (0, 1, plan[place] + 1, 255):  # some stack sizes give the same slices: those decode
             refused(plan=(*plan[:place], value, *plan[place + 1 :]))
         assert refused(plan=(*plan[:place], 2**40, *plan[place + 1 :]))
 
 
-def test_fills_that_no_encoder_found_are_refused_with_their_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stack_sizes_that_no_encoder_found_are_refused_with_their_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     image = make_image(150, 100)
     coded = codec().encode([image])
     *plan, middle, last = coded.plan

@@ -69,9 +69,9 @@ def test_frequencies_are_real_probabilities(which: str) -> None:
         model = likelihood.model
         values = []
         for colour in range(model.channels):
-            # values that the distribution itself gives: improbable ones have a quantile that is not theirs
-            quantile = rng.integers(0, 1 << model.pixel_bits, likelihood.count).astype(np.int32)
-            values.append(likelihood.distribution(colour).find(quantile)[0])
+            # values that the distribution itself gives: improbable ones have a slot beyond their probability
+            slots = rng.integers(0, 1 << model.pixel_bits, likelihood.count).astype(np.int32)
+            values.append(likelihood.distribution(colour).find(slots)[0])
             bits.append(model.pixel_bits - np.log2(likelihood.interval(colour, values[-1])[1]))
         real.append(again.measure(values))
     assert np.mean(bits) == pytest.approx(np.mean(real), rel=0.003)

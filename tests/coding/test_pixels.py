@@ -1,4 +1,4 @@
-"""Mixtures on integers: distributions with an interval for every value, found again from its quantiles."""
+"""Mixtures on integers: distributions with an interval for every value, found again from its slots."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ def random_mixture(seed: int, components: int, count: int, extreme: bool) -> Mix
     rng = np.random.default_rng(seed)
     mean, log_scale, logit = random_raw(rng, (3, components, count), extreme)
     coefficients = random_raw(rng, (3, count), extreme)
-    guess = rng.choice(np.array([0, 255, 510, 1020], np.int32), count)
-    residual = [(4 * rng.choice(np.array([0, 128, 255], np.int32), count) - guess).astype(np.int32) for _ in range(2)]
-    centre = colour_centre(frozen_model(MODEL), coefficients, guess, residual[: int(rng.integers(3))])
+    prediction = rng.choice(np.array([0, 255, 510, 1020], np.int32), count)
+    residual = [
+        (4 * rng.choice(np.array([0, 128, 255], np.int32), count) - prediction).astype(np.int32) for _ in range(2)
+    ]
+    centre = colour_centre(frozen_model(MODEL), coefficients, prediction, residual[: int(rng.integers(3))])
     return Mixture(frozen_model(MODEL), mean, log_scale, logit, centre)
 
 
@@ -56,28 +58,28 @@ def test_every_value_has_an_interval(seed: int, components: int, extreme: bool) 
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10**6), st.sampled_from([1, 2, 5, 16]), st.booleans())
-def test_finding_undoes_intervals(seed: int, components: int, extreme: bool) -> None:
+def test_finding_inverts_intervals(seed: int, components: int, extreme: bool) -> None:
     count = 300
     mixture, rng = random_mixture(seed, components, count, extreme), np.random.default_rng(seed)
     values = rng.choice(np.r_[0, 255, np.arange(256)], count).astype(np.int32)
-    left, width = mixture.interval(values)
-    for quantile in (left, left + width - 1, left + rng.integers(0, width)):
-        found = mixture.find(quantile.astype(np.int32))
-        assert all(np.array_equal(a, b) for a, b in zip(found, (values, left, width), strict=True))
-    quantile = rng.integers(0, 1 << mixture.bits, count).astype(np.int32)
-    value, left, width = mixture.find(quantile)
-    assert ((left <= quantile) & (quantile < left + width)).all()
-    assert all(np.array_equal(a, b) for a, b in zip(mixture.interval(value), (left, width), strict=True))
+    start, frequency = mixture.interval(values)
+    for slots in (start, start + frequency - 1, start + rng.integers(0, frequency)):
+        found = mixture.find(slots.astype(np.int32))
+        assert all(np.array_equal(a, b) for a, b in zip(found, (values, start, frequency), strict=True))
+    slots = rng.integers(0, 1 << mixture.bits, count).astype(np.int32)
+    value, start, frequency = mixture.find(slots)
+    assert ((start <= slots) & (slots < start + frequency)).all()
+    assert all(np.array_equal(a, b) for a, b in zip(mixture.interval(value), (start, frequency), strict=True))
 
 
 def test_a_part_of_an_array_is_like_the_whole() -> None:
     mixture = random_mixture(3, 3, 100, extreme=False)
     values = np.arange(100, dtype=np.int32) * 2
-    left, width = mixture.interval(values)
+    start, frequency = mixture.interval(values)
     at = slice(37, 61)
-    assert np.array_equal(mixture.interval(values[at], at)[0], left[at])
-    assert np.array_equal(mixture.interval(values[at], at)[1], width[at])
-    assert np.array_equal(mixture.find(left[at], at)[0], values[at])
+    assert np.array_equal(mixture.interval(values[at], at)[0], start[at])
+    assert np.array_equal(mixture.interval(values[at], at)[1], frequency[at])
+    assert np.array_equal(mixture.find(start[at], at)[0], values[at])
 
 
 @pytest.mark.parametrize("components", [1, 2, 10, 16])
@@ -112,13 +114,13 @@ def test_the_distribution_is_that_of_the_real_mixture() -> None:
 def test_colours_follow_from_those_before() -> None:
     model = frozen_model(MODEL)  # coefficients are not bounded here
     coefficients = np.array([[512], [1024], [-256]], np.int32)  # 1/2, 1, -1/4
-    guess, first, second = (np.array([v], np.int32) for v in (400, 40, -80))  # quarter levels
-    assert colour_centre(model, coefficients, guess, []).tolist() == [400 * 16]
-    assert colour_centre(model, coefficients, guess, [first]).tolist() == [(400 + 20) * 16]
-    assert colour_centre(model, coefficients, guess, [first, second]).tolist() == [(400 + 40 + 20) * 16]
+    prediction, first, second = (np.array([v], np.int32) for v in (400, 40, -80))  # quarter levels
+    assert colour_centre(model, coefficients, prediction, []).tolist() == [400 * 16]
+    assert colour_centre(model, coefficients, prediction, [first]).tolist() == [(400 + 20) * 16]
+    assert colour_centre(model, coefficients, prediction, [first, second]).tolist() == [(400 + 40 + 20) * 16]
     bounded = dataclasses.replace(model, bounded_colour=True)
     expected = 400 * 16 + round(40 * 16 * np.tanh(0.5))
-    assert abs(int(colour_centre(bounded, coefficients, guess, [first])[0]) - expected) <= 1
+    assert abs(int(colour_centre(bounded, coefficients, prediction, [first])[0]) - expected) <= 1
 
 
 @settings(deadline=None, max_examples=40)
@@ -132,12 +134,12 @@ def test_a_mixture_on_a_device_is_the_same(seed: int, components: int, extreme: 
     there = DeviceMixture(model, raw[0], raw[1], raw[2], centre)
     values, at = rng.choice(np.r_[0, 255, np.arange(256)], count).astype(np.int32), slice(3, 150)
     assert 147 << 8 <= FEW_EDGES < count << 8, "both searches"
-    quantile = rng.choice(np.r_[0, 2**here.bits - 1, rng.integers(0, 2**here.bits, 500)], count).astype(np.int32)
+    slots = rng.choice(np.r_[0, 2**here.bits - 1, rng.integers(0, 2**here.bits, 500)], count).astype(np.int32)
     for one, other in (
         (here.interval(values), there.interval(values)),
         (here.interval(values[at], at), there.interval(values[at], at)),
-        (here.find(quantile), there.find(quantile)),
-        (here.find(quantile[at], at), there.find(quantile[at], at)),
+        (here.find(slots), there.find(slots)),
+        (here.find(slots[at], at), there.find(slots[at], at)),
     ):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 

@@ -1,4 +1,4 @@
-"""A file is as long as the integer-model ELBO says."""
+"""The size of a file matches the integer-model ELBO."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GOLDEN = ROOT / "tests" / "golden"
 
 
 @pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
-def test_a_file_is_as_long_as_the_bound(which: str) -> None:
+def test_the_size_of_a_file_matches_the_bound(which: str) -> None:
     image = make_image(256, 256)
     coded = ModelCodec(frozen_model(which)).encode([image])
     bound = integer_elbo(image, frozen_model(which), samples=2).bits

@@ -39,7 +39,7 @@ def test_a_record_never_promises_more_than_there_is(before: int, gained: int, va
     assert 0 <= record.before_code <= record.after_code <= LARGEST_CODE
 
 
-def test_no_logarithm_of_a_width_is_near_a_tie() -> None:
+def test_no_logarithm_of_a_frequency_is_near_a_tie() -> None:
     """Every machine rounds it to the same 256th, though their logarithms differ in the last bits."""
     exact = np.log2(np.arange(1, 2**16 + 1)) * 256
     assert np.abs(exact - np.floor(exact) - 0.5).min() > 1e-9

@@ -53,7 +53,7 @@ def test_gray_images_come_back_among_others(shapes: list[tuple[int, int, bool]])
 
 
 @pytest.mark.parametrize("which", ["phases of two levels", "joint", "joint, 5 bits"])
-def test_gray_is_as_long_as_its_bound(which: str) -> None:
+def test_the_size_of_gray_matches_its_bound(which: str) -> None:
     """Of the three equal colours that the network sees, one is paid for."""
     model = frozen_model(which)
     gray = make_image(48, 48)[:, :, 1] & np.uint8(model.top_value)
@@ -66,13 +66,13 @@ def test_gray_is_as_long_as_its_bound(which: str) -> None:
         codec.decode([Shape(48, 48)], coded)
 
 
-def test_images_of_one_size_are_walked_together() -> None:
+def test_images_of_one_size_are_coded_together() -> None:
     plan = round_trip(ModelCodec(frozen_model()), *images_of([(24, 24)] * 40)).plan
     assert plan[1] == 1
     assert len(plan) < 1 + 3 * 8
 
 
-def test_a_segment_is_as_long_as_its_bound() -> None:
+def test_the_size_of_a_segment_matches_its_bound() -> None:
     images = images_of([(32, 32)] * 48)
     coded = ModelCodec(frozen_model()).encode(images)
     bound = sum(integer_elbo(image, frozen_model(), samples=2).bits for image in images)
@@ -91,7 +91,7 @@ def test_small_images_come_first_and_equal_ones_stay_together() -> None:
         assert (covered == 1).all()
 
 
-def test_nothing_starts_small_behind_other_images() -> None:
+def test_nothing_starts_small_after_other_images() -> None:
     assert len(plan_tiles(400, 500, SPARSE[0])) > 1
     assert len(plan_tiles(400, 500, SPARSE[0], done=400 * 500)) == 1
     assert plan_segment([Shape(400, 500)], SPARSE[1], 3) == plan_tiles(400, 500, SPARSE[1], 3)
@@ -115,7 +115,7 @@ def checked_segment(images: list[Pixels], which: str = "phases of two levels") -
 
 
 @pytest.mark.parametrize("which", ["phases of two levels", "official, two pairs of flows", "joint, 5 bits"])
-def test_who_wants_one_image_stops_behind_it(which: str) -> None:
+def test_reading_one_image_stops_after_its_batch(which: str) -> None:
     top = frozen_model(which).top_value
     images = [image & np.uint8(top) for image in images_of([(64, 48), (32, 32)] * 20)]
     codec, coded = checked_segment(images, which)
@@ -139,13 +139,13 @@ def test_a_wrong_checksum_of_a_batch_is_damage() -> None:
         codec.decode(shapes, replace(coded, plan=(*plan[:-1], 1 << 32)))
 
 
-def test_the_checksum_takes_no_room_of_images_of_one_bit() -> None:
+def test_images_of_one_bit_have_no_checksums() -> None:
     codec, rng = ModelCodec(frozen_model("bernoulli")), np.random.default_rng(3)
     images = [rng.integers(0, 2, (64, 64), np.uint8) for _ in range(17)]
     assert not PlanKind.read(round_trip(codec, *images).plan[0]).checked
 
 
-def test_what_has_no_checksums_is_decoded_whole() -> None:
+def test_segments_without_checksums_are_decoded_whole() -> None:
     codec, images = ModelCodec(frozen_model()), images_of([(16, 16)] * 20)
     coded = codec.encode(images)
     assert not PlanKind.read(coded.plan[0]).checked
