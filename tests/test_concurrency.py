@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 main = importlib.import_module("nvae_codec.cli.main").main
 
 STORED = ("--method", "stored", "-q")

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["material", "mkdocs"])
 def test_the_site_builds_without_a_warning(tmp_path: Path, theme: str) -> None:
     pytest.importorskip("mkdocs", reason="the site's tools are not installed: the extra docs")
@@ -84,6 +85,7 @@ def test_the_first_page_runs(desk: Path) -> None:
         exec(block, {})
 
 
+@pytest.mark.slow
 def test_the_training_guide_runs(desk: Path) -> None:
     recipe, addition = blocks("training.md", "toml")
     experts, histories = addition.split("\n\n")
@@ -118,6 +120,7 @@ def test_the_page_on_many_machines_runs(desk: Path) -> None:
     assert (desk / "merged.nvae").read_bytes() == alone
 
 
+@pytest.mark.slow
 def test_the_page_on_evaluation_runs(desk: Path) -> None:
     # as written, but by a model that takes no time, and without a training run
     model = f"--model {ROOT / 'tests/golden/tiny.safetensors'}"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tools.fuzz import SHARES, run
+
+pytestmark = pytest.mark.slow
 
 
 def test_mutants_are_refused_or_read() -> None:

@@ -37,6 +37,7 @@ def python(tmp_path: Path) -> Path:
     return tmp_path / "env" / "bin" / "python"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="environments are laid out as on Linux")
 @pytest.mark.parametrize("how", ["not installed", "installed", "editable"])
 def test_the_package_works_in_the_clone_and_elsewhere(clone: Path, python: Path, how: str) -> None:

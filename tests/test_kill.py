@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.kill import run
+
+pytestmark = pytest.mark.slow
 
 
 def test_files_are_the_old_ones_or_the_new_ones() -> None:

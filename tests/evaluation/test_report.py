@@ -203,6 +203,7 @@ def open_page(browser: str, page: Path, *how: str) -> subprocess.CompletedProces
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 24, 1000])
 def test_it_opens_in_chromium(tmp_path: Path, browser: str, count: int) -> None:
     """In a narrow window: no error, every image drawn, no text clipped, nothing wider than the window."""
