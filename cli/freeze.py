@@ -101,11 +101,11 @@ def freeze_command(
         recipe = dataclasses.replace(recipe, name=name)
         network.recipe = recipe
     crops = read_crops(calibrate, recipe, images, crop)
-    shown = [crops]
+    shown = [(0, crops)]
     if recipe.training.histories is not None:  # experts must see the range of their own images
-        shown += [changed for _, changed in with_histories(crops, recipe.training.histories, recipe.stride).values()]
-    batches = [torch.from_numpy(part[at : at + 4]) for part in shown for at in range(0, len(part), 4)]
-    exported = export(network, batches)
+        shown += with_histories(crops, recipe.training.histories, recipe.stride).values()
+    batches = [torch.from_numpy(part[at : at + 4]) for _, part in shown for at in range(0, len(part), 4)]
+    exported = make_adaptable(export(network, batches), shown)
     held_out = show_network(read_crops(valid or calibrate, recipe, min(images, MOST_MEASURED), crop), recipe)
     codec = prepare_codec(exported.model, runtime)
     with reporter.progress(f"{len(held_out)} crops", len(held_out)) as bar:
@@ -116,6 +116,22 @@ def freeze_command(
         write_atomic(report_file, (json.dumps(report, indent=1) + "\n").encode(), force=True, inputs=inputs)
     if not reporter.quiet:
         print_report(report)
+
+
+def make_adaptable(exported: Exported, shown: Sequence[tuple[int, NDArray[np.uint8]]]) -> Exported:
+    """Let files adapt the model. ``shown``: experts, and crops (N, C, H, W) that each of them is for."""
+    import dataclasses
+
+    from nvae_codec.adaptation.directions import learn_directions
+    from nvae_codec.integer.model_file import finalize
+
+    if exported.model.likelihood != "colourwise":
+        return exported
+    images: list[list[NDArray[np.uint8]]] = []
+    for expert in range(exported.model.experts):
+        own = [crops for whose, crops in shown if whose == expert] or [shown[0][1]]
+        images.append([crop.transpose(1, 2, 0) for crops in own for crop in crops])
+    return dataclasses.replace(exported, model=finalize(learn_directions(exported.model, images)))
 
 
 MOST_MEASURED = 200

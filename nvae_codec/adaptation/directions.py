@@ -24,6 +24,8 @@ from nvae_codec.integer.operations import Convolve
 
 Float64 = NDArray[np.float64]
 
+LEARNED_PIXELS = 1 << 19
+"""What directions are learned from: more would take memory and change little."""
 DIRECTION_BITS, GAIN_BITS, LARGEST_UNIT = 28, 13, 2.0**26
 LEAST_VARIANCE = 1e-2, 1e-6
 """Of the median, and of the largest: features that hardly vary among the training images must not become huge where
@@ -49,7 +51,7 @@ def learn_directions(model: IntegerModel, images: Iterable[Sequence[NDArray[np.u
         shown = kinds[min(expert, len(kinds) - 1)]
         own = dataclasses.replace(model, expert=expert)
         rng = np.random.Generator(np.random.PCG64(expert))
-        for sample in take_sample(own, shown, 1 << 40, rng, torch.device("cpu")):
+        for sample in take_sample(own, shown, LEARNED_PIXELS, rng, torch.device("cpu")):
             layers.setdefault(sample.operation, learn_layer(own, sample))
     return dataclasses.replace(model, adaptable=tuple(layers.values()))
 
