@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from nvae_codec.coding.canvas import Canvas
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.likelihood import CodedLikelihood, Float64, PixelCoder, Uniform
 from nvae_codec.likelihoods.tables import LatentTables, Tables, is_table, round_table
-from nvae_codec.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from nvae_codec.recipes.recipe import Recipe
 
 UNIT, BOUND = 256, 4095
 """Logits: units of 1/256, in [-4095, 4095]."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -36,7 +36,9 @@ from nvae_codec.likelihoods.mixture import (
 )
 from nvae_codec.likelihoods.tables import LatentTables
 from nvae_codec.polyphase import Phase
-from nvae_codec.recipes.recipe import LikelihoodRecipe, Recipe
+
+if TYPE_CHECKING:
+    from nvae_codec.recipes.recipe import LikelihoodRecipe, Recipe
 
 
 class ColourMixture(NamedTuple):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -46,7 +46,9 @@ from nvae_codec.likelihoods.mixture import (
     mixture_faults,
 )
 from nvae_codec.likelihoods.tables import LatentTables, is_table, round_table
-from nvae_codec.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from nvae_codec.recipes.recipe import Recipe
 
 NATS_UNIT = 2048
 """Logarithms of a component's probability: units of 1/2048 nat."""

@@ -10,7 +10,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,9 @@ from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.registry import LIKELIHOODS
 from nvae_codec.likelihoods.tables import LatentTables, Tables
 from nvae_codec.polyphase import Phase
-from nvae_codec.recipes.recipe import LikelihoodRecipe, Recipe
+
+if TYPE_CHECKING:
+    from nvae_codec.recipes.recipe import LikelihoodRecipe, Recipe
 
 Float64 = NDArray[np.float64]
 Uniform = Callable[[int], Tensor]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from nvae_codec.likelihoods.likelihood import Likelihood, Uniform
 from nvae_codec.network.normal import log_density, normal_of_raw
-from nvae_codec.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from nvae_codec.recipes.recipe import Recipe
 
 
 class Kind(Likelihood):
