@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from nvae_codec.errors import ModelFileError
 from nvae_codec.export.weights import scale_weights, split_weights
 from nvae_codec.integer import operations as ops
+from nvae_codec.integer import resampling
 from nvae_codec.integer.operation import FLOAT32_BOUND, Operation
 from nvae_codec.integer.width import Width
 from nvae_codec.network.cells import Constant, ConstantMap, Scale
@@ -211,7 +212,7 @@ class _SimpleLayer(Layer):
 class RepeatLayer(_SimpleLayer):
     """Nearest-neighbour upsampling by two."""
 
-    kind = ops.Repeat
+    kind = resampling.Repeat
 
     @classmethod
     def matches(cls, node: fx.Node, module: Module) -> bool:
@@ -222,7 +223,7 @@ class RepeatLayer(_SimpleLayer):
 class InterpolateLayer(_SimpleLayer):
     """Bilinear upsampling by two."""
 
-    kind = ops.Interpolate
+    kind = resampling.Interpolate
 
     @classmethod
     def matches(cls, node: fx.Node, module: Module) -> bool:
@@ -233,7 +234,7 @@ class InterpolateLayer(_SimpleLayer):
 class PoolLayer(_SimpleLayer):
     """The mean of squares of two by two."""
 
-    kind = ops.Pool
+    kind = resampling.Pool
 
     @classmethod
     def matches(cls, node: fx.Node, module: Module) -> bool:

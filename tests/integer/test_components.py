@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.errors import ModelFileError
 from nvae_codec.export.export import Exported, export
-from nvae_codec.integer.operations import Interpolate, Pool, Repeat, SpreadMap
+from nvae_codec.integer.operations import SpreadMap
+from nvae_codec.integer.resampling import Interpolate, Pool, Repeat
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.recipes.files import parse_recipe, read_recipe
 from nvae_codec.recipes.recipe import Recipe
