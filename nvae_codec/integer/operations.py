@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nvae_codec.integer.convolution import convolve
+from nvae_codec.integer.convolution import convolve, convolve_packed, pack_pointwise
 from nvae_codec.integer.operation import FLOAT32_BOUND, FLOAT64_BOUND, MOST_CHANNELS, Bounds, Operation
 from nvae_codec.integer.resampling import Interpolate, Pool, Repeat
 
@@ -79,9 +79,18 @@ class Convolve(Operation):
         bias = torch.stack(biases).view(shape).transpose(0, 1).flatten()
         return weight.contiguous(memory_format=torch.channels_last), bias
 
+    @cached_property
+    def packed(self) -> Tensor | None:
+        """The kernel in a faster layout, if this is a pointwise convolution on the CPU."""
+        return pack_pointwise(self.parts[0]) if self.pointwise and self.groups == 1 else None
+
     def accumulate(self, inputs: Sequence[Tensor]) -> Tensor:
         """w * x + b: integers, float32, or float64 with digits."""
-        out = convolve(inputs[0], *self.parts, self.stride, self.padding, self.groups)
+        weight, bias = self.parts
+        if torch.backends.mkldnn.enabled and self.packed is not None:
+            out = convolve_packed(inputs[0], self.packed, bias)
+        else:
+            out = convolve(inputs[0], weight, bias, self.stride, self.padding, self.groups)
         if not self.digits:
             return out
         parts = out.view(len(out), self.groups, len(self.digits) + 1, -1, *out.shape[2:]).unbind(2)
