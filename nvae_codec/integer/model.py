@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from nvae_codec import ports
@@ -103,6 +105,12 @@ class IntegerModel:
     def bounds(self) -> dict[str, Bounds]:
         """What is proved of every value: adaptation changes none of it."""
         return prove_exact(self.graph)
+
+    def to(self, device: torch.device) -> IntegerModel:
+        """The same model with its constants on a device; what was proved of it need not be proved again."""
+        moved = dataclasses.replace(self, graph=self.graph.to(device))
+        moved.__dict__["bounds"] = self.bounds
+        return moved
 
     @cached_property
     def experts(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def prepare_codec(model: IntegerModel, runtime: Runtime | None = None) -> ModelC
 
 
 def _prove_codec(model: IntegerModel, runtime: Runtime, device: torch.device) -> ModelCodec:
-    codec = ModelCodec(dataclasses.replace(model, graph=model.graph.to(device)), runtime, device=device)
+    codec = ModelCodec(model.to(device), runtime, device=device)
     with codec.ready():
         return codec
 
