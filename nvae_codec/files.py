@@ -182,11 +182,8 @@ def replace_atomic(
     check_absent(target, force=force)
     place = Path(os.path.realpath(target))
     part = place.with_name(f".{secrets.token_hex(8)}.part")
-    try:
+    try:  # from here on, as a signal may end this right after the file was made
         part.touch(exist_ok=False)
-    except OSError as error:  # its words are of the temporary file, the message's of the target
-        raise cannot_write(target, error) from error
-    try:
         usual = part.stat().st_mode
         part.chmod(0o600)
         yield part
@@ -202,7 +199,7 @@ def replace_atomic(
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError):  # its words are of the temporary file, the message's of the target
             raise cannot_write(target, error) from error
         raise
 
