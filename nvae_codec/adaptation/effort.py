@@ -39,8 +39,8 @@ class Effort:
 LEVELS = {
     2: Effort(1 << 16, Schedule(16, directions=1)),
     3: Effort(1 << 16, Schedule(24)),
-    4: Effort(1 << 17, Schedule(32)),
-    5: Effort(3 << 16, Schedule(48)),
+    4: Effort(3 << 15, Schedule(32)),
+    5: Effort(1 << 17, Schedule(48)),
     6: Effort(1 << 18, Schedule(80)),
     7: Effort(1 << 19, Schedule(120)),
     8: Effort(1 << 20, Schedule(200)),
