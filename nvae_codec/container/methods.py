@@ -35,6 +35,9 @@ FAST = (3, 75)
 GRAPHICS_BITS_PER_DIM = 1.5
 GRAPHICS_MARGIN = 1.15  # how much smaller the second effort may be, with room
 
+# A row of 200,000 pixels takes 20 seconds by the model, whose tiles are padded, and more bytes than PNG.
+PADDED_SIDE, MOST_PADDED, MOST_PADDING = 32, 1 << 20, 8
+
 HOPELESS = 0.5
 """A JPEG below so much of quick WebP's size is not coded by the model, whose files are at most 20 % below WebP's."""
 
@@ -101,6 +104,13 @@ def code(image: RasterImage, method: str, codecs: ChosenCodec, effort: int) -> C
     raise ValueError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
 
 
+def takes(model: ModelInput, image: RasterImage) -> bool:
+    """Whether ``auto`` tries the model: on what it takes, unless most of what the network would see is padding."""
+    padded = math.prod(-(-side // PADDED_SIDE) * PADDED_SIDE for side in (image.height, image.width))
+    thin = padded > MOST_PADDED and padded > MOST_PADDING * image.height * image.width
+    return not thin and model.takes(image)
+
+
 def code_model(image: RasterImage, codec: ImageCodec, effort: int) -> Candidate:
     """An image through a model; raises UnsupportedImageError for one that it does not take."""
     shown, levels = codec.input.take(image)
@@ -145,7 +155,7 @@ def _all_candidates(image: RasterImage, metadata: Extensions, codecs: ChosenCode
         yield candidate
     if image.pixels is None:
         return
-    if codecs.input().takes(image):
+    if takes(codecs.input(), image):
         with contextlib.suppress(UnsupportedImageError):  # too few bytes
             candidate = code_model(image, codecs.chosen(), effort)
             sizes.append(candidate.size(image, metadata))

@@ -260,6 +260,19 @@ def test_an_own_file_that_is_none_is_damaged(payload: bytes) -> None:
         read_file(join_parts(Parts(whole.header, payload)), CODECS)
 
 
+@pytest.mark.parametrize("shape", [(1, 200_000, 3), (200_000, 1)])
+def test_a_thin_image_is_not_padded_for_the_model_in_vain(shape: tuple[int, ...]) -> None:
+    class Never(FakeCodec):
+        def encode(self, *arguments: object, **more: object) -> Coded:
+            raise AssertionError
+
+    image = RasterImage.from_pixels(noise(*shape))
+    codecs = OneCodec(Never("photo"))
+    assert same_image(image, read_file(write_file(image, "auto", codecs), codecs))
+    packed = pack_segment([("a.png", image)], "auto", codecs)
+    assert [entry.kind for entry in packed.entries] == [Kind.PIXELS]
+
+
 def test_webp_refuses_what_it_cannot_hold() -> None:
     with pytest.raises(UnsupportedImageError, match="at most 16383 pixels a side"):
         write_file(RasterImage.from_pixels(np.zeros((1, 20_000, 3), np.uint8)), "webp", CODECS)

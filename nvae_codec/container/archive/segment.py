@@ -41,7 +41,7 @@ from nvae_codec.container.image import (
 )
 from nvae_codec.container.limits import check_pixels, pixel_limit
 from nvae_codec.container.metadata import pack_shared_metadata, unpack_shared_metadata
-from nvae_codec.container.methods import ChosenCodec, choose_without_model, code, needs_own_file
+from nvae_codec.container.methods import ChosenCodec, choose_without_model, code, needs_own_file, takes
 from nvae_codec.container.planes import add_planes, pack_planes, take_planes
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.limits import check_pixel_count
@@ -76,7 +76,7 @@ def pack_segment(
             continue
         try:
             describe(image)
-            by_model = method == "model" or (method == "auto" and codecs.input().takes(image))
+            by_model = method == "model" or (method == "auto" and takes(codecs.input(), image))
             if by_model:
                 codecs.input().take(image)
                 modelled.append(index)
