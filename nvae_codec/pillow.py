@@ -11,6 +11,7 @@ What an image is in Pillow, its mode and its ``info``, is what it would be had i
 from __future__ import annotations
 
 import io
+import mimetypes
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, ClassVar, cast
@@ -184,3 +185,4 @@ Image.register_open(FORMAT, NvaeImageFile, _accept)
 Image.register_save(FORMAT, _save)
 Image.register_extension(FORMAT, ".nvae")
 Image.register_mime(FORMAT, "image/x-nvae")
+mimetypes.add_type("image/x-nvae", ".nvae")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import mimetypes
 import pickle
 import warnings
 from collections.abc import Callable
@@ -203,6 +204,10 @@ def test_pillow_limits_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(Image.DecompressionBombError):
         reopen(BY_MODEL)
+
+
+def test_the_suffix_has_a_media_type() -> None:
+    assert mimetypes.guess_type("photo.nvae") == ("image/x-nvae", None)
 
 
 @pytest.mark.parametrize("loaded", [False, True])
