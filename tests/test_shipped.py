@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import nvae_codec
 from nvae_codec.evaluation import integer_elbo
 from nvae_codec.recipes.files import read_recipe
 from nvae_codec.zoo.library import MODELS_FOLDER, ModelInfo, find_model, installed_models
-from tests.integer.test_same_everywhere import REFRESH
+from tests.golden_files import check_golden
 
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPH = ROOT / "examples" / "parrots.png"
@@ -95,16 +94,11 @@ def test_models_folder_holds_photo() -> None:
     assert (MODELS_FOLDER / "photo" / "model.safetensors").is_file()
 
 
-GOLDEN = ROOT / "tests" / "golden" / "models"
-
-
 @pytest.mark.parametrize("info", installed_models(), ids=lambda info: info.name)
 def test_files_of_every_shipped_model_are_read(info: ModelInfo) -> None:
-    path = GOLDEN / f"{info.name}-{info.id}.nvae"
     digit = np.zeros((28, 28), np.uint8)
     digit[5:8, 8:20] = digit[8:23, 15:18] = 255
     image = digit if info.name == "mnist" else crop(100, 200, 40, 48)
-    if os.environ.get(REFRESH):
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(nvae_codec.compress(image, model=info.path, method="model"))
-    assert np.array_equal(nvae_codec.decompress(path.read_bytes()), image)
+    data = nvae_codec.compress(image, model=info.path, method="model")
+    golden = check_golden(f"models/{info.name}-{info.id}.nvae", data)
+    assert np.array_equal(nvae_codec.decompress(golden), image)

@@ -140,7 +140,7 @@ def _archive_targets(models: Models, folder: Path) -> list[Target]:
 
         return _of_bytes(name, data, read, _reseal_archive, always=0.3)
 
-    return [target("archive", path.read_bytes()), target("archive of batches", (GOLDEN / "checked.nvae").read_bytes())]
+    return [target("archive", path.read_bytes()), target("archive of batches", (GOLDEN / "archive.nvae").read_bytes())]
 
 
 def _reseal_archive(data: bytes, rng: np.random.Generator) -> bytes:

@@ -47,6 +47,8 @@ one image, a decoder stops after its batch. Images of one bit are too small for 
 class Policy:
     """The choices for one model."""
 
+    checked_pixels = CHECKED_PIXELS
+
     def __init__(self, model: IntegerModel) -> None:
         self.model = model
 
@@ -55,7 +57,7 @@ class Policy:
         shapes = [Shape.of(levels) for levels in images]
         corner = busiest_corner(images[segment_order(shapes)[0]])
         pixels = sum(shape.pixels for shape in shapes)
-        checked = len(images) > 1 and self.model.value_bits > 1 and pixels > CHECKED_PIXELS
+        checked = len(images) > 1 and self.model.value_bits > 1 and pixels > self.checked_pixels
         found: dict[PlanKind, list[Tile]] = {}
         for growth in self._growths():
             tiles = plan_segment(shapes, growth, corner, self.model.side)
@@ -67,7 +69,7 @@ class Policy:
     def largest(self, kind: PlanKind, tiles: Sequence[Tile]) -> int:
         """Pixels that a batch of several tiles may have."""
         largest = largest_batch(self.model.channels)
-        return min(largest, max(CHECKED_PIXELS, tile_pixels(tiles) // 4)) if kind.checked else largest
+        return min(largest, max(self.checked_pixels, tile_pixels(tiles) // 4)) if kind.checked else largest
 
     def first_count(self, tiles: Sequence[Tile], largest: int, attempt: Callable[[int], int]) -> int:
         """Tiles of the first batch: one, or of one size as many as leave what the latents of the next tile take.

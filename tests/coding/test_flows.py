@@ -29,7 +29,7 @@ from nvae_codec.network.convolution import causal_mask
 from nvae_codec.network.flow import list_halves
 from nvae_codec.runtime import Runtime
 from tests.coding.test_latents import random_normals
-from tests.integer.test_same_everywhere import GOLDEN
+from tests.golden_files import GOLDEN
 from tests.models import (
     RECIPES,
     frozen_model,

@@ -15,10 +15,10 @@ import pytest
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.evaluation import integer_elbo
 from nvae_codec.integer.model_file import read_model
+from tests.golden_files import GOLDEN, check_golden
 from tests.models import frozen_model, make_image, round_trip
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden"
 
 
 @pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
@@ -54,13 +54,10 @@ def hash_payload() -> str:
 
 @pytest.mark.parametrize("environment", [{}, {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}])
 def test_the_bytes_of_a_file_are_the_same_everywhere(environment: dict[str, str]) -> None:
-    path = GOLDEN / "payload.json"
     code = "from tests.coding.test_rate import hash_payload; print(hash_payload())"
     numpy_features = {"NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3"} if environment else {}
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **environment, **numpy_features},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    if os.environ.get("NVAE_CODEC_REFRESH_GOLDEN"):
-        path.write_text(json.dumps({"plan and payload": result.stdout.strip()}, indent=1) + "\n")
-    assert result.stdout.strip() == json.loads(path.read_text())["plan and payload"]
+    check_golden("payload.json", (json.dumps({"plan and payload": result.stdout.strip()}, indent=1) + "\n").encode())

@@ -31,7 +31,6 @@ from tests.fakes import FakeCodec, OneCodec
 from tests.reference_png import decode_png
 
 Pixels = NDArray[np.uint8]
-GOLDEN = Path(__file__).parents[1] / "golden"
 CODECS = OneCodec(FakeCodec("photo"))
 CHUNKS = (Chunk(b"gAMA", bytes(4)), IDAT_PLACE, Chunk(b"tEXt", b"Title\0Harbour"))
 
@@ -97,12 +96,6 @@ def test_what_has_few_values_is_kept_by_webp_or_as_its_file(pngsuite: Path, name
         assert method != "auto" or len(file) < len(data)
     with pytest.raises(UnsupportedImageError):
         write_file(image, "model", CODECS)
-
-
-def test_the_golden_palette_is_read(pngsuite: Path) -> None:
-    golden = (GOLDEN / "palette.nvae").read_bytes()
-    assert split_parts(golden).header.kind is Kind.WEBP
-    assert same_image(read_file(golden, CODECS), read_image((pngsuite / "tp1n3p08.png").read_bytes()))
 
 
 @pytest.mark.parametrize(

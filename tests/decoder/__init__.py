@@ -1,1 +1,1 @@
-"""A second decoder, written from docs/format.md alone. From the package it takes the network, and nothing else."""
+"""A second decoder, written from docs/format.md alone: it shares no code with the package."""

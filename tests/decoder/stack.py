@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-Find = Callable[[Ints], tuple[Ints, Ints, Ints]]
+Cdf = Callable[[Ints, slice], Ints]
+"""F of symbols (n,), which are a slice of an array."""
 
 
 class Ans:
@@ -22,58 +23,62 @@ class Ans:
             self.state = self.state << 32 | self.words.pop()
 
     def push_uniform(self, symbol: int, n: int) -> None:
-        left, p = self.slot(symbol, n)
+        if n == 1:
+            return
+        start, p = self.interval(symbol, n)
         if self.state >> 40 >= p:
             self.words.append(self.state & 0xFFFFFFFF)
             self.state >>= 32
-        self.state = (self.state // p << 24) | (left + self.state % p)
+        self.state = (self.state // p << 24) | (start + self.state % p)
 
     def pop_uniform(self, n: int) -> int:
+        if n == 1:
+            return 0
         q = self.state % 2**24
         symbol = min(q // (2**24 // n), n - 1)
-        left, p = self.slot(symbol, n)
-        self.state = (self.state >> 24) * p + q - left
+        start, p = self.interval(symbol, n)
+        self.state = (self.state >> 24) * p + q - start
         if self.state < 2**32 and self.words:
             self.state = self.state << 32 | self.words.pop()
         return symbol
 
     @staticmethod
-    def slot(symbol: int, n: int) -> tuple[int, int]:
+    def interval(symbol: int, n: int) -> tuple[int, int]:
         size = 2**24 // n
         return symbol * size, 2**24 - (n - 1) * size if symbol == n - 1 else size
 
     def push(self, start: Ints, frequency: Ints, bits: int) -> None:
-        slots = []
-        for first, size in zip(start, frequency, strict=True):
-            g = self.grain(int(size))
-            slots.append([int(first), int(size), g, self.pop_below(-(-int(size) // g))])
-        for slot in slots:
-            _, size, g, coarse = slot
-            slot[0] += g * coarse + (self.pop_below(min(g, size - g * coarse)) if g > 1 else 0)
-        for first, *_ in reversed(slots):
-            self.push_uniform(first % 2**bits, 2**bits)
+        sizes = [(int(n), grain(int(n))) for n in frequency]
+        coarse = [self.pop_uniform(-(-n // g)) for n, g in sizes]
+        fine = [self.pop_uniform(min(g, n - g * c)) for (n, g), c in zip(sizes, coarse, strict=True)]
+        slots = [int(f) + g * c + d for f, (_, g), c, d in zip(start, sizes, coarse, fine, strict=True)]
+        for slot in reversed(slots):
+            self.push_uniform(slot % 2**bits, 2**bits)
 
-    def pop(self, count: int, find: Find, bits: int) -> Ints:
-        slots = np.array([self.pop_uniform(2**bits) for _ in range(count)], np.int64)
-        symbols, start, frequency = find(slots)
-        parts = [(int(r), int(n), self.grain(int(n))) for r, n in zip(slots - start, frequency, strict=True)]
+    def pop(self, cdf: Callable[[Ints], Ints], counts: Ints, bits: int) -> Ints:
+        """Symbols, each one of so many."""
+        slots = np.array([self.pop_uniform(2**bits) for _ in counts], np.int64)
+        symbols = np.zeros_like(slots)
+        while (more := (symbols < counts - 1) & (cdf(symbols + 1) <= slots)).any():  # F never falls
+            symbols += more
+        start = cdf(symbols)
+        parts = [(int(r), int(n), grain(int(n))) for r, n in zip(slots - start, cdf(symbols + 1) - start, strict=True)]
         for r, n, g in reversed(parts):
-            if g > 1:
-                self.push_below(r % g, min(g, n - r // g * g))
+            self.push_uniform(r % g, min(g, n - r // g * g))
         for r, n, g in reversed(parts):
-            self.push_below(r // g, -(-n // g))
+            self.push_uniform(r // g, -(-n // g))
         return symbols
 
-    @staticmethod
-    def grain(frequency: int) -> int:
-        return 1 << max(0, frequency.bit_length() - 12)
+    def pop_array(self, cdf: Cdf, counts: Ints, bits: int, size: int, gain: int) -> Ints:
+        """An array in slices, the last one first."""
+        symbols = np.empty(len(counts), np.int64)
+        for at in reversed(slices(len(counts), size, gain)):
+            symbols[at] = self.pop(lambda k, at=at: cdf(k, at), counts[at], bits)  # type: ignore[misc]
+        return symbols
 
-    def pop_below(self, n: int) -> int:
-        return self.pop_uniform(n) if n > 1 else 0
 
-    def push_below(self, value: int, n: int) -> None:
-        if n > 1:
-            self.push_uniform(value, n)
+def grain(frequency: int) -> int:
+    return 1 << max(0, frequency.bit_length() - 12)
 
 
 def slices(count: int, size: int, gain: int) -> list[slice]:
@@ -84,12 +89,3 @@ def slices(count: int, size: int, gain: int) -> list[slice]:
         found.append(slice(done, min(count, done + n)))
         done += n
     return found
-
-
-def find_symbol(cdf: Callable[[Ints], Ints], q: Ints, most: Ints) -> tuple[Ints, Ints, Ints]:
-    """The last symbol whose F is at most q, one after another: F never falls."""
-    symbol = np.zeros_like(q)
-    while (more := (symbol < most - 1) & (cdf(symbol + 1) <= q)).any():
-        symbol += more
-    left = cdf(symbol)
-    return symbol, left, cdf(symbol + 1) - left

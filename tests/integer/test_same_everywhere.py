@@ -14,13 +14,11 @@ import torch
 
 from nvae_codec.integer.canary import check_canary
 from nvae_codec.integer.model_file import pack_model, read_model
+from tests.golden_files import check_golden, golden_model
 from tests.integer.hashing import evaluate, hash_model, hash_outputs, make_inputs
 from tests.models import RECIPES, frozen_model
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden"
-REFRESH = "NVAE_CODEC_REFRESH_GOLDEN"
-"""Set it to make the golden files anew; then every file written before is of another model."""
 
 
 @pytest.fixture(autouse=True)
@@ -95,16 +93,9 @@ def test_instruction_sets_change_nothing(tmp_path: Path) -> None:
 
 def test_golden_hashes() -> None:
     """Other releases of torch and other processors are compared with the one that made these files."""
-    path, hashes = GOLDEN / "tiny.safetensors", GOLDEN / "hashes.json"
-    if os.environ.get(REFRESH):
-        path.write_bytes(pack_model(frozen_model("phases, batch norm, gates"), "", {}))
-        model = read_model(path)
-        golden = {"identity": model.identity.hex(), "canary": model.canary}
-        hashes.write_text(json.dumps({**golden, "outputs": hash_model(path)}, indent=1) + "\n")
-    expected = json.loads(hashes.read_text())
+    path = golden_model("tiny")
     model = read_model(path)
-    assert model.identity.hex() == expected["identity"]
-    assert model.canary == expected["canary"]
-    assert hash_model(path) == expected["outputs"]
+    found = {"identity": model.identity.hex(), "canary": model.canary, "outputs": hash_model(path)}
+    check_golden("hashes.json", (json.dumps(found, indent=1) + "\n").encode())
     with torch.inference_mode():
         check_canary(model.graph, model.canary, torch.device("cpu"))
