@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from nvae_codec.coding.coded import ADAPTATION_BLOCK, Coded
-from nvae_codec.container.fields import LARGEST, ByteReader, pack_sized, pack_varint
+from nvae_codec.container.fields import LARGEST, ByteReader, Field, pack_sized, pack_varint
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 
 LARGEST_TYPE = LARGEST >> 2
@@ -120,13 +120,5 @@ def read_extensions(reader: ByteReader) -> Extensions:
     return tuple(found)
 
 
-class ExtensionBlocks:
-    """The field of a table that holds extension blocks, at least one."""
-
-    def pack(self, value: Extensions) -> bytes:
-        """The blocks as bytes."""
-        return pack_extensions(value)
-
-    def read(self, reader: ByteReader) -> Extensions:
-        """Raises DamagedFileError as ``read_extensions`` does."""
-        return read_extensions(reader)
+EXTENSIONS = Field(pack_extensions, read_extensions)
+"""The field of a table that holds extension blocks, at least one."""

@@ -7,9 +7,8 @@ the file raises DamagedFileError.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from nvae_codec.errors import DamagedFileError
 
@@ -77,73 +76,28 @@ class ByteReader:
         return self.take(self.varint(least, max(least, self.left)))
 
 
-class Field(Protocol):
-    """How one value is written to a file and read back."""
+class Field(NamedTuple):
+    """How one value is written to a file, and read back; ``read`` raises DamagedFileError."""
 
-    def pack(self, value: Any) -> bytes:
-        """The bytes of a value."""
-        ...
-
-    def read(self, reader: ByteReader) -> Any:
-        """The next value of a reader; raises DamagedFileError."""
-        ...
+    pack: Callable[[Any], bytes]
+    read: Callable[[ByteReader], Any]
 
 
-@dataclass(frozen=True)
-class Varint:
-    """An integer from ``least`` to ``most``."""
-
-    least: int
-    most: int = LARGEST
-
-    def pack(self, value: int) -> bytes:
-        """One to five bytes."""
-        return pack_varint(value)
-
-    def read(self, reader: ByteReader) -> int:
-        """Raises DamagedFileError outside of the range."""
-        return reader.varint(self.least, self.most)
+def varint(least: int, most: int = LARGEST) -> Field:
+    """An integer from ``least`` to ``most``, one to five bytes."""
+    return Field(pack_varint, lambda reader: reader.varint(least, most))
 
 
-@dataclass(frozen=True)
-class Fixed:
+def fixed(count: int) -> Field:
     """So many bytes."""
-
-    count: int
-
-    def pack(self, value: bytes) -> bytes:
-        """The bytes themselves."""
-        return value
-
-    def read(self, reader: ByteReader) -> bytes:
-        """Raises DamagedFileError where the file ends before."""
-        return reader.take(self.count)
+    return Field(bytes, lambda reader: reader.take(count))
 
 
-@dataclass(frozen=True)
-class Sized:
-    """Bytes after their length."""
-
-    def pack(self, value: bytes) -> bytes:
-        """Length and bytes."""
-        return pack_sized(value)
-
-    def read(self, reader: ByteReader) -> bytes:
-        """Raises DamagedFileError where the file ends before."""
-        return reader.sized()
-
-
-@dataclass(frozen=True)
-class Varints:
-    """Integers from 0 after their number."""
-
-    def pack(self, value: tuple[int, ...]) -> bytes:
-        """Number and integers."""
-        return pack_varint(len(value)) + pack_varints(value)
-
-    def read(self, reader: ByteReader) -> tuple[int, ...]:
-        """Raises DamagedFileError where the file ends before."""
-        return tuple(reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left)))
+VARINTS = Field(
+    lambda values: pack_varint(len(values)) + pack_varints(values),
+    lambda reader: tuple(reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left))),
+)
+"""Integers from 0 after their number."""
 
 
 def pack_fields(table: Mapping[str, Field], record: object) -> bytes:

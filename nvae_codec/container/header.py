@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from nvae_codec.container.checksums import FILE_CHECKSUM_BYTES, bytes_checksum
-from nvae_codec.container.extensions import METADATA, ExtensionBlocks, Extensions, find_extension
-from nvae_codec.container.fields import ByteReader, Field, Fixed, Varint, Varints, pack_fields, read_fields
+from nvae_codec.container.extensions import EXTENSIONS, METADATA, Extensions, find_extension
+from nvae_codec.container.fields import VARINTS, ByteReader, Field, fixed, pack_fields, read_fields, varint
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.levels import Shown
 from nvae_codec.images.raster import COLOURS, GRAY1, GRAY8, IN_BYTES, RGB8, WHOLE_BYTES, Colour
@@ -70,14 +70,14 @@ class Header:
     extensions: Extensions = ()
 
 
-SIDE = Varint(1, LARGEST_SIDE)
+SIDE = varint(1, LARGEST_SIDE)
 HEADER: Mapping[str, Field] = {
-    "model_id": Fixed(ID_BYTES),
+    "model_id": fixed(ID_BYTES),
     "width": SIDE,
     "height": SIDE,
-    "plan": Varints(),
-    "content_checksum": Fixed(8),
-    "extensions": ExtensionBlocks(),
+    "plan": VARINTS,
+    "content_checksum": fixed(8),
+    "extensions": EXTENSIONS,
 }
 """The fields of a header after its first four bytes, in their order."""
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple
 
 import xxhash
 
@@ -29,12 +29,12 @@ from nvae_codec.container.extensions import (
 from nvae_codec.container.fields import (
     ByteReader,
     Field,
-    Fixed,
-    Varint,
+    fixed,
     pack_fields,
     pack_sized,
     pack_varint,
     read_fields,
+    varint,
 )
 from nvae_codec.container.header import ARCHIVE, MAGIC, SIDE, VERSION, Kind, check_version, pack_kind, read_kind
 from nvae_codec.container.limits import FREE_BYTES, count_limit, inflate, inflated_limit
@@ -122,92 +122,76 @@ class Index:
         return None if block is None else Shard.unpack(block)
 
 
-class Column(Protocol):
-    """How one field of all images is written to an index and read back."""
+class Column(NamedTuple):
+    """How one field of all images is written to an index and read back; ``read`` raises DamagedFileError."""
 
-    def pack(self, entries: Sequence[Entry]) -> bytes:
-        """The bytes of the column."""
-        ...
-
-    def read(self, reader: ByteReader, count: int) -> Sequence[Any]:
-        """The values of so many images; raises DamagedFileError."""
-        ...
+    pack: Callable[[Sequence[Entry]], bytes]
+    read: Callable[[ByteReader, int], Sequence[Any]]
 
 
-class Names:
+def pack_names(entries: Sequence[Entry]) -> bytes:
     """Each name after its length; a length of 0 stands for the name that follows the one before (``next_name``)."""
-
-    @staticmethod
-    def implied_limit(count: int) -> int:
-        """How many characters the names that follow from others may have, of so many images."""
-        return FREE_BYTES + count * LONGEST_NAME // 4
-
-    def pack(self, entries: Sequence[Entry]) -> bytes:
-        """The bytes of the column."""
-        out, before, left = bytearray(), "", self.implied_limit(len(entries))
-        for entry in entries:
-            implied = bool(before) and next_name(before) == entry.name and len(entry.name) <= left
-            left -= len(entry.name) if implied else 0
-            out += pack_sized(b"" if implied else entry.name.encode())
-            before = entry.name
-        return bytes(out)
-
-    def read(self, reader: ByteReader, count: int) -> Sequence[str]:
-        """Raises DamagedFileError also for names that an archive cannot have."""
-        names: list[str] = []
-        left = self.implied_limit(count)
-        for _ in range(count):
-            encoded = reader.sized()
-            if not encoded and not names:
-                raise DamagedFileError("damaged: its first image has no name")
-            try:
-                names.append(encoded.decode() if encoded else next_name(names[-1]))
-            except UnicodeDecodeError as error:
-                raise DamagedFileError("damaged: a name is no text") from error
-            left -= 0 if encoded else len(names[-1])
-            if left < 0:
-                raise DamagedFileError("damaged: its names are too long")
-        for index, problem in name_problems(names).items():
-            raise DamagedFileError(f"refused: the name {names[index]!r} in it {problem}")
-        return names
+    out, before, left = bytearray(), "", implied_limit(len(entries))
+    for entry in entries:
+        implied = bool(before) and next_name(before) == entry.name and len(entry.name) <= left
+        left -= len(entry.name) if implied else 0
+        out += pack_sized(b"" if implied else entry.name.encode())
+        before = entry.name
+    return bytes(out)
 
 
-class Kinds:
-    """A byte of each image: kind, colour, and whether it has metadata."""
-
-    def pack(self, entries: Sequence[Entry]) -> bytes:
-        """The bytes of the column."""
-        return bytes(pack_kind(entry.kind, entry.colour, entry.metadata) for entry in entries)
-
-    def read(self, reader: ByteReader, count: int) -> Sequence[tuple[Kind, Colour, bool]]:
-        """Raises DamagedFileError."""
-        column = reader.take(count)
-        known = {byte: read_kind(byte) for byte in set(column)}
-        if any(kind is Kind.FILE and metadata for kind, _, metadata in known.values()):
-            raise DamagedFileError("damaged: an own file keeps its metadata itself")
-        return [known[byte] for byte in column]
-
-
-@dataclass(frozen=True)
-class Sides:
-    """A field that is a number of pixels."""
-
-    name: str
-
-    def pack(self, entries: Sequence[Entry]) -> bytes:
-        """The bytes of the column."""
-        return b"".join(SIDE.pack(getattr(entry, self.name)) for entry in entries)
-
-    def read(self, reader: ByteReader, count: int) -> Sequence[int]:
-        """Raises DamagedFileError."""
-        return [SIDE.read(reader) for _ in range(count)]
+def read_names(reader: ByteReader, count: int) -> Sequence[str]:
+    """The names of so many images. Raises DamagedFileError also for names that an archive cannot have."""
+    names: list[str] = []
+    left = implied_limit(count)
+    for _ in range(count):
+        encoded = reader.sized()
+        if not encoded and not names:
+            raise DamagedFileError("damaged: its first image has no name")
+        try:
+            names.append(encoded.decode() if encoded else next_name(names[-1]))
+        except UnicodeDecodeError as error:
+            raise DamagedFileError("damaged: a name is no text") from error
+        left -= 0 if encoded else len(names[-1])
+        if left < 0:
+            raise DamagedFileError("damaged: its names are too long")
+    for index, problem in name_problems(names).items():
+        raise DamagedFileError(f"refused: the name {names[index]!r} in it {problem}")
+    return names
 
 
-SEGMENT: Mapping[str, Field] = {"length": Varint(1), "images": Varint(1), "checksum": Fixed(8)}
+def implied_limit(count: int) -> int:
+    """How many characters the names that follow from others may have, of so many images."""
+    return FREE_BYTES + count * LONGEST_NAME // 4
+
+
+def read_kinds(reader: ByteReader, count: int) -> Sequence[tuple[Kind, Colour, bool]]:
+    """A byte of each image: kind, colour, and whether it has metadata. Raises DamagedFileError."""
+    column = reader.take(count)
+    known = {byte: read_kind(byte) for byte in set(column)}
+    if any(kind is Kind.FILE and metadata for kind, _, metadata in known.values()):
+        raise DamagedFileError("damaged: an own file keeps its metadata itself")
+    return [known[byte] for byte in column]
+
+
+def column_of(field: Field, name: str) -> Column:
+    """The column of a field that is an attribute of each entry."""
+    return Column(
+        lambda entries: b"".join(field.pack(getattr(entry, name)) for entry in entries),
+        lambda reader, count: [field.read(reader) for _ in range(count)],
+    )
+
+
+SEGMENT: Mapping[str, Field] = {"length": varint(1), "images": varint(1), "checksum": fixed(8)}
 """The fields of each segment in the index."""
-COLUMNS: Sequence[Column] = (Names(), Kinds(), Sides("width"), Sides("height"))
+COLUMNS = (
+    Column(pack_names, read_names),
+    Column(lambda entries: bytes(pack_kind(each.kind, each.colour, each.metadata) for each in entries), read_kinds),
+    column_of(SIDE, "width"),
+    column_of(SIDE, "height"),
+)
 """The fields of all images, which follow: column by column, they deflate to less."""
-SHARD_FIELDS: Mapping[str, Field] = {"number": Varint(1), "count": Varint(1), "whole": Fixed(8)}
+SHARD_FIELDS: Mapping[str, Field] = {"number": varint(1), "count": varint(1), "whole": fixed(8)}
 
 
 def segment_checksum(data: bytes) -> bytes:

@@ -29,7 +29,7 @@ from nvae_codec.container.extensions import (
     pack_extensions,
     read_extensions,
 )
-from nvae_codec.container.fields import ByteReader, Varints, pack_sized
+from nvae_codec.container.fields import VARINTS, ByteReader, pack_sized
 from nvae_codec.container.header import MODEL_KINDS, Kind, model_kind
 from nvae_codec.container.image import (
     Candidate,
@@ -99,7 +99,7 @@ def pack_segment(
     )
     out = bytearray(join_checksums([content_checksum(x, each.own_file) for _, x, each in kept]))
     if coded is not None:
-        out += Varints().pack(coded.plan) + pack_sized(coded.payload)
+        out += VARINTS.pack(coded.plan) + pack_sized(coded.payload)
     for _, _, candidate in kept:
         out += candidate.planes if candidate.kind in MODEL_KINDS else pack_sized(candidate.coded.payload)
     chunks = [image.chunks for (_, image, _), entry in zip(kept, entries, strict=True) if entry.metadata]
@@ -168,7 +168,7 @@ def unpack_wanted(
     modelled = [index for index, entry in enumerate(entries) if entry.kind in MODEL_KINDS]
     reader = ByteReader(data)
     checksum = reader.take(8)
-    plan, stack = (Varints().read(reader), reader.sized()) if modelled else ((), b"")
+    plan, stack = (VARINTS.read(reader), reader.sized()) if modelled else ((), b"")
     payloads = [
         take_planes(reader, entry.colour) if entry.kind in MODEL_KINDS else [reader.sized()] for entry in entries
     ]
