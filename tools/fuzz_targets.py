@@ -32,7 +32,7 @@ from nvae_codec.container.image import read_file
 from nvae_codec.container.methods import write_file
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.images.raster import RasterImage, same_image
-from nvae_codec.images.read import read_image, read_pixels
+from nvae_codec.images.read import read_image
 from nvae_codec.images.write import write_png
 from nvae_codec.integer import model_file
 from nvae_codec.zoo.library import Models
@@ -124,7 +124,8 @@ def _archive_targets(models: Models, folder: Path) -> list[Target]:
             pass
 
     def pixels_of(archive: Archive, index: int) -> bytes:
-        return read_pixels(archive.read_image(index), "it").tobytes()
+        image = archive.read_image(index)
+        return b"".join(samples.tobytes() for samples in (image.pixels, image.low) if samples is not None)
 
     def target(name: str, data: bytes) -> Target:
         path.write_bytes(data)
