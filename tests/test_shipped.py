@@ -16,7 +16,7 @@ import nvae_codec
 from nvae_codec.evaluation import integer_elbo
 from nvae_codec.recipes.files import read_recipe
 from nvae_codec.zoo.library import MODELS_FOLDER, ModelInfo, find_model, installed_models
-from tests.golden_files import check_golden
+from tests.golden_files import keep_golden
 
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPH = ROOT / "examples" / "parrots.png"
@@ -100,5 +100,5 @@ def test_files_of_every_shipped_model_are_read(info: ModelInfo) -> None:
     digit[5:8, 8:20] = digit[8:23, 15:18] = 255
     image = digit if info.name == "mnist" else crop(100, 200, 40, 48)
     data = nvae_codec.compress(image, model=info.path, method="model")
-    golden = check_golden(f"models/{info.name}-{info.id}.nvae", data)
+    golden = keep_golden(f"models/{info.name}-{info.id}.nvae", data)
     assert np.array_equal(nvae_codec.decompress(golden), image)
