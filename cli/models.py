@@ -1,4 +1,4 @@
-"""nvae-codec models: the models and recipes that are here."""
+"""nvae-codec models: the installed models and recipes."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 NvaeCodecError
 ├── DamagedFileError        the bytes of a file are not what was written
 ├── UnsupportedImageError   a sound image that this codec does not take, or not by that method
-├── UnknownModelError       the model that a file or a name asks for is not here
+├── UnknownModelError       the model that a file or a name asks for is not installed
 ├── ModelFileError          a model file that cannot be used
 ├── NumericsError           this machine computes something else than the model's exact network
 └── RecipeError             a recipe with an unknown key or an impossible value
@@ -23,7 +23,7 @@ class UnsupportedImageError(NvaeCodecError):
 
 
 class UnknownModelError(NvaeCodecError):
-    """No model of that name, path or identity is here; the message names those that are."""
+    """No model of that name, path or identity is installed; the message names those that are."""
 
 
 class ModelFileError(NvaeCodecError):

@@ -139,7 +139,7 @@ def test_models_are_found(tmp_path: Path) -> None:
     assert [info.name for info in installed_models()] == ["mnist", "photo"]
     assert find_model("photo").id == find_model(find_model("photo").path).id
     assert find_model(mine) == find_model(str(mine.parent))
-    with pytest.raises(UnknownModelError, match=r"there is no model else; here are: mnist \(\w{8}\), photo"):
+    with pytest.raises(UnknownModelError, match=r"there is no model else; installed models: mnist \(\w{8}\), photo"):
         find_model("else")
 
 

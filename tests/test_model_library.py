@@ -77,7 +77,9 @@ def test_more_folders_are_searched_by_name_and_identity(more: Path) -> None:
     assert find_model("photo").identity == identity_of("photo"), "the installed one has the name"
     assert find_by_identity(identity_of("other")[:4]).path.parent == more / "photo"
     assert [info.name for info in more_models()] == ["mine", "photo"]
-    with pytest.raises(UnknownModelError, match=r"there is no model old; here are: mnist .*, photo .*, mine .*, photo"):
+    with pytest.raises(
+        UnknownModelError, match=r"there is no model old; installed models: mnist .*, photo .*, mine .*, photo"
+    ):
         find_model("old")
 
 

@@ -189,7 +189,7 @@ def test_a_missing_model_is_named() -> None:
     data = save(Image.fromarray(PIXELS), method="model", model=FakeCodec("gone"))
     image = reopen(data)
     assert image.size == (31, 19)
-    with pytest.raises(OSError, match=r"made by model \w{8}, which is not here; here are: mnist"):
+    with pytest.raises(OSError, match=r"made by model \w{8}, which is not installed; installed models: mnist"):
         image.load()
 
 

@@ -1,1 +1,1 @@
-"""Stack, intervals, latents, pixels, and the walk that codes a batch."""
+"""The algorithm: the stack, distributions of latents, the coding pass of a batch, and the codec's two verbs."""

@@ -27,11 +27,11 @@ PLAIN_LATENT, DENSE_LATENT, FLOW_LATENT = 36, 72, 84
 where latents are dense, and an eighth with flows."""
 
 
-def encode_batch(stack: Stack, batch: Batch, lying: int | None) -> BatchRecord:
-    """Encode a batch whose canvas is full. ``lying``: bits that surely lie on the stack, None for the first batch."""
+def encode_batch(stack: Stack, batch: Batch, stack_size: int | None) -> BatchRecord:
+    """Encode a batch whose canvas is full. ``stack_size``: a lower bound in bits, None for the first batch."""
     latents: list[tuple[Prior, Int32]] = []
     batch.show_image()
-    for index, budget in enumerate(posterior_budgets(batch, lying)):
+    for index, budget in enumerate(posterior_budgets(batch, stack_size)):
         prior = batch.prior(index)
         posterior = batch.posterior(index, prior)
         symbols = posterior.to_prior(stack.draw(posterior, budget))
@@ -52,7 +52,7 @@ def encode_batch(stack: Stack, batch: Batch, lying: int | None) -> BatchRecord:
     return replace(record, end_code=shorten(stack.bits)) if batch.dense else record
 
 
-def decode_batch(stack: Stack, batch: Batch, lying: int | None, record: BatchRecord) -> None:
+def decode_batch(stack: Stack, batch: Batch, stack_size: int | None, record: BatchRecord) -> None:
     """Decode a batch onto its canvas. Raises DamagedFileError where the stack is not as its record says.
 
     So a hostile file whose budgets make slices of single symbols costs the time of a batch, not that of an image.
@@ -74,35 +74,35 @@ def decode_batch(stack: Stack, batch: Batch, lying: int | None, record: BatchRec
         raise DamagedFileError("damaged: its batches do not leave what they found")
 
     batch.show_image()
-    for index, budget in reversed(list(enumerate(posterior_budgets(batch, lying)))):
+    for index, budget in reversed(list(enumerate(posterior_budgets(batch, stack_size)))):
         prior, symbols = latents[index]
         posterior = batch.posterior(index, prior)
         stack.put_back(posterior, posterior.from_prior(symbols), budget)
 
 
-def posterior_budgets(batch: Batch, lying: int | None) -> list[Budget]:
+def posterior_budgets(batch: Batch, stack_size: int | None) -> list[Budget]:
     """For each group's latents under the posterior, which empty the stack as they are drawn.
 
     Drawing from an empty stack takes nothing (latents.Posterior), so the first batch has no budget to keep to.
     """
-    if lying is None:
+    if stack_size is None:
         return [PLENTY] * len(batch.model.groups)
     budgets = []
     for group, count in zip(batch.model.groups, batch.latent_counts, strict=True):
         taken = FLOW_LATENT if group.flow_bounds else DENSE_LATENT if batch.dense else PLAIN_LATENT
-        budgets.append(Budget(lying, -taken))
-        lying = max(0, lying + (count * -taken >> 4))
+        budgets.append(Budget(stack_size, -taken))
+        stack_size = max(0, stack_size + (count * -taken >> 4))
     return budgets
 
 
 def pixel_budgets(batch: Batch, record: BatchRecord) -> list[Budget]:
     """For each colour of each phase, in the order of decoding. They are pushed from the last to the first."""
-    lying, gain = record.before, record.gain(batch.values)
+    stack_size, gain = record.before, record.gain(batch.values)
     budgets = []
     for count in reversed(batch.pixel_counts):
         for _ in range(batch.coded):
-            budgets.append(Budget(lying, gain))
-            lying += count * gain >> 4
+            budgets.append(Budget(stack_size, gain))
+            stack_size += count * gain >> 4
     return budgets[::-1]
 
 

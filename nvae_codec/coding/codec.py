@@ -170,15 +170,15 @@ class ModelCodec:
 
         count = self.policy.first_count(tiles, largest, attempt)
         stack, plan, done = Stack(), [kind.number], 0
-        lying: int | None = None
+        stack_size: int | None = None
         while done < len(tiles):
             chosen, before = tiles[done : done + count], stack.bits
-            must_feed = not may_starve and lying is not None
+            must_feed = not may_starve and stack_size is not None
             if must_feed and self.policy.is_hopeless(chosen, before):
                 return None
-            batch = self._fill_batch(planes, chosen, kind, first=lying is None)
-            costs = None if ledger is None else self._observe(stack, batch, chosen, first=lying is None)
-            record = encode_batch(stack, batch, lying)
+            batch = self._fill_batch(planes, chosen, kind, first=stack_size is None)
+            costs = None if ledger is None else self._observe(stack, batch, chosen, first=stack_size is None)
+            record = encode_batch(stack, batch, stack_size)
             if must_feed and self.policy.is_starved(before, record.before):
                 return None
             if ledger is not None and costs is not None:
@@ -186,7 +186,7 @@ class ModelCodec:
             if kind.checked:
                 record = replace(record, checksum=levels_checksum(batch.canvas.tiles))
             plan += record.numbers(dense=kind.growth.dense)
-            done, lying = done + record.tiles, record.end
+            done, stack_size = done + record.tiles, record.end
             if done < len(tiles):
                 count = self.policy.next_count(tiles[done:], stack.bits, largest)
         if ledger is not None:
@@ -225,11 +225,11 @@ class ModelCodec:
         planes = [np.empty((model.channels, shape.height, shape.width), np.uint8) for shape in shapes]
         missing = Counter(tile.image for tiles, _ in batches for tile in tiles)
         to_do = sum(missing[image] for image in set(wanted))
-        lying = [None, *(record.end for _, record in batches[:-1])]
+        stack_size = [None, *(record.end for _, record in batches[:-1])]
         while batches and (to_do or not kind.checked):
             tiles, record = batches.pop()
             batch = self._batch(tiles, kind, first=not batches)
-            decode_batch(stack, batch, lying.pop(), record)
+            decode_batch(stack, batch, stack_size.pop(), record)
             if kind.checked and levels_checksum(batch.canvas.tiles) != record.checksum:
                 raise DamagedFileError("damaged: the checksum of a batch's pixels is wrong")
             for tile, pixels in zip(tiles, batch.canvas.tiles, strict=True):

@@ -17,7 +17,7 @@ class Coded:
 
     payload: the method's bytes; of a model, those of the stack. plan: a model's integers from 0 (docs/format.md,
     "Plan"), which say how the payload is divided into batches. extensions: blocks of the file that a decoder needs
-    beside the payload.
+    besides the payload.
     """
 
     payload: bytes

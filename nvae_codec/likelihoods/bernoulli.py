@@ -76,11 +76,11 @@ class Kind(CodedLikelihood):
         """A logit for each colour."""
         return channels
 
-    def nats(self, raw: Tensor, guess: Tensor, x: Tensor, recipe: Recipe) -> Tensor:
+    def nats(self, raw: Tensor, prediction: Tensor, x: Tensor, recipe: Recipe) -> Tensor:
         """-log p of pixels that are -1 or 1, (B, C, h, w)."""
         return F.softplus(raw) - raw * (x + 1) / 2
 
-    def pixels(self, raw: Tensor, guess: Tensor, recipe: Recipe, uniform: Uniform | None) -> Tensor:
+    def pixels(self, raw: Tensor, prediction: Tensor, recipe: Recipe, uniform: Uniform | None) -> Tensor:
         """Pixels that are -1 or 1, or their mean."""
         probability = torch.sigmoid(raw)
         return 2 * (probability if uniform is None else (uniform(raw.shape[1]) < probability).to(raw)) - 1

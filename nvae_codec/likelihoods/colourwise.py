@@ -184,13 +184,13 @@ class Kind(CodedLikelihood):
         """9K + 3."""
         return 9 * components + 3
 
-    def nats(self, raw: Tensor, guess: Tensor, x: Tensor, recipe: Recipe) -> Tensor:
+    def nats(self, raw: Tensor, prediction: Tensor, x: Tensor, recipe: Recipe) -> Tensor:
         """-log p(x), (B, 3, h, w)."""
-        return mixture_nats(raw, guess, x, recipe.likelihood)
+        return mixture_nats(raw, prediction, x, recipe.likelihood)
 
-    def pixels(self, raw: Tensor, guess: Tensor, recipe: Recipe, uniform: Uniform | None) -> Tensor:
+    def pixels(self, raw: Tensor, prediction: Tensor, recipe: Recipe, uniform: Uniform | None) -> Tensor:
         """Pixels, or their mean."""
-        return mixture_pixels(raw, guess, recipe.likelihood, uniform)
+        return mixture_pixels(raw, prediction, recipe.likelihood, uniform)
 
     def first_bias(self, recipe: LikelihoodRecipe, *, base: bool) -> Tensor:
         """Wide scales and means spread over the range for the base; narrow scales for pixels that see neighbours."""

@@ -222,11 +222,11 @@ class Kind(CodedLikelihood):
         """10K."""
         return 10 * components
 
-    def nats(self, raw: Tensor, guess: Tensor, x: Tensor, recipe: Recipe) -> Tensor:
+    def nats(self, raw: Tensor, prediction: Tensor, x: Tensor, recipe: Recipe) -> Tensor:
         """-log p(x), (B, h, w)."""
         return joint_nats(raw, x, recipe.image.bits, recipe.likelihood.tail_edge)
 
-    def pixels(self, raw: Tensor, guess: Tensor, recipe: Recipe, uniform: Uniform | None) -> Tensor:
+    def pixels(self, raw: Tensor, prediction: Tensor, recipe: Recipe, uniform: Uniform | None) -> Tensor:
         """Pixels, or their mean."""
         if uniform is None:
             return joint_mean(raw)

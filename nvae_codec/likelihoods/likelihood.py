@@ -45,14 +45,14 @@ class Likelihood(ABC):
         """Raw parameters of a pixel of so many colours, under a mixture of so many components."""
 
     @abstractmethod
-    def nats(self, raw: Tensor, guess: Tensor, x: Tensor, recipe: Recipe) -> Tensor:
+    def nats(self, raw: Tensor, prediction: Tensor, x: Tensor, recipe: Recipe) -> Tensor:
         """-log p(x) in nats, one entry for each value, or (B, h, w) where the colours of a pixel are not independent.
 
-        ``guess`` is the mean of the neighbours that are known, zeros where there are none.
+        ``prediction`` is the mean of the neighbours that are known, zeros where there are none.
         """
 
     @abstractmethod
-    def pixels(self, raw: Tensor, guess: Tensor, recipe: Recipe, uniform: Uniform | None) -> Tensor:
+    def pixels(self, raw: Tensor, prediction: Tensor, recipe: Recipe, uniform: Uniform | None) -> Tensor:
         """Pixels drawn with ``uniform`` numbers; their mean if it is None.
 
         A mean of several colours that condition one another is that of each given the mean of those before.

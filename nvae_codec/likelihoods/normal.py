@@ -21,11 +21,11 @@ class Kind(Likelihood):
         """A mean and a log sigma for each colour."""
         return 2 * channels
 
-    def nats(self, raw: Tensor, guess: Tensor, x: Tensor, recipe: Recipe) -> Tensor:
+    def nats(self, raw: Tensor, prediction: Tensor, x: Tensor, recipe: Recipe) -> Tensor:
         """-log p(x), (B, C, h, w)."""
         return -log_density(x, normal_of_raw(raw, raw))
 
-    def pixels(self, raw: Tensor, guess: Tensor, recipe: Recipe, uniform: Uniform | None) -> Tensor:
+    def pixels(self, raw: Tensor, prediction: Tensor, recipe: Recipe, uniform: Uniform | None) -> Tensor:
         """Pixels, or their mean."""
         normal = normal_of_raw(raw, raw)
         if uniform is None:

@@ -1,4 +1,4 @@
-"""The models that are here: found by name, path or identity without loading them, and loaded once when needed.
+"""Installed models: found by name, path or identity without loading them, and loaded once when needed.
 
 A model is a folder with ``model.safetensors``, ``recipe.toml`` and a card, or a model file alone. Names and identities
 are looked for among the folders of the package ``nvae_codec.models``, then of those in NVAE_CODEC_MODELS:
@@ -50,7 +50,7 @@ class ImageCodec(Protocol):
 
     @property
     def identity(self) -> bytes:
-        """SHA-256 of everything that its exact network and tables depend on, 32 bytes."""
+        """SHA-256 of everything that its integer network and tables depend on, 32 bytes."""
         ...
 
     @property
@@ -108,7 +108,7 @@ def installed_models() -> list[ModelInfo]:
 
 
 def more_models() -> Iterator[ModelInfo]:
-    """The models in the folders of NVAE_CODEC_MODELS, by name; what cannot be read there is none."""
+    """The models in the folders of NVAE_CODEC_MODELS, by name; files that cannot be read are skipped."""
     for folder in _more_folders():
         yield from _read_all(sorted(folder.glob(f"*/{MODEL_FILE}")))
 
@@ -151,7 +151,7 @@ def find_by_identity(prefix: bytes, among: Sequence[ModelInfo] = ()) -> ModelInf
         if info.identity.startswith(prefix):
             return info
     here = [*among, *_all_models()]
-    raise UnknownModelError(f"made by model {prefix[:_ID_BYTES].hex()}, which is not here; {_name_those(here)}")
+    raise UnknownModelError(f"made by model {prefix[:_ID_BYTES].hex()}, which is not installed; {_name_those(here)}")
 
 
 def _all_models() -> Iterator[ModelInfo]:
@@ -160,7 +160,7 @@ def _all_models() -> Iterator[ModelInfo]:
 
 def _name_those(here: Iterable[ModelInfo]) -> str:
     names = dict.fromkeys(f"{info.name} ({info.id})" for info in here)
-    return f"here are: {', '.join(names)}" if names else "there are no models here"
+    return f"installed models: {', '.join(names)}" if names else "no models are installed"
 
 
 class Models:

@@ -151,10 +151,12 @@ def test_models_by_name_by_path_and_unknown(run: Run, photo: Path, tmp_path: Pat
     lost = run("test", packed)
     here = ", ".join(f"{m['name']} ({m['id']})" for m in json.loads(run("models", "--json").out))
     assert lost.code == 1
-    assert lost.err == (f"nvae-codec: {packed}: made by model {described['id']}, which is not here; here are: {here}\n")
+    assert lost.err == (
+        f"nvae-codec: {packed}: made by model {described['id']}, which is not installed; installed models: {here}\n"
+    )
     assert run("test", packed, "--model", mine.parent).code == 0
     nameless = run("compress", photo, "--model", "nothing", "-f")
-    assert (nameless.code, "there is no model nothing; here are: " in nameless.err) == (1, True)
+    assert (nameless.code, "there is no model nothing; installed models: " in nameless.err) == (1, True)
 
 
 def test_info_says_what_is_in_a_file(run: Run, photo: Path) -> None:

@@ -100,7 +100,7 @@ class Archive:
         """An image's pixels, (H, W) or (H, W, C), as ``nvae_codec.decompress`` gives them.
 
         They are the caller's own to change. An index below 0 counts from the end. Raises KeyError or IndexError for an
-        image that is not here, UnsupportedImageError for palettes and for 2 and 4 bits a sample, and what
+        image that is not in it, UnsupportedImageError for palettes and for 2 and 4 bits a sample, and what
         ``read_segment`` raises.
         """
         return samples_of(self.read_image(name_or_index), "read").copy()
