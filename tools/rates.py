@@ -1,6 +1,6 @@
 """Rates of images: the whole file against the integer-model and the float ELBO.
 
-    python -m tools.rates IMAGES... [--model NAME|PATH] [--run RUN] [--samples 4] [--json OUT]
+    python -m tools.rates IMAGES... [--model NAME|PATH] [--run RUN] [--samples 4] [--effort 1] [--json OUT]
 
 A folder stands for the images in it. With ``--run`` the float ELBO of that training run's network is taken too.
 """
@@ -23,10 +23,10 @@ from nvae_codec.training.checkpoint import load_average
 from nvae_codec.training.sources import list_images, read_image
 
 
-def measure_image(path: Path, codec: ModelCodec, network: Nvae | None, samples: int) -> dict[str, Any]:
+def measure_image(path: Path, codec: ModelCodec, network: Nvae | None, samples: int, effort: int) -> dict[str, Any]:
     """Bits/dim of one image."""
     pixels = np.ascontiguousarray(read_image(path))
-    bits = 8 * len(compress(pixels, model=codec, method="model"))
+    bits = 8 * len(compress(pixels, model=codec, method="model", effort=effort))
     elbo = integer_elbo(pixels, codec, samples=samples)
     row: dict[str, Any] = {
         "name": path.name,
@@ -49,13 +49,16 @@ def main() -> None:
     parser.add_argument("--model", default="photo")
     parser.add_argument("--run", type=Path)
     parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument(
+        "--effort", type=int, default=1, help="of the files; the bounds are those of the model as it is"
+    )
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     codec = cast(ModelCodec, load_model(given.model))
     network = load_average(given.run)[1] if given.run else None
     rows = []
     for path in (file for image in given.images for file in list_images(image)):
-        rows.append(measure_image(path, codec, network, given.samples))
+        rows.append(measure_image(path, codec, network, given.samples, given.effort))
         print(" ".join(f"{v:.5f}" if isinstance(v, float) else v for v in rows[-1].values() if not isinstance(v, list)))
     names = [name for name, value in rows[0].items() if isinstance(value, float)]
     mean = {name: float(np.mean([row[name] for row in rows])) for name in names}

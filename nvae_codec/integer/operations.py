@@ -11,8 +11,9 @@ proved of it (``bound``); export/layers.py has its real-valued counterpart.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +63,10 @@ class Convolve(Operation):
     high: int = 0
     shuffle: int = 1
     digits: tuple[int, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what was derived from them belongs to this machine."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def pointwise(self) -> bool:
