@@ -76,15 +76,23 @@ def test_results_name_no_place_of_the_machine_that_made_them(path: Path) -> None
 
 
 def test_the_rates_of_the_readme_are_those_that_were_measured() -> None:
-    kodak, bench = (json.loads((ROOT / f"docs/results/{name}.json").read_text()) for name in ("kodak", "bench"))
-    assert kodak["identity"] == find_model("photo").identity.hex()
+    kodak, bench, efforts = (
+        json.loads((ROOT / f"docs/results/{name}.json").read_text()) for name in ("kodak", "bench", "efforts-kodak")
+    )
+    assert kodak["identity"] == efforts["identity"] == find_model("photo").identity.hex()
     rates = {row["name"]: row["mean_bpd"] for row in bench["codecs"]}
+    by_effort = {
+        effort: np.mean([each["efforts"][effort]["bits"] / each["dims"] for each in efforts["images"]])
+        for effort in efforts["images"][0]["efforts"]
+    }
     expected = {
         "PNG (Pillow, optimised)": rates["PNG"],
         "WebP lossless (method 6)": rates["WebP m6"],
         "JPEG XL (effort 7)": rates["JPEG XL e7"],
-        "nvae-codec, model [`photo`](models/photo/card.md)": kodak["mean"]["bpd_file"],
-        "the bound of its exact network": kodak["mean"]["bpd_integer_elbo"],
+        "JPEG XL (effort 9)": rates["JPEG XL e9"],
+        "nvae-codec, model [`photo`](models/photo/card.md), `--effort 1`": by_effort["1"],
+        "nvae-codec, default effort": by_effort["5"],
+        "nvae-codec, `--effort 9`": by_effort["9"],
     }
     rows = re.findall(r"^\| (.+?) \| (\d\.\d+) \|", (ROOT / "README.md").read_text().replace("**", ""), re.MULTILINE)
     assert rows == [(name, f"{rate:.3f}") for name, rate in expected.items()]

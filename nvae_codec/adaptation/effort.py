@@ -81,7 +81,8 @@ def choose_adaptation(
     return _keep_best(chosen, expert, found)
 
 
-EXPERT_BUDGET = 1 << 15
+EXPERT_BUDGET = 1 << 13
+"""Pixels of the sample that chooses the expert: on 48 held-out images it chose as four times as many did, but once."""
 
 
 def _choose_expert(
