@@ -47,6 +47,8 @@ LEVELS = {
     9: Effort(1 << 21, Schedule(400)),
 }
 
+LEAST_EFFORT = min(LEVELS)
+
 SAFETY_BITS = 64
 """A gain that is not larger than the bytes of the adaptation by so much may be luck."""
 
@@ -60,7 +62,10 @@ def adapt_to(model: IntegerModel, images: Sequence[NDArray[np.uint8]], effort: i
         raise ValueError(f"effort must be from 1 to 9, not {effort}")
     if effort == 1 or not model.adaptable or sum(image.shape[0] * image.shape[1] for image in images) < LEAST_PIXELS:
         return b""
-    adaptation = choose_adaptation(model, images, LEVELS[effort], device, torch.get_num_threads())
+    for level in dict.fromkeys((effort, LEAST_EFFORT)):  # where many changes are too dear, few may still pay
+        adaptation = choose_adaptation(model, images, LEVELS[level], device, torch.get_num_threads())
+        if adaptation.changes:
+            break
     return adaptation.pack(model) if adaptation else b""
 
 

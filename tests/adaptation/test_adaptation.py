@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nvae_codec
 from nvae_codec.adaptation.directions import real_weight
 from nvae_codec.adaptation.layers import adapt_model, change_layer, integer_change
 from nvae_codec.adaptation.parameters import STEPS, Adaptation, LayerChange, step_size
@@ -154,6 +155,16 @@ def test_small_images_never_grow(size: tuple[int, int], effort: int) -> None:
         plain, adapted = codec.encode([image]), codec.encode([image], effort=effort)
         assert len(adapted.payload) + sum(len(data) for _, data in adapted.extensions) <= len(plain.payload) + 1
         assert np.array_equal(codec.decode([Shape.of(image)], adapted)[0], image)
+
+
+def test_more_effort_never_loses_what_little_effort_gains() -> None:
+    model = nvae_codec.load_model("photo", device="cpu")
+    noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (96, 96, 3), np.uint8)
+    none, little, much = (
+        len(nvae_codec.compress(noise, model=model, method="model", effort=effort)) for effort in (1, 2, 5)
+    )
+    assert little < none
+    assert much <= little
 
 
 def test_several_images_share_a_block_and_gray_ones_have_their_own_sample() -> None:
