@@ -39,12 +39,14 @@ class Variant:
 
 
 def base_recipe(seed: int = 1) -> Recipe:
-    """Photo's, with batches as at the start of a training, and some of the time for the hierarchy alone."""
+    """Photo's without experts, trained as at the start of a training, some of the time for the hierarchy alone."""
     photo = read_recipe("photo")
     training = dataclasses.replace(
-        photo.training, batch=4, crop=96, learning_rate=1.2e-3, decay_fraction=0.5, base_first_fraction=0.2, seed=seed
-    )
-    return dataclasses.replace(photo, name="ablation", training=training)
+        photo.training, batch=4, crop=96, learning_rate=1.2e-3, decay_fraction=0.5, ema=0.999,
+        kl_start=0.8, base_first_fraction=0.2, seed=seed, histories=None,
+    )  # fmt: skip
+    likelihood = dataclasses.replace(photo.likelihood, experts=1)
+    return dataclasses.replace(photo, name="ablation", likelihood=likelihood, training=training)
 
 
 def without_latents(network: Nvae) -> None:
