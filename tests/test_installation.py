@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import subprocess
 import sys
 import venv
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,13 @@ ROOT = Path(__file__).parents[1]
 LOAD = "import nvae_codec; print(nvae_codec.load_model('photo', device='cpu').name, nvae_codec.__file__)"
 LARGEST_WHEEL = 8_000_000
 
-pytest.importorskip("pip", reason="pip, which installs the package, is not installed")
-pytest.importorskip("setuptools", reason="setuptools, which builds the package, is not installed")
+
+def find_packages(name: str) -> Path:
+    """The folder that a package is installed in. It is not imported: setuptools refuses to be after distutils."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        pytest.skip(f"{name} is not installed")
+    return Path(spec.origin).parents[1]
 
 
 @pytest.fixture
@@ -32,7 +37,7 @@ def python(tmp_path: Path) -> Path:
     """A new environment with everything but the package."""
     venv.create(tmp_path / "env", symlinks=True)
     (packages,) = (tmp_path / "env").glob("lib/*/site-packages")
-    needed = {Path(str(importlib.import_module(name).__file__)).parents[1] for name in ("torch", "setuptools", "click")}
+    needed = {find_packages(name) for name in ("torch", "setuptools", "click", "pip")}
     (packages / "needed.pth").write_text("".join(f"{folder}\n" for folder in needed))
     return tmp_path / "env" / "bin" / "python"
 
