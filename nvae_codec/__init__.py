@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nvae_codec.container.archive.reader import Archive
     from nvae_codec.dataset import ArchiveDataset
     from nvae_codec.images.layout import Samples
+    from nvae_codec.latents import Run
     from nvae_codec.zoo.library import ImageCodec, Models
 
 _CLONE = Path(__file__).parents[1]
@@ -24,7 +25,7 @@ if not (Path(__file__).parent / "cli").is_dir() and (_CLONE / "cli" / "main.py")
     # In a clone, cli/ and models/ are next to this package; in an installation they are inside it.
     __path__.append(str(_CLONE))
 
-__all__ = ["ArchiveDataset", "__version__", "compress", "decompress", "load_model", "open_archive"]
+__all__ = ["ArchiveDataset", "__version__", "compress", "decompress", "load_model", "open_archive", "open_run"]
 __version__ = "0.1.0"
 
 
@@ -117,6 +118,17 @@ def open_archive(
     from nvae_codec.container.archive.reader import Archive
 
     return Archive(path, _models(model, device=device, threads=threads, batch_tiles=batch_tiles))
+
+
+def open_run(run: str | Path) -> Run:
+    """Open a training run in float: priors, posteriors and latents of images, and images from chosen latents.
+
+    ``run`` is a run's folder, a checkpoint file, or the name of a model whose checkpoint is installed with it. Raises
+    NvaeCodecError for what is no run, OSError.
+    """
+    from nvae_codec.latents import open_run
+
+    return open_run(run)
 
 
 def __getattr__(name: str) -> Any:

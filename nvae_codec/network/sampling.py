@@ -86,9 +86,12 @@ def sample(
     made = []
     for start in range(0, count, BATCH):
         numbers = list(range(start, min(start + BATCH, count)))
-        own, shared = _noise(network, seed, numbers), _noise(network, seed, [n // columns * columns for n in numbers])
+        own, shared = (
+            image_noise(network, seed, numbers),
+            image_noise(network, seed, [n // columns * columns for n in numbers]),
+        )
         features = _from_prior(network, len(numbers), rows_columns, own, shared, temperature, fixed_groups)
-        made.append(_images_of(network, features, own, pixels, rows_columns))
+        made.append(images_of(network, features, own, pixels, rows_columns))
         on_images(len(numbers))
     return np.concatenate(made)
 
@@ -112,7 +115,7 @@ def reconstruct(
     device, made = _device(network), []
     for start in range(0, len(images), BATCH):
         shown = images[start : start + BATCH]
-        noise = _noise(network, seed, list(range(start, start + len(shown))))
+        noise = image_noise(network, seed, list(range(start, start + len(shown))))
         torch.manual_seed(seed)  # binary pixels are drawn
         x = network.normalize(torch.from_numpy(shown.transpose(0, 3, 1, 2).copy()).to(device))
 
@@ -121,7 +124,7 @@ def reconstruct(
             return network.draw(group, raw_prior, raw, temperature * drawn).z
 
         features = network.hierarchy(x, network.blank(x), choose)
-        made.append(_images_of(network, features, noise, pixels, rows_columns))
+        made.append(images_of(network, features, noise, pixels, rows_columns))
         on_images(len(shown))
     return np.concatenate(made)
 
@@ -143,7 +146,7 @@ def readjust_batch_norm(
         norm.train()
     for index in range(passes):
         first = OFFICIAL_BATCH * index
-        noise = _noise(network, seed, list(range(first, first + OFFICIAL_BATCH)))
+        noise = image_noise(network, seed, list(range(first, first + OFFICIAL_BATCH)))
         _from_prior(network, OFFICIAL_BATCH, rows_columns, noise, noise, temperature, 0)
     for norm, mode in zip(norms, modes, strict=True):
         norm.train(mode)
@@ -217,7 +220,8 @@ def make_pairs(originals: Images, made: Images, columns: int) -> NDArray[np.uint
     return make_grid(np.concatenate(paired), columns)
 
 
-def _noise(network: Nvae, seed: int, numbers: list[int]) -> ImageNoise:
+def image_noise(network: Nvae, seed: int, numbers: list[int]) -> ImageNoise:
+    """The random numbers of images by their numbers, on the network's device."""
     return ImageNoise(seed, numbers, _device(network))
 
 
@@ -248,7 +252,7 @@ def _from_prior(
     return network.hierarchy.generate(blank, choose)
 
 
-def _images_of(network: Nvae, features: Tensor, noise: ImageNoise, how: Pixels, size: tuple[int, int]) -> Images:
+def images_of(network: Nvae, features: Tensor, noise: ImageNoise, how: Pixels, size: tuple[int, int]) -> Images:
     """Pixels of features, phase after phase: uint8 (B, H, W, C), RGB, without padding."""
     recipe, phases = network.recipe, network.likelihood.phases
     draws = how == "draw" or (how == "auto" and not recipe.is_binary)
