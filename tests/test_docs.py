@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +97,16 @@ def test_the_training_guide_runs(desk: Path) -> None:
     for block in blocks("training.md", "console"):
         run_lines(block.replace("--steps 220", "--steps 4"))
     assert np.array_equal(np.asarray(Image.open(desk / "restored.png")), np.asarray(Image.open(desk / "photo.png")))
+
+
+def test_the_tour_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    cells = json.loads((DOCS / "tour.ipynb").read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert sources
+    names: dict[str, Any] = {}
+    for source in sources:
+        exec(source, names)
 
 
 def test_the_worked_example_of_the_theory_runs() -> None:
