@@ -1,8 +1,9 @@
 """Loops over symbols that numba compiles, once there is enough for them to do.
 
 Importing numba takes a quarter of a second and compiling a loop a second or two, which only the first run after an
-installation pays: numba keeps the result in ``__pycache__`` or, where that cannot be written to, in the user's cache
-folder. A few symbols are faster interpreted, by the same code.
+installation pays: the result is kept in the user's cache folder. (numba's own choice, ``__pycache__`` in the package,
+would outlive the package when pip removes it, and Python would take what is left for a package.) A few symbols are
+faster interpreted, by the same code.
 """
 
 from __future__ import annotations
@@ -24,6 +25,30 @@ SHARE = 4096
 _state: dict[str, Any] = {"interpreted": 0, "pool": None, "told": False}
 if hasattr(os, "register_at_fork"):  # threads do not survive a fork
     os.register_at_fork(after_in_child=lambda: _state.update(pool=None))
+
+
+def cache_folder() -> Path:
+    """Where compiled loops are kept, unless NUMBA_CACHE_DIR says otherwise."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(home) if home else Path.home() / ".cache") / "nvae-codec"
+
+
+def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """numba's decorator, with a cache in :func:`cache_folder`, or none where no folder can be written to."""
+    import numba
+
+    def compile_later(function: Callable[..., Any]) -> Any:
+        config: Any = numba.config
+        chosen = config.CACHE_DIR
+        try:
+            config.CACHE_DIR = chosen or str(cache_folder())  # read while the decorator runs
+            return numba.njit(cache=True, nogil=True, **options)(function)
+        except (RuntimeError, OSError):
+            return numba.njit(nogil=True, **options)(function)
+        finally:
+            config.CACHE_DIR = chosen
+
+    return compile_later
 
 
 class Kernel:
@@ -60,14 +85,10 @@ class Kernel:
 
     @cached_property
     def _compiled(self) -> Callable[..., None]:
-        import numba
-
-        try:
-            compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(self.function)
-            if not any(Path(compiled.stats.cache_path).glob(f"*.{self.function.__name__}-*.nbi")):
-                _tell_compiling()
-        except RuntimeError:  # there is no folder that can be written to
-            compiled = numba.njit(nogil=True, error_model="numpy")(self.function)
+        compiled = njit(error_model="numpy")(self.function)
+        cache = compiled.stats.cache_path
+        if cache and not any(Path(cache).glob(f"*.{self.function.__name__}-*.nbi")):
+            _tell_compiling()
         function: Callable[..., None] = compiled
         return function
 

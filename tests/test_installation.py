@@ -14,6 +14,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LOAD = "import nvae_codec; print(nvae_codec.load_model('photo', device='cpu').name, nvae_codec.__file__)"
+COMPRESS = (
+    "import numpy, nvae_codec; nvae_codec.compress(numpy.zeros((64, 64, 3), numpy.uint8), method='model', effort=2)"
+)
 LARGEST_WHEEL = 8_000_000
 
 
@@ -51,7 +54,8 @@ def test_the_package_works_in_the_clone_and_elsewhere(clone: Path, python: Path,
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "NUMBA_CACHE_DIR")}
+    environment["XDG_CACHE_HOME"] = str(clone.parent / "cache")
     folder = clone
     pip = (sys.executable, "-m", "pip", "-q", "--python", python)
     how_to_build = ("--no-deps", "--no-build-isolation")
@@ -71,6 +75,10 @@ def test_the_package_works_in_the_clone_and_elsewhere(clone: Path, python: Path,
         if how != "not installed":
             assert "photo" in run(python.with_name("nvae-codec"), "models")
     if how == "installed":
+        # what pip did not install it does not remove, and an old folder of that name would hide an editable package
+        run(python, "-c", COMPRESS)
+        assert list((clone.parent / "cache").rglob("*.nbi"))
+        assert not list(python.parents[1].rglob("*.nbi"))
         sample = subprocess.run(
             [python, "-m", "nvae_codec", "sample", "photo", "-o", "x.png"],
             cwd=clone.parent, env=environment, capture_output=True, text=True, check=False,

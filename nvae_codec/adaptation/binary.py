@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nvae_codec.compiled import njit
 from nvae_codec.errors import DamagedFileError
 
 Int32 = NDArray[np.int32]
@@ -54,7 +54,7 @@ SQUASH = _make_squash()
 STRETCH = _make_stretch(SQUASH)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _code_bit(state: Any, data: Any, probability: int, bit: int, decode: bool) -> int:
     """Encode a bit or decode one. state: low, range, code, position, carry byte, pending bytes."""
     split = (state[1] >> 16) * probability
@@ -77,7 +77,7 @@ def _code_bit(state: Any, data: Any, probability: int, bit: int, decode: bool) -
     return bit
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _shift_low(state: Any, data: Any) -> None:
     if state[0] < 0xFF000000 or state[0] >= 1 << 32:
         carry = state[0] >> 32
@@ -94,7 +94,7 @@ def _shift_low(state: Any, data: Any) -> None:
     state[0] = (state[0] & 0x00FFFFFF) << 8
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _learn(estimates: Any, counts: Any, slot: int, bit: int) -> None:
     n = counts[slot]
     target = 65535 if bit else 0
@@ -103,7 +103,7 @@ def _learn(estimates: Any, counts: Any, slot: int, bit: int) -> None:
         counts[slot] = n + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _adaptive_bit(state: Any, data: Any, estimates: Any, counts: Any, slot: int, bit: int, decode: bool) -> int:
     """A bit with a single context."""
     bit = _code_bit(state, data, min(max(estimates[slot], 64), 65536 - 64), bit, decode)
@@ -111,7 +111,7 @@ def _adaptive_bit(state: Any, data: Any, estimates: Any, counts: Any, slot: int,
     return bit
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _bucket(j: int) -> int:
     """Directions by importance: 0, 1, 2, 3, then by powers of two."""
     bucket = min(j, 3)
@@ -121,7 +121,7 @@ def _bucket(j: int) -> int:
     return bucket
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _code_zero(state: Any, data: Any, mixing: Any, slots: Any, mixer: int, bit: int, decode: bool) -> int:
     """Whether a number is zero: the predictions of the contexts' ``slots``, mixed."""
     zero, seen, weights, squash, stretch = mixing
@@ -137,7 +137,7 @@ def _code_zero(state: Any, data: Any, mixing: Any, slots: Any, mixer: int, bit: 
     return bit
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _code_magnitude(state: Any, data: Any, other: Any, seen: Any, group: int, size: int, decode: bool) -> int:
     """An integer from 1 on: adaptive bits for one more each, and what they do not reach by Exp-Golomb."""
     more, step, magnitude = 1, 0, 1
@@ -157,13 +157,13 @@ def _code_magnitude(state: Any, data: Any, other: Any, seen: Any, group: int, si
     return magnitude + found - 1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _sign(values: Any, at: int, known: bool) -> int:
     """0 of what is zero or not known, 1 of what is positive, 2 of what is negative."""
     return (1 if values[at] > 0 else 2 if values[at] < 0 else 0) if known else 0
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _open(state: Any, data: Any, size: int) -> None:
     """Begin: the whole interval, and for decoding the first four bytes."""
     state[1], state[4] = 0xFFFFFFFF, -1
@@ -173,7 +173,7 @@ def _open(state: Any, data: Any, size: int) -> None:
         state[3] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _close(state: Any, data: Any) -> None:
     """End encoding with that number of the final interval that has the most zeros at its end, which are not written."""
     high = state[0] + state[1] - 1
@@ -186,7 +186,7 @@ def _close(state: Any, data: Any) -> None:
         _shift_low(state, data)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _code_arrays(data: Any, values: Any, shapes: Any, tables: Any, size: int, decode: bool) -> tuple[int, int]:
     """All arrays one after another; ``values`` holds them flat. Gives bytes used, and how many values are out of range.
 

@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from nvae_codec.adaptation.sample import PhaseSample
+from nvae_codec.compiled import njit
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.mixture import (
     COLOUR_UNIT,
@@ -46,7 +47,7 @@ def _float_of_bits(_: Any, bits: Any) -> Any:
     return numba.float32(numba.int32), generate
 
 
-@numba.njit(inline="always", fastmath=True, error_model="numpy")
+@njit(inline="always", fastmath=True, error_model="numpy")
 def _exp(x: Any) -> Any:
     """exp(x) of a float32 in [-87, 87], others clamped; relative error below 4e-6."""
     t = min(max(x, np.float32(-87)), np.float32(87)) * np.float32(1.44269504)
@@ -58,7 +59,7 @@ def _exp(x: Any) -> Any:
     return series * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))  # type: ignore[call-arg]
 
 
-@numba.njit(inline="always", fastmath=True, error_model="numpy")
+@njit(inline="always", fastmath=True, error_model="numpy")
 def _logistic(d: Any, inverse: Any, value: Any, unit: Any, top: Any) -> Any:
     """The mass of a value's interval, and the derivatives of its logarithm by d and by ln(inverse).
 
@@ -86,7 +87,7 @@ def _logistic(d: Any, inverse: Any, value: Any, unit: Any, top: Any) -> Any:
     return mass, by_d, reach * (one - outer) if ends else d * slope + h * ratio
 
 
-@numba.njit(inline="always", fastmath=True, error_model="numpy")
+@njit(inline="always", fastmath=True, error_model="numpy")
 def _coefficient(raw: Any, bounded: bool) -> Any:
     """A colour coefficient, and its derivative by the raw parameter."""
     c, slope = raw * np.float32(1 / COLOUR_UNIT), np.float32(1 / COLOUR_UNIT)
@@ -97,7 +98,7 @@ def _coefficient(raw: Any, bounded: bool) -> Any:
     return c, slope
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy")
 def _mixture(raw: Any, guess: Any, values: Any, gradient: Any, start: int, size: int, model: Any) -> float:
     """-ln p of a block of pixels, and its gradient by ``raw`` (R, BLOCK); each loop becomes vector instructions."""
     coded, bounded, constants = model
@@ -159,7 +160,7 @@ def _mixture(raw: Any, guess: Any, values: Any, gradient: Any, start: int, size:
     return nats
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy")
 def _multiply(weight: Any, block: Any, out: Any, size: int) -> None:
     """weight (O, P) times block (P, BLOCK), four rows of each at once: few loads for each product."""
     outputs, inputs = weight.shape
@@ -184,7 +185,7 @@ def _multiply(weight: Any, block: Any, out: Any, size: int) -> None:
                 row[i] += a0 * a[i]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy")
 def _accumulate(gradient: Any, block: Any, by_weight: Any, size: int) -> None:
     """Add gradient (O, BLOCK) times the transpose of block (P, BLOCK) to ``by_weight``."""
     outputs, inputs = by_weight.shape
@@ -210,7 +211,7 @@ def _accumulate(gradient: Any, block: Any, by_weight: Any, size: int) -> None:
             by_weight[o, j] += a0
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy")
 def _measure(
     weight: Any, features: Any, guess: Any, values: Any, first: int, last: int, by_weight: Any, model: Any
 ) -> float:
@@ -230,7 +231,7 @@ def _measure(
     return nats
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy")
 def _raw_gradient(raw: Any, guess: Any, values: Any, gradient: Any, model: Any) -> float:
     outputs, count = raw.shape
     block, by_raw = np.empty((outputs, BLOCK), np.float32), np.zeros((outputs, BLOCK), np.float32)
