@@ -1,7 +1,5 @@
 """nvae-codec decompress: .nvae files back into PNGs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -114,10 +114,7 @@ class Outputs:
     "bounds",
     Bounds,
     click.option(
-        "--run",
-        type=EXISTING,
-        metavar="RUN",
-        help="Training run with the model's float weights, for the float ELBO.",
+        "--run", type=EXISTING, metavar="RUN", help="Training run with the model's float weights, for the float ELBO."
     ),
     click.option(
         "--samples", type=click.IntRange(1), default=4, show_default=True, metavar="K", help="Draws of z per bound."

@@ -1,7 +1,5 @@
 """From the inputs and -o to a list of jobs, and the reading, writing and removing of their files."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys
@@ -216,13 +214,7 @@ def check_target(job: Job, *, force: bool) -> None:
 
 
 def write_target(
-    job: Job,
-    data: bytes,
-    *,
-    force: bool,
-    like: Snapshot | None = None,
-    mask: int = 0o777,
-    inputs: Inputs | None = None,
+    job: Job, data: bytes, *, force: bool, like: Snapshot | None = None, mask: int = 0o777, inputs: Inputs | None = None
 ) -> None:
     """Write a job's result; raises NvaeCodecError, which names the target, and then leaves nothing behind."""
     check_target(job, force=force)

@@ -1,7 +1,5 @@
 """nvae-codec import-nvlabs: a checkpoint of the official NVAE code as a run of ours."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

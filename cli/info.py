@@ -1,7 +1,5 @@
 """nvae-codec info: what is in files."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """nvae-codec list: the images of archives."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

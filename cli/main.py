@@ -1,7 +1,5 @@
 """nvae-codec: the group of commands, each imported when it is called, and what becomes of their errors."""
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import gc

@@ -1,7 +1,5 @@
 """nvae-codec merge: one archive or report of the shards that pack or evaluate --shard made."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO

@@ -1,7 +1,5 @@
 """nvae-codec models: the installed models and recipes."""
 
-from __future__ import annotations
-
 import json
 
 import click

@@ -1,7 +1,5 @@
 """nvae-codec sample: images from a model's prior."""
 
-from __future__ import annotations
-
 import click
 
 from nvae_codec.runtime import Runtime

@@ -1,7 +1,5 @@
 """nvae-codec test: decode and check, write nothing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click
@@ -29,13 +27,7 @@ from .unpack import Unpacking, check_segments
 @pixel_limit_option
 @workers_option
 @reporting_options
-def test_command(
-    inputs: tuple[str, ...],
-    model: str | None,
-    runtime: Runtime,
-    workers: int,
-    report: Reporter,
-) -> int:
+def test_command(inputs: tuple[str, ...], model: str | None, runtime: Runtime, workers: int, report: Reporter) -> int:
     """Decode .nvae files and compare what comes out with their checksums, writing nothing.
 
     FILE is an .nvae file, a folder of them, or - for stdin. In an archive, every damaged segment is reported.

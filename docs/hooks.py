@@ -1,7 +1,5 @@
 """Pages of the site that are made of other files: the models' cards, and the reference of the commands."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -8,8 +8,6 @@
 They have the arguments and results of ``png_encode``, ``webp_encode`` and so on, and keep the models that they load.
 """
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 from typing import Any

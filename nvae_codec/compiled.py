@@ -6,8 +6,6 @@ would outlive the package when pip removes it, and Python would take what is lef
 faster interpreted, by the same code.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """An archive as a data set of torch."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -8,8 +8,6 @@
 What an image is in Pillow, its mode and its ``info``, is what it would be had it come as a PNG.
 """
 
-from __future__ import annotations
-
 import io
 import mimetypes
 from dataclasses import replace

@@ -10,8 +10,6 @@ from the even pixels of a grid to all of them in three phases, each of which see
 With ``scales`` = 0 there is one phase, all pixels at once. Nothing here knows of networks or files.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from nvae_codec import ports

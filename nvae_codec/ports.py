@@ -10,8 +10,6 @@ A graph (integer/graph.py) has inputs, which become known while an image is code
     pixels.3, pixels.3.1    outputs: raw parameters of phase 3, from the first set of heads, and from expert 1
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 IMAGE, BLANK = "image", "blank"

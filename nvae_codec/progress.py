@@ -6,8 +6,6 @@
 The codec says how many pixels a pass has (``count_pixels``) and batches say when a phase of some is done (``advance``).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar

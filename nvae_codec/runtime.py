@@ -1,7 +1,5 @@
 """How the network is evaluated: the device, the CPU threads, and how much at once. Never what a file says."""
 
-from __future__ import annotations
-
 import operator
 import sys
 from collections.abc import Iterator

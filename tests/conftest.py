@@ -1,7 +1,5 @@
 """What many tests need: the PngSuite, models that deflate, and a run that fails where tests were skipped."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """A model codec without a model: it deflates the pixels. Enough for the file, the library face and the commands."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import types

@@ -3,8 +3,6 @@
 ``python -m tools.golden`` writes new ones, after a change of the format or of the golden models.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from functools import cache

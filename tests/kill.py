@@ -3,8 +3,6 @@
 ``python -m tests.kill --kills 100`` runs the long way; ``tests/test_kill.py`` a short one.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import random

@@ -1,7 +1,5 @@
 """Tiny recipes, networks and frozen models that many tests share; each is made once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A second PNG decoder, written from the specification alone: slow, and for sound files only."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """The example that asks what the parts of photo are worth: its variants, one of them trained for a moment, its page."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from pathlib import Path

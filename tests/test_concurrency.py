@@ -1,7 +1,5 @@
 """Two commands on the same names at once, in threads and in processes, some of them killed: each result is whole."""
 
-from __future__ import annotations
-
 import importlib
 import itertools
 import multiprocessing

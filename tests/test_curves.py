@@ -1,7 +1,5 @@
 """Learning curves come from the logs: a line per run and kind, inside the drawing, lower where bits are fewer."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The documentation builds without a warning, and what it shows runs."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """What docs/extending.md changes in the code applies to it and works, and touches no more files than it should."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

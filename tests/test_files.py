@@ -1,7 +1,5 @@
 """Files appear whole or not at all, replace nothing unasked, and are removed only if they are what was read."""
 
-from __future__ import annotations
-
 import os
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Bars on the form of the code: short files and functions, few parameters, no import circles, plain words."""
 
-from __future__ import annotations
-
 import ast
 import subprocess
 from collections.abc import Iterator

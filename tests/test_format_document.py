@@ -3,8 +3,6 @@
 Golden files are read by both decoders, and written again with the same bytes.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

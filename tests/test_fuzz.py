@@ -1,7 +1,5 @@
 """A few mutants of every kind of file; ``python -m tools.fuzz`` makes as many as one likes."""
 
-from __future__ import annotations
-
 import pytest
 
 from tools.fuzz import SHARES, run

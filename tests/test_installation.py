@@ -1,7 +1,5 @@
 """The package works from every working directory: in a clone and elsewhere, installed, editable or not installed."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """A few kills; ``python -m tests.kill`` makes as many as one likes."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.kill import run

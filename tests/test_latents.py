@@ -1,7 +1,5 @@
 """A run in float: latents of images, and images of latents."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

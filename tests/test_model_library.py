@@ -1,7 +1,5 @@
 """Models by name, path, identity and from Hugging Face's cache."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sys
@@ -12,11 +10,7 @@ import pytest
 
 import nvae_codec
 from nvae_codec.errors import UnknownModelError
-from nvae_codec.zoo.library import (
-    find_by_identity,
-    find_model,
-    more_models,
-)
+from nvae_codec.zoo.library import find_by_identity, find_model, more_models
 from tests.fakes import write_fake_model
 
 PIXELS = np.random.default_rng(2).integers(0, 256, (16, 24, 3), np.uint8)

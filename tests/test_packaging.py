@@ -1,7 +1,5 @@
 """What setuptools installs: pyproject.toml names every package by hand, so a new folder is easily forgotten."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import tomllib

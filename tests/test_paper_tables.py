@@ -1,7 +1,5 @@
 """The example that runs the paper's tables: its variants, one of them trained for a moment, and its page."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from nvae_codec.recipes.files import format_recipe, parse_recipe, read_recipe

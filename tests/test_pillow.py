@@ -1,7 +1,5 @@
 """The Pillow plug-in: an image from an .nvae file is what it is from its PNG."""
 
-from __future__ import annotations
-
 import copy
 import io
 import mimetypes

@@ -1,7 +1,5 @@
 """The table of docs/safety.md says what becomes of each kind of file; run this module to print it."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

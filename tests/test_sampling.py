@@ -1,7 +1,5 @@
 """Samples and reconstructions: what they depend on, what they do not, and that pixels follow their likelihood."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What tells other programs about .nvae files agrees with the files, as file(1) and the MIME database read it."""
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What is shipped works: the models, the examples, and the commands that the README names."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
@@ -54,10 +52,7 @@ def test_the_library_example_runs(tmp_path: Path) -> None:
     image = tmp_path / "crop.png"
     Image.fromarray(crop(0, 0, 64, 80)).save(image)
     run = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "library.py"), str(image)],
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, str(ROOT / "examples" / "library.py"), str(image)], capture_output=True, text=True, check=True
     )
     assert re.search(r"file +\d\.\d+ bits/dim\ninteger-model ELBO +\d\.\d+ bits/dim\n", run.stdout)
 

@@ -1,7 +1,5 @@
 """The example that cuts squares of 32x32 from photographs."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

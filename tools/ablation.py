@@ -6,8 +6,6 @@
 The budget is processor time. Variants that the JSON holds already, of the same budget, are not trained again.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass

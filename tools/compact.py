@@ -6,8 +6,6 @@ A run resumes from it (in a folder, as checkpoint.safetensors), no longer bit fo
 average alone it does with new moments. The average is untouched, so freezing it gives the same model.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

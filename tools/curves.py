@@ -6,8 +6,6 @@ Draws bits/dim of held-out images over minutes of training: a line per run, and 
 several.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -5,8 +5,6 @@
 IMAGES are files or folders that show what the model is for. The new model has another identity.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

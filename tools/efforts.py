@@ -6,8 +6,6 @@ A folder stands for the images in it. With ``--jpeg`` each image is first decode
 quality 75, 80, 85, 90 and 95 in turn. Every file is decoded and compared. Seconds are of the processor, one thread.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import json

@@ -7,8 +7,6 @@ with another torch where given); all files must be the same bytes, and each deco
 same pixels. Exits with 1 at the first difference.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import itertools

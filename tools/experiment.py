@@ -1,7 +1,5 @@
 """An experiment: variants, each trained for the same processor time and measured; results kept from run to run."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json

@@ -6,8 +6,6 @@ A mutant may be refused (NvaeCodecError) or read. What fails is anything else th
 the sound file, more than --seconds of time, and more than --megabytes of memory beyond what sound files take.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import resource

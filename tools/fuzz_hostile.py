@@ -1,7 +1,5 @@
 """Hostile models, recipes and checkpoints of the official code, and small files that claim much."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import json
@@ -15,9 +13,7 @@ import torch
 from safetensors.numpy import load, save
 
 from nvae_codec.coding.codec import ModelCodec
-from nvae_codec.container.archive.index import (
-    archive_header,
-)
+from nvae_codec.container.archive.index import archive_header
 from nvae_codec.container.archive.reader import Archive
 from nvae_codec.container.checksums import bytes_checksum
 from nvae_codec.container.extensions import METADATA, extension

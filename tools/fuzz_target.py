@@ -1,7 +1,5 @@
 """A thing that the fuzzer attacks, and how bytes are changed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

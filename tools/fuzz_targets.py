@@ -3,8 +3,6 @@
 Resealed mutants have the checksums and identities of what they now hold, so that what comes after them is reached.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import zlib
@@ -114,10 +112,7 @@ def _reseal_file(data: bytes) -> bytes:
 
 def _archive_targets(models: Models, folder: Path) -> list[Target]:
     path = folder / "archive.nvae"
-    image, tagged = (
-        RasterImage.from_pixels(make_image(40, 56)),
-        read_image((PNGSUITE / "ccwn2c08.png").read_bytes()),
-    )
+    image, tagged = (RasterImage.from_pixels(make_image(40, 56)), read_image((PNGSUITE / "ccwn2c08.png").read_bytes()))
     with path.open("wb") as out:
         groups = [[(f"{name}.png", image), (f"{name}/tagged.png", tagged)] for name in ("one", "two")]
         for _ in write_archive(out, groups, method="auto", models=models):

@@ -6,8 +6,6 @@ The tests that compare with golden files write them when NVAE_CODEC_REFRESH_GOLD
 look at what changed: a golden file changes only together with docs/format.md or docs/compatibility.md.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

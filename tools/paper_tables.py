@@ -8,8 +8,6 @@ busy machine changes nothing but the wait. Variants that the JSON holds already,
 not trained again.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """The results of paper_tables.py as a page, next to the paper's own figures, with what can be said of their order."""
 
-from __future__ import annotations
-
 from itertools import combinations
 from typing import Any
 
@@ -107,10 +105,7 @@ python -m tools.paper_tables --data cifar10/train.npz --minutes-each 60 \\
 
 
 def _verdict(
-    paper: dict[str, float],
-    here: dict[str, float],
-    spread: float,
-    pairs: list[tuple[str, str]] | None = None,
+    paper: dict[str, float], here: dict[str, float], spread: float, pairs: list[tuple[str, str]] | None = None
 ) -> str:
     """Whether the paper's order holds: over all pairs of variants (or those given) that the paper tells apart."""
     told = [(a, b) for a, b in pairs or list(combinations(paper, 2)) if paper[a] != paper[b]]

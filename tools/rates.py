@@ -5,8 +5,6 @@
 A folder stands for the images in it. With ``--run`` the float ELBO of that training run's network is taken too.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

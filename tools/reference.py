@@ -3,8 +3,6 @@
 python -m tools.reference FOLDER      # writes nvae-codec.1, nvae-codec-compress.1, ... there
 """
 
-from __future__ import annotations
-
 import argparse
 import inspect
 from collections.abc import Iterator

@@ -6,8 +6,6 @@ Each photograph is shrunk by each factor, and as many squares are cut at random 
 taken so many times; those of --leave-out (to measure on) are not.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 from pathlib import Path

@@ -5,8 +5,6 @@
 Times are of the codec alone, without starting Python and reading the PNG; medians over the repeats.
 """
 
-from __future__ import annotations
-
 import argparse
 import cProfile
 import json

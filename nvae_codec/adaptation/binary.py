@@ -7,8 +7,6 @@ context models", as lpaq has it). The range coder is LZMA's without its leading 
 A probability is a count of 2^16 that the next bit is 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -7,8 +7,6 @@ output is scaled by the root of the mean square of its gradient, the diagonal of
 1 changes a pixel's nats by about one half, to second order.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Sequence
 

@@ -7,8 +7,6 @@
 6 - 9  larger samples, more steps
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

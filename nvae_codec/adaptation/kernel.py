@@ -8,8 +8,6 @@ Nothing that is decoded depends on this module: fast mathematics is allowed, and
 from machine to machine.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numba

@@ -1,7 +1,5 @@
 """From the changes in a file to the adapted integer model, which is proved exact again: a file is untrusted input."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -9,8 +9,6 @@ has a sparse solution, whose rounding to integers costs about the last quarter o
 (Kingma and Ba 2015) on growing batches of the sample, and the |c| a soft threshold after each step (as in ISTA).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The features are inputs of the adaptable layers, which no adaptation changes: on
 steps. Latents are drawn from the posterior, as coding draws them from the stack.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

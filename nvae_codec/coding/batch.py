@@ -4,8 +4,6 @@ All that touches torch in coding is here: a batch gives the graph what becomes k
 integers. ``chunk`` tiles are evaluated together; it changes speed and memory, never a number.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

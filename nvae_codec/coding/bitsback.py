@@ -10,8 +10,6 @@ encode_batch found there. Arrays are coded in slices that take no more bits than
 decoder needs to know for that is in the batch's record.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The pixels of a batch of tiles as the network sees them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

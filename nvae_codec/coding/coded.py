@@ -1,7 +1,5 @@
 """What a method made of images, before it is a file."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 Extension = tuple[int, bytes]

@@ -14,8 +14,6 @@ A half is inverted by fixed-point iteration: k <- k' + round(mu(z(k)) / (sigma·
 ones are right, so each round settles all positions that wait for the same ones, and the fixed point is the one inverse.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

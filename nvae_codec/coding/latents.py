@@ -4,8 +4,6 @@ u = k·Δ with |u| <= 8, Δ = step / 4096 for each channel. The prior's interval
 a frequency of at least 1; the posterior's are differences of Φ at the edges between bins (docs/format.md, "Latents").
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property

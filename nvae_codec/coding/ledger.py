@@ -3,8 +3,6 @@
 An encoder that is given a :class:`Ledger` reports each batch to it; without one nothing is recorded.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

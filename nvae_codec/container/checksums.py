@@ -1,7 +1,5 @@
 """The two checksums of a file: of what it holds, and of its own bytes."""
 
-from __future__ import annotations
-
 import struct
 
 import xxhash

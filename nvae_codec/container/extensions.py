@@ -8,8 +8,6 @@ As with PNG's chunks, a reader that does not know the type of a **critical** blo
 To add a block to the format, give it a row in ``TYPES``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 

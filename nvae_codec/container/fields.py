@@ -5,8 +5,6 @@ A table of fields (a dictionary from name to field) describes a part of the file
 the file raises DamagedFileError.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 

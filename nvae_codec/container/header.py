@@ -5,8 +5,6 @@
 The payload has no length of its own: it ends where the last four bytes begin.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum

@@ -1,7 +1,5 @@
 """One image, one file: what a method made of an image finalized as an .nvae file and, right below, read back."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

@@ -3,8 +3,6 @@
 So a small file costs little, whatever it claims. Writers keep the same limits.
 """
 
-from __future__ import annotations
-
 import zlib
 
 from nvae_codec.errors import DamagedFileError

@@ -7,8 +7,6 @@ The block is that stream and its checksum. It is there only if there is metadata
 segment's images are one stream, each after its length (varint).
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 

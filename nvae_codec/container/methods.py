@@ -3,8 +3,6 @@
 candidates ──> the smallest ──> finalized as a file, once
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import math

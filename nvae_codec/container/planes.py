@@ -6,8 +6,6 @@
 Alpha is graphics, low bytes are mostly noise: classical methods are the best for both (docs/other-pixels.md).
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 

@@ -6,8 +6,6 @@ to 2^-20 bit, so that the shares add up to the file exactly. The segments' own c
 those of batches, numbers of the plan, count as header.
 """
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Sequence

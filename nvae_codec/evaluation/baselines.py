@@ -1,7 +1,5 @@
 """Other lossless formats, of the same pixels: PNG, WebP and JPEG 2000 through Pillow, JPEG XL through imagecodecs."""
 
-from __future__ import annotations
-
 import importlib
 import io
 from collections.abc import Callable

@@ -13,8 +13,6 @@ Keys of the JSON: format, machine, load, threads, images, dims, megapixels, code
 load: processes that wanted to run, mean of one minute, before and after; other work makes the speeds lower.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """What evaluate, bench and pack take: image files, folders of them, arrays in .npz files. It needs no torch."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The machine that a measurement was made on, for the results that are committed."""
 
-from __future__ import annotations
-
 import os
 import platform
 from pathlib import Path

@@ -21,8 +21,6 @@ Real-valued totals are rounded to multiples of 2^-20 bit before they are subtrac
 sums up to a gigabyte of files, without rounding: the causes, added in any order, give the file's bits exactly.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What freezing learns from images: the range of every value, and how wide the posteriors are."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Export: from a trained float network and calibration images to an integer model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

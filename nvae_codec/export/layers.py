@@ -4,8 +4,6 @@ Each class recognises the nodes of the graph that it stands for, says how its re
 the operation of integer/operations.py, once the scales are known.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

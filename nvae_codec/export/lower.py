@@ -1,7 +1,5 @@
 """From a traced network to layers: nodes merged where one operation can do both, and names settled."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import cast
 

@@ -4,8 +4,6 @@ Each value has a scale for every channel (real = integer · scale) and a bound (
 added share both. Weights are scaled, one output channel at a time, as far as the bound of the sum allows.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

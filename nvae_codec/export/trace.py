@@ -4,8 +4,6 @@ Each z and each plane of known pixels becomes an input of the graph; each prior,
 half of a flow stands for itself: z before it is an input, what it takes off z an output.
 """
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 from torch import Tensor, fx, nn

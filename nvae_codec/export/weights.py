@@ -1,7 +1,5 @@
 """Real weights to integers whose every sum is proved exact."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch

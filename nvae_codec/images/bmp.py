@@ -1,7 +1,5 @@
 """BMP files: palettes of 1 to 8 bits, and 24 or 32 bits a pixel."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from dataclasses import dataclass

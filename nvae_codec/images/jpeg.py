@@ -3,8 +3,6 @@
 Pillow decodes the pixels; what else is in the file is found here, as Pillow shows only a part of it.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from dataclasses import dataclass, field

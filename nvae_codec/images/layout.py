@@ -1,7 +1,5 @@
 """What a file's own header says of its image, and samples put into the shape that the header promises."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

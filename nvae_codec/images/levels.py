@@ -1,7 +1,5 @@
 """Images of few levels: the values that a model of less than 8 bits codes, and how an image shows them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import Enum
 

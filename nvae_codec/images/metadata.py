@@ -1,7 +1,5 @@
 """What of an image's metadata is kept: all of it, byte for byte, or what its pixels mean, or nothing."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from nvae_codec.errors import UnsupportedImageError

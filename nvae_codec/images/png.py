@@ -4,8 +4,6 @@ Pillow decodes many damaged PNGs without a word and gives 16-bit RGB as 8 bits, 
 its pixels are, is decided here; Pillow only undoes the filters of files that passed.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """PBM, PGM, PPM and PAM files, of 1, 2, 4, 8 and 16 bits a sample."""
 
-from __future__ import annotations
-
 import re
 import warnings
 

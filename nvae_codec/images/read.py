@@ -3,8 +3,6 @@
 What a file holds is read from its own header, by code of this room, and compared with what a decoder gives.
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 from pathlib import Path

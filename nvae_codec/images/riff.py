@@ -1,7 +1,5 @@
 """The structure of a WebP file: what its header says, its metadata, and that nothing else is in it."""
 
-from __future__ import annotations
-
 import zlib
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Arrays of 8 or 16 bits a sample as images, and images as arrays: what Python gives and takes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ Pillow's libtiff only undoes the compression of rows of bytes; which bytes are w
 drops the low bytes of 16-bit RGB and all samples that it does not know.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import warnings

@@ -1,7 +1,5 @@
 """The directories of a TIFF file: tags read with every bound checked, and written again as EXIF data."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

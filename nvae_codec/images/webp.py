@@ -1,7 +1,5 @@
 """Lossless WebP as a classical method: 8-bit pixels to the bare VP8L stream and back."""
 
-from __future__ import annotations
-
 import io
 import struct
 

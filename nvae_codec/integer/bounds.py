@@ -1,7 +1,5 @@
 """The proof that a graph is exact: the bound of every value, from the weights themselves, operation by operation."""
 
-from __future__ import annotations
-
 from nvae_codec.errors import ModelFileError
 from nvae_codec.integer.canary import canary_size
 from nvae_codec.integer.graph import Graph

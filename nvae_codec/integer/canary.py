@@ -1,7 +1,5 @@
 """The canary: a check, whenever a model is loaded, that this machine computes the model's integers."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

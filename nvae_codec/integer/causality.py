@@ -4,8 +4,6 @@ Places run over rows, columns and then channels, backwards in space in every oth
 blocks as there are latents: block i may know what latent i may, and itself.
 """
 
-from __future__ import annotations
-
 import torch
 
 from nvae_codec import ports

@@ -3,8 +3,6 @@
 The identity proves that a file is what its author wrote, not that it makes sense.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

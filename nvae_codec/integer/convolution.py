@@ -5,8 +5,6 @@ cuDNN may transform inputs and weights first (Winograd, FFT), which is not; matr
 shifted products, are (docs/exactness.md).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Dataclasses to JSON and arrays, and back: the fields and their types are the schema of a model file."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from functools import cache

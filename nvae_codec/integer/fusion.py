@@ -4,8 +4,6 @@ A 1x1 convolution of few channels takes less time to compute than to write to me
 tensor costs page faults as well. Blocks change no result: each position depends on itself alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 

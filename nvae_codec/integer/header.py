@@ -1,7 +1,5 @@
 """The header of a model file, read without torch and without its tensors."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, NamedTuple

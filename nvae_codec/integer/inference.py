@@ -1,7 +1,5 @@
 """The settings under which the integer network is exact, whatever the user's own settings are."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 The description has every field of the dataclasses (model.py, operations.py), and nothing else. There is no pickle.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

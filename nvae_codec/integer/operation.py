@@ -1,7 +1,5 @@
 """What every operation of the integer network has: a name, inputs, a way to run, and a bound that is proved."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, NamedTuple

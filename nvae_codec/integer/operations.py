@@ -8,8 +8,6 @@ Tensors are float32 (B, C, H, W), channels_last on the CPU. Each class holds wha
 proved of it (``bound``); export/layers.py has its real-valued counterpart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Operations that change the size of a map: upsampling by two, and pooling."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """How integers represent real numbers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

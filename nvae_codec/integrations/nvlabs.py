@@ -6,8 +6,6 @@ their keys (NVAE's code, model.py). An impossible argument is refused by its nam
 missing. Nothing takes more time or memory than the size of the file allows.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import re

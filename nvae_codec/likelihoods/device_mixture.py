@@ -4,8 +4,6 @@ Each operation is one kernel on integers, or one float32 operation that is round
 are the same (docs/exactness.md). On a CPU the other is faster: NumPy looks up six times as fast as torch.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import NamedTuple, cast
 

@@ -5,8 +5,6 @@ of V, U units a value (64 of 256 values). The weights sum to 2^S; T is the logis
 slot. Arrays are component-major, (K, n), which is what makes them fast.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast

@@ -4,8 +4,6 @@ A likelihood is one file of this folder and one row here (docs/extending.md). Re
 torch; the file is imported when its likelihood is first needed (likelihood.py).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

@@ -1,7 +1,5 @@
 """Residual cells of the encoder and the decoder (NVAE, section 3.1, figure 3), and plain resampling between scales."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import torch

@@ -1,7 +1,5 @@
 """Convolutions with weight normalization (Salimans and Kingma 2016) in the official form: plain, masked, factorized."""
 
-from __future__ import annotations
-
 import math
 from typing import cast
 

@@ -4,8 +4,6 @@ Each half of a pair maps z to z - mu(z), where mu at a position reads only posit
 change, and the decoder inverts it position by position. The second half reads in the other direction.
 """
 
-from __future__ import annotations
-
 from typing import cast
 
 from torch import Tensor, nn

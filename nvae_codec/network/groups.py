@@ -1,7 +1,5 @@
 """Groups of latents: of NVAE (section 3), and of the Very Deep VAE (Child 2021, figure 3)."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import torch

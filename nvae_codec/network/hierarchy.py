@@ -4,8 +4,6 @@ Groups are numbered from the top: group 0 is on the coarsest scale. The prior p(
 state alone, the posterior q(z_l | z_<l, x) on that state and the encoder's features of the same scale.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import cast
 

@@ -1,7 +1,5 @@
 """The heads of the network, which give the raw parameters of p(x | z) in one or several phases (docs/likelihood.md)."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 from typing import cast

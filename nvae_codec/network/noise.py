@@ -1,7 +1,5 @@
 """Noise for a part of a batch, which is the same as in the whole batch however that is divided."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Normals from raw parameters, in the official parametrisation (NVAE's code, distributions.py)."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

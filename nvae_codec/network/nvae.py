@@ -1,7 +1,5 @@
 """The whole float network: hierarchy and likelihood, and the ELBO of a batch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import cast
 

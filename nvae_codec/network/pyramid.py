@@ -9,8 +9,6 @@ A latent is a pixel's value in decorrelated colours, times a gain. Its posterior
 between two levels, so that the likelihood codes what lies within that width.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 from typing import cast

@@ -1,7 +1,5 @@
 """Downsampling and upsampling between scales: NVAE's residual cells, and the plain ones of the Very Deep VAE."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

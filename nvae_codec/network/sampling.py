@@ -4,8 +4,6 @@ Every image has its own streams of random numbers. It depends on the seed and it
 on the size of a batch.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal, cast

@@ -1,7 +1,5 @@
 """Work on segments: in this process, in others, or wherever ``Workers`` are; results come in order each way."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import threading

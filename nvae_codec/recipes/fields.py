@@ -4,8 +4,6 @@
 types, values out of bounds, and what the dataclasses' own ``faults`` methods find.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import types

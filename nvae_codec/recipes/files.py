@@ -9,8 +9,6 @@ A file with ``extends = "NAME"`` takes the values of another recipe and changes 
     flows = 0
 """
 
-from __future__ import annotations
-
 import difflib
 import tomllib
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What happens to training images before the network sees them: the table ``[training.histories]`` of a recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

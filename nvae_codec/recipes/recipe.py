@@ -4,8 +4,6 @@ Unknown keys, wrong types and impossible values are refused by the name of their
 error never becomes a silently different model. :mod:`nvae_codec.recipes.files` reads and writes them as TOML.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What may happen to a training crop: shrinking, flips, random affine maps."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

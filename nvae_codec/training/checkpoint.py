@@ -1,7 +1,5 @@
 """A run's state on disk: a folder with recipe.toml, checkpoint.safetensors and log.jsonl. No pickle anywhere."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Random crops of images of any size to train on, and held-out crops to measure on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass

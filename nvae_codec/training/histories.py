@@ -6,8 +6,6 @@ without fine detail, correlated neighbours. :func:`apply_history` draws such a h
 than the crop, so that filters see no border and the crop may lie anywhere on the 8x8 grid.
 """
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The log of a run: log.jsonl in its folder, one line per report, and TensorBoard's files if asked for."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ The crops and the noise of a step depend on the seed and the step's number alone
 as one that was never stopped, and several processes with a part of every batch each take those of a single process.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import signal

@@ -1,7 +1,5 @@
 """Held-out crops under a network: bits/dim by part, and the latents in use."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Memory: cells that are computed again instead of kept for the gradient, and the peak of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial

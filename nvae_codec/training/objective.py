@@ -3,8 +3,6 @@
 Regularization of the weights is in :mod:`nvae_codec.training.regularization`.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Half precision: the dtype of a run's networks, and the layers that stay in float32."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import wraps
 from typing import Any

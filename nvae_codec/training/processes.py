@@ -6,8 +6,6 @@ first steps, and the regularized weights are read outside of the forward pass. D
 search for the former at each step, and refuses the latter.
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 import time

@@ -1,7 +1,5 @@
 """Spectral regularization, and that of batch norms' scales, which keep a deep hierarchy smooth (NVAE, section 3.2)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

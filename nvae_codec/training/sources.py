@@ -3,8 +3,6 @@
 A source is a list of loaders, one per image, each of which returns uint8 (H, W, C).
 """
 
-from __future__ import annotations
-
 import gzip
 import importlib
 import os

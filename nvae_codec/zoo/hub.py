@@ -1,7 +1,5 @@
 """Models of the Hugging Face Hub: ``hf://ORG/NAME`` and ``hf://ORG/NAME@REVISION``. Needs huggingface_hub."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from nvae_codec.errors import UnknownModelError

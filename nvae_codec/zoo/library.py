@@ -6,8 +6,6 @@ are looked for among the folders of the package ``nvae_codec.models``, then of t
     FOLDER / NAME / model.safetensors
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import itertools

@@ -1,7 +1,5 @@
 """A model made ready to code: found, proved on this machine, and put on its device."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext, suppress
 from pathlib import Path
 

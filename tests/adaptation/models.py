@@ -1,7 +1,5 @@
 """A tiny frozen model whose output layers can be adapted, and an image that it does not expect."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Adaptation blocks: packed and read, applied exactly, and refused by name where they are not sound."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 

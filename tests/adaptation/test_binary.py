@@ -1,7 +1,5 @@
 """The adaptive binary coder: what is packed comes back, and other bytes are refused or give other numbers."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

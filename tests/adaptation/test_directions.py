@@ -1,7 +1,5 @@
 """Directions are learned for a model file that has none."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from nvae_codec.integer.model_file import pack_model, read_model

@@ -1,7 +1,5 @@
 """The compiled likelihood: its value is the integer codec's, and its gradient that of finite differences."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

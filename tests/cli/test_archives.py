@@ -1,7 +1,5 @@
 """nvae-codec pack, unpack, list; and what decompress, info and test do with an archive."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

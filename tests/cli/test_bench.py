@@ -1,7 +1,5 @@
 """nvae-codec bench."""
 
-from __future__ import annotations
-
 import importlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Shell completion: the script that docs/python.md tells to source, and what it completes."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Full disks, folders that take no files, inputs that are gone, many processes: one line each, never half a file."""
 
-from __future__ import annotations
-
 import importlib
 import io
 import os

@@ -1,7 +1,5 @@
 """nvae-codec evaluate."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

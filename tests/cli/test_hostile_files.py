@@ -1,7 +1,5 @@
 """Files that are damaged, strange or made to harm: one line, exit code 1, nothing left behind."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

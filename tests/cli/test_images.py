@@ -1,7 +1,5 @@
 """nvae-codec sample and reconstruct."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

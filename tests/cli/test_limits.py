@@ -1,7 +1,5 @@
 """--max-pixels: a limit of one command, in its worker processes too."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

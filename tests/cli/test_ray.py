@@ -1,7 +1,5 @@
 """nvae-codec pack --ray, on a local cluster of Ray itself. Its workers import this file: it must not bring torch."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Sequence

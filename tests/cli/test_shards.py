@@ -1,7 +1,5 @@
 """nvae-codec pack --shard and merge."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -74,10 +72,7 @@ def test_what_cannot_be_merged_leaves_nothing(run: Run, tmp_path: Path) -> None:
     assert f"{shards[1]}: damaged" in damaged.err
     assert sorted(tmp_path.iterdir()) == before
     occupied = run("merge", *shards, "-o", shards[0])
-    assert (occupied.code, occupied.error_lines) == (
-        1,
-        [f"nvae-codec: {shards[0]} exists already (-f overwrites it)"],
-    )
+    assert (occupied.code, occupied.error_lines) == (1, [f"nvae-codec: {shards[0]} exists already (-f overwrites it)"])
     appended = run("pack", tmp_path / "in", "-o", shards[0], "--append")
     assert (appended.code, "it is shard 1/2" in appended.err) == (1, True)
 

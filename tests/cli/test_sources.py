@@ -1,7 +1,5 @@
 """Sources and inputs: never lost, never written over, never left out without a word."""
 
-from __future__ import annotations
-
 import importlib
 import io
 import os

@@ -1,7 +1,5 @@
 """Images through an integer model and back; damaged payloads and plans are refused."""
 
-from __future__ import annotations
-
 import pickle
 import random
 from collections.abc import Iterator

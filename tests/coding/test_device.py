@@ -1,7 +1,5 @@
 """Nothing but copies crosses between the CPU and another device: tests/pretended.py, and tests/gpu for a real one."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

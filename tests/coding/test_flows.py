@@ -1,7 +1,5 @@
 """Flows on the grid: a bijection of integers, whatever the weights and wherever the numbers lie."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

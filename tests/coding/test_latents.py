@@ -1,7 +1,5 @@
 """Latents on their grids, under the prior and the posterior."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

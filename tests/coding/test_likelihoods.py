@@ -1,7 +1,5 @@
 """The official likelihoods on integers: every value has an interval, found again, as wide as its probability."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

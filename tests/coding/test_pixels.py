@@ -1,7 +1,5 @@
 """Mixtures on integers: distributions with an interval for every value, found again from its slots."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import cast
 

@@ -1,7 +1,5 @@
 """The size of a file matches the integer-model ELBO."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

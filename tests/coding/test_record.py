@@ -1,7 +1,5 @@
 """Short floats and the records of batches."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

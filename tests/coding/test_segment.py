@@ -1,7 +1,5 @@
 """Several images on one stack: they come back, and cost what they should."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

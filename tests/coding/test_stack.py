@@ -1,7 +1,5 @@
 """The stack: pushing is the inverse of popping, on any stack."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tiles cover an image; what a canvas shows beyond its edge is the same while decoding and encoding."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import example, given, settings

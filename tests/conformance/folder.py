@@ -1,7 +1,5 @@
 """The folder of reference cases, named by the environment variable NVAE_CONFORMANCE."""
 
-from __future__ import annotations
-
 import json
 import os
 from functools import cache

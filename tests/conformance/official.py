@@ -1,7 +1,5 @@
 """A small checkpoint in the official code's form, made here: random weights under official names."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from pathlib import Path

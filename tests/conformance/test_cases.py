@@ -1,7 +1,5 @@
 """Imported official checkpoints give the official code's numbers, with its noise, in float64 and float32."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable

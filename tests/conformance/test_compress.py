@@ -1,7 +1,5 @@
 """Imported checkpoints freeze and compress: images of their size come back, and cost what the float network says."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

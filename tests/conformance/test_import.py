@@ -1,7 +1,5 @@
 """Official checkpoints are read without running code from them; what does not fit is named."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import math

@@ -1,7 +1,5 @@
 """The recipes of the paper's data sets have the official models' parameters, part by part (on the meta device)."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The objective in training mode is the official one: losses, gradients, statistics, schedules, steps of Adamax."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import re

@@ -1,7 +1,5 @@
 """Single pieces against the official code: likelihood, Normals, masks, balancing, groups, bits, weight norm."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

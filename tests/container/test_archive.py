@@ -1,7 +1,5 @@
 """Archives: what goes in comes out, what is damaged is named, and the rest still decodes."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import random

@@ -1,7 +1,5 @@
 """Small files that claim much: they are refused, or read with memory in proportion to their bytes."""
 
-from __future__ import annotations
-
 import io
 import tracemalloc
 import zlib

@@ -1,7 +1,5 @@
 """Tasks of Ray, on a stand-in for it; tests/cli/test_ray.py has the real one."""
 
-from __future__ import annotations
-
 import sys
 import types
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Extension blocks: what a reader does with those that it does not know, in a file, a segment and an archive."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import replace

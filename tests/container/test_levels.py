@@ -1,7 +1,5 @@
 """Files and archives of models of other images than 8-bit RGB: they come back in the mode that they came in."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Shards of one archive, made apart from each other, merge to the bytes of pack alone; nothing else merges."""
 
-from __future__ import annotations
-
 import io
 import random
 import tempfile

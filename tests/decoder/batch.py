@@ -1,7 +1,5 @@
 """*The coding pass* of one batch, backwards."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tests.decoder.flows import FlowLatents

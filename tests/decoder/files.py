@@ -1,7 +1,5 @@
 """*One image* and *Archives*, of every kind but 4, 5 and 6."""
 
-from __future__ import annotations
-
 import io
 import zlib
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """*The model file*, *Latents*, and the mixtures of *Pixels*."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

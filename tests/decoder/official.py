@@ -1,7 +1,5 @@
 """*Other likelihoods*: Bernoulli and joint mixtures. Arrays are (R, n) of raw parameters, (K, n) of components."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tests.decoder.model import Mixture, Model

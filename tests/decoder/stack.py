@@ -1,7 +1,5 @@
 """*The stack* and *Intervals*."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """*Tiles and batches*, and the phases of *Pixels*."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 Component = tuple[int, int, int]

@@ -1,7 +1,5 @@
 """Every bit of an archive is some image's, and has a cause."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

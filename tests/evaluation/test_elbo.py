@@ -1,7 +1,5 @@
 """The bounds that files are measured against."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -129,11 +127,7 @@ def test_bounds_of_images_that_fit_no_stride() -> None:
 
 def test_other_arrays_have_no_bound() -> None:
     image = make_image(16, 16)
-    for other, error in [
-        (image.astype(np.int64), TypeError),
-        (image / 255, TypeError),
-        (image[:, :, :2], ValueError),
-    ]:
+    for other, error in [(image.astype(np.int64), TypeError), (image / 255, TypeError), (image[:, :, :2], ValueError)]:
         with pytest.raises(error):
             integer_elbo(other, frozen_model())  # type: ignore[arg-type]
         with pytest.raises(error):

@@ -1,7 +1,5 @@
 """What the check of all settings tells of each."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

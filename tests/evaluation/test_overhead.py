@@ -1,7 +1,5 @@
 """Every bit of a file has a cause, and the causes add up."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

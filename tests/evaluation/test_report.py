@@ -1,7 +1,5 @@
 """The report: sound, self-contained, and with the numbers of the JSON."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import io

@@ -1,7 +1,5 @@
 """What calibration sees: ranges of all values, and latents in prior units."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

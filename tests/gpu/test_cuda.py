@@ -1,7 +1,5 @@
 """A CUDA device computes the CPU's integers, and files cross between the two. Skipped where there is none."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Every file of a folder is taken or counted."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

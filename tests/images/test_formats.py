@@ -1,7 +1,5 @@
 """TIFF, BMP, PNM and PAM: all that PNG can hold is taken from them, and everything else is refused by name."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import struct

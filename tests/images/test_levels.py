@@ -1,7 +1,5 @@
 """Images of few levels: as they are, spread over 0 to 255, or in the highest bits; others are refused."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -45,10 +43,7 @@ def test_images_of_other_colours_are_refused() -> None:
     with pytest.raises(UnsupportedImageError, match="takes gray of the values 0 and 1, or 0 and 255, not 8-bit RGB"):
         ModelInput(1, 1).take(rgb)
     palette = replace(gray, colour=COLOURS[10], pixels=None)
-    with pytest.raises(
-        UnsupportedImageError,
-        match="with or without alpha, not 8-bit palette; --method",
-    ):
+    with pytest.raises(UnsupportedImageError, match="with or without alpha, not 8-bit palette; --method"):
         ModelInput().take(palette)
     with pytest.raises(UnsupportedImageError, match="takes RGB and gray of the values 0 to 31, or those spread to 255"):
         ModelInput(3, 5).take(palette)

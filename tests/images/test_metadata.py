@@ -1,7 +1,5 @@
 """What is kept of metadata: all of it, what the pixels mean, or nothing, whatever the pixels are."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Hashes of all that an exact network computes; also run as a process of its own, on other instruction sets."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

@@ -1,7 +1,5 @@
 """The frozen network says what the float one says, to a few steps of quantisation."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import cast
 

@@ -1,7 +1,5 @@
 """The proof refuses graphs whose sums might not be exact; the canary and debug runs find what it cannot see."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The paper's components, frozen: interpolation in integers, factorised and dilated steps, normalised weights."""
 
-from __future__ import annotations
-
 import dataclasses
 from functools import cache
 

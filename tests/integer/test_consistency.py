@@ -1,7 +1,5 @@
 """Model files whose identity is right and whose description is nonsense are refused before anything is coded."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

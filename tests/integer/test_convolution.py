@@ -1,7 +1,5 @@
 """The two ways of convolving integers agree to the last bit, so that a GPU computes the CPU's integers."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The exact network's own settings: they hold inside, and the user's come back."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

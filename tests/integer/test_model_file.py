@@ -1,7 +1,5 @@
 """Model files: what is written is read back, and what is no sound model is refused in one line."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """The exact network gives the same integers whatever computes them, and however."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

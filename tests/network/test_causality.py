@@ -1,7 +1,5 @@
 """What each prior, posterior and phase depends on: never on what the decoder does not know yet."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

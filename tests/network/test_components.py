@@ -1,7 +1,5 @@
 """The paper's components as parts of a recipe: each learns, keeps its shapes, and reads only what it may."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """The discretised mixture of logistics is a distribution over the 256 values of each colour."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

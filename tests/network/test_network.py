@@ -1,7 +1,5 @@
 """Networks of many recipes: shapes, and a step of training with finite gradients."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

@@ -1,7 +1,5 @@
 """Normals of raw parameters, against torch.distributions."""
 
-from __future__ import annotations
-
 import torch
 from torch.distributions import Normal as Reference
 from torch.distributions import kl_divergence as reference_kl

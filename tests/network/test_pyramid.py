@@ -1,7 +1,5 @@
 """The pyramid start: latents carry the image, and priors begin at their neighbours' mean."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

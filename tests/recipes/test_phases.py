@@ -1,7 +1,5 @@
 """Phases: every pixel once, each after what it looks at."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Recipes: read, written, and refused with every fault named."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

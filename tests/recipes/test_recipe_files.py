@@ -1,7 +1,5 @@
 """The recipes that come with the package: each builds, has the parameters it says, and the small ones learn."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

@@ -3,8 +3,6 @@
 ``python -m tests.training.kills --kills 20`` runs the long way; ``test_kills.py`` a short one.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import subprocess

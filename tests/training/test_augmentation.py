@@ -1,7 +1,5 @@
 """Crops are changed as the recipe says, and not at all where it says nothing."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray

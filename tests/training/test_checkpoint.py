@@ -1,7 +1,5 @@
 """The average of the weights, and a run's state on disk."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The commands train and freeze, on a run of a few steps."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import signal

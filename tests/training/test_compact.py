@@ -1,7 +1,5 @@
 """A compact checkpoint: the same weights, a run that goes on, half the moments."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

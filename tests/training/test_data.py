@@ -1,7 +1,5 @@
 """Crops come from the images, and errors say which image."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

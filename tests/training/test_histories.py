@@ -1,7 +1,5 @@
 """Histories leave the traces that they stand for, lie where they should, and train the expert of their kind."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Two kills; ``python -m tests.training.kills`` makes as many as one likes."""
 
-from __future__ import annotations
-
 from tests.training.kills import run
 
 

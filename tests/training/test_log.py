@@ -1,7 +1,5 @@
 """What a run tells: a line a report, none twice, and the same numbers for TensorBoard."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

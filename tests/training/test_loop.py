@@ -1,7 +1,5 @@
 """Runs: the loss falls, a resumed run is the run that was never stopped, and what stops one says why."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

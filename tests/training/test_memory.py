@@ -1,7 +1,5 @@
 """Cells that are computed again give the same gradients and statistics, and less is kept for them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

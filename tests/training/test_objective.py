@@ -1,7 +1,5 @@
 """Schedules, balance, and the loss."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Half precision: latents that carry pixels stay in float32, whatever runs in bfloat16 beside them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Several processes are one: the same steps from the parts of each batch, and only the first writes."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

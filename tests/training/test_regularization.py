@@ -1,7 +1,5 @@
 """Spectral regularisation finds the largest singular values, spares gates, and is part of a run's state."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Every source gives its images, in the recipe's channels, or says in one line what is missing."""
 
-from __future__ import annotations
-
 import gzip
 import struct
 import sys

@@ -3,8 +3,6 @@
 ``torchrun --nproc-per-node 2 -m tests.training.two_processes FOLDER``, where FOLDER has images/.
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 import signal

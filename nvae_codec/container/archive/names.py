@@ -1,7 +1,5 @@
 """Names of the images in an archive: paths with forward slashes that stay within the folder they are unpacked to."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

@@ -139,12 +139,7 @@ class Archive:
 
 
 def read_wanted(
-    path: Path,
-    segment: Segment,
-    identity: bytes,
-    codecs: CodecFinder,
-    wanted: Collection[int],
-    shared: Extensions = (),
+    path: Path, segment: Segment, identity: bytes, codecs: CodecFinder, wanted: Collection[int], shared: Extensions = ()
 ) -> dict[int, RasterImage]:
     """What ``unpack_wanted`` gives of a segment of an archive at ``path``; raises as it does, and OSError."""
     with path.open("rb") as file:  # for each read: so no process shares a position with another

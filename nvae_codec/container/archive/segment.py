@@ -5,8 +5,6 @@
 Plan and stack are there if the model codes an image; all parts but the checksum follow their length.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -31,14 +29,7 @@ from nvae_codec.container.extensions import (
 )
 from nvae_codec.container.fields import VARINTS, ByteReader, pack_sized
 from nvae_codec.container.header import MODEL_KINDS, Kind, model_kind
-from nvae_codec.container.image import (
-    Candidate,
-    CodecFinder,
-    check_input,
-    check_samples,
-    describe,
-    read_payload,
-)
+from nvae_codec.container.image import Candidate, CodecFinder, check_input, check_samples, describe, read_payload
 from nvae_codec.container.limits import check_pixels, pixel_limit
 from nvae_codec.container.metadata import pack_shared_metadata, unpack_shared_metadata
 from nvae_codec.container.methods import ChosenCodec, choose_without_model, code, needs_own_file, takes

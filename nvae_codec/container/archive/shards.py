@@ -8,8 +8,6 @@
 A shard is an archive like others, whose index says which part of which whole it is.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Writing an archive: images gathered into segments, coded one after another or in parallel, and the index."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Reports of shards, made apart from each other, as one: its numbers are those of an evaluation in one go."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Images small enough for a page of a thousand: thumbnails, and heat maps of bits per pixel."""
 
-from __future__ import annotations
-
 import base64
 import io
 
