@@ -27,6 +27,7 @@ from .options import (
     Machines,
     ModelName,
     effort_option,
+    integer_option,
     machines_options,
     reporting_options,
     runtime_options,
@@ -116,12 +117,8 @@ class Outputs:
     click.option(
         "--run", type=EXISTING, metavar="RUN", help="Training run with the model's float weights, for the float ELBO."
     ),
-    click.option(
-        "--samples", type=click.IntRange(1), default=4, show_default=True, metavar="K", help="Draws of z per bound."
-    ),
-    click.option(
-        "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Seed of the draws."
-    ),
+    integer_option("--samples", default=4, text="Draws of z per bound."),
+    integer_option("--seed", least=0, default=0, text="Seed of the draws."),
     effort_option,
 )
 @click.option("--archive", is_flag=True, help="All images as one archive; its bits are shared among them.")

@@ -12,7 +12,7 @@ from nvae_codec.files import check_absent, write_atomic
 from nvae_codec.runtime import Runtime
 
 from .files import check_outputs, find_all_inputs
-from .options import network_options, reporter_options
+from .options import EXISTING, OUTPUT_FILE, integer_option, network_options, reporter_options
 from .report import Bar, Reporter
 
 if TYPE_CHECKING:
@@ -24,45 +24,29 @@ if TYPE_CHECKING:
     from nvae_codec.network.nvae import Nvae
     from nvae_codec.recipes.recipe import Recipe
 
-FILE = click.Path(dir_okay=False, path_type=Path)
-
 Item = TypeVar("Item")
 
 
 @click.command("freeze")
-@click.argument("run", type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "output", required=True, type=FILE, metavar="MODEL.safetensors", help="The model file.")
+@click.argument("run", type=EXISTING)
+@click.option("-o", "output", required=True, type=OUTPUT_FILE, metavar="MODEL.safetensors", help="The model file.")
 @click.option(
     "--calibrate",
     required=True,
-    type=click.Path(exists=True, path_type=Path),
+    type=EXISTING,
     metavar="PATH",
     help="Images that show the range of every value: a folder or an .npz file. Training images will do.",
 )
 @click.option(
     "--valid",
-    type=click.Path(exists=True, path_type=Path),
+    type=EXISTING,
     metavar="PATH",
     help="Held-out images for the report, of at most 200 crops.  [default: those of --calibrate]",
 )
-@click.option(
-    "--images",
-    type=click.IntRange(1),
-    default=32,
-    show_default=True,
-    metavar="N",
-    help="Largest number of images of each.",
-)
-@click.option(
-    "--crop",
-    type=click.IntRange(16),
-    default=256,
-    show_default=True,
-    metavar="N",
-    help="Side of the crops of these images.",
-)
+@integer_option("--images", default=32, text="Largest number of images of each.")
+@integer_option("--crop", least=16, default=256, text="Side of the crops of these images.")
 @click.option("--name", metavar="NAME", help="Name of the model.  [default: the recipe's]")
-@click.option("--report", "report_file", type=FILE, metavar="JSON", help="Write the report there.")
+@click.option("--report", "report_file", type=OUTPUT_FILE, metavar="JSON", help="Write the report there.")
 @network_options
 @click.option("-f", "--force", is_flag=True, help="Overwrite the model.")
 @reporter_options

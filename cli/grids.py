@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from nvae_codec.errors import NvaeCodecError
 from nvae_codec.runtime import Runtime
 
 from .files import Job, check_target, write_target
-from .options import FiniteRange, together
+from .options import Command, FiniteRange, choice_option, integer_option, together
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,17 +67,26 @@ drawing_options = together(
         metavar="T",
         help="Factor of the latents' sigmas; at 0 they are means.",
     ),
-    click.option(
+    choice_option(
         "--pixels",
-        type=click.Choice(["auto", "draw", "mean"]),
-        default="auto",
-        show_default=True,
-        help="How pixels follow from latents; auto draws them, but takes the mean of binary ones.",
+        ("auto", "draw", "mean"),
+        text="How pixels follow from latents; auto draws them, but takes the mean of binary ones.",
     ),
-    click.option(
-        "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Seed of all random numbers."
-    ),
+    integer_option("--seed", least=0, default=0, text="Seed of all random numbers."),
 )
+
+
+def grid_options(count: int, columns: int, *, count_text: str, size_text: str) -> Callable[[Command], Command]:
+    """The options of a Grid, with the defaults and the help that a command gives them."""
+    return together(
+        "grid",
+        Grid,
+        integer_option("--count", default=count, text=count_text),
+        integer_option("--columns", default=columns, text="Images per row of the grid."),
+        click.option("--size", type=Size(), metavar="N|WxH", help=size_text),
+    )
+
+
 output_option = click.option("-o", "output", required=True, metavar="PNG|-", help="File for the grid, - for stdout.")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +113,17 @@ def _limit_pixels(context: click.Context, _option: click.Parameter, most: int | 
         context.call_on_close(lambda: limit_pixels(before))
 
 
+def integer_option(name: str, *, text: str, least: int = 1, default: int | None = None) -> Callable[[Command], Command]:
+    """An option that takes an integer from ``least`` on; ``text`` is its help."""
+    shown = default is not None
+    return click.option(name, type=click.IntRange(least), default=default, show_default=shown, metavar="N", help=text)
+
+
+def choice_option(name: str, choices: Sequence[str], *, text: str) -> Callable[[Command], Command]:
+    """An option that takes one of several words, the first unless another is given; ``text`` is its help."""
+    return click.option(name, type=click.Choice(choices), default=choices[0], show_default=True, help=text)
+
+
 def output_option(what: str) -> Callable[[Command], Command]:
     """-o FILE, of a command that makes one file, ``what``, and nothing without it."""
     path = click.Path(path_type=Path)
@@ -124,12 +135,10 @@ def output_option(what: str) -> Callable[[Command], Command]:
 force_option = click.option("-f", "--force", is_flag=True, help="Overwrite; send binary data to a terminal.")
 remove_option = click.option("--rm", "remove", is_flag=True, help="Remove each source once its result is verified.")
 foreign_model_option = click.option("--model", type=ModelName(), help="A model to decode with that is not installed.")
-method_option = click.option(
+method_option = choice_option(
     "--method",
-    type=click.Choice(["auto", "model", "webp", "stored"]),
-    default="auto",
-    show_default=True,
-    help="auto: the smallest. model: RGB and gray. webp: at most 8 bits per sample. stored: the file's own bytes.",
+    ("auto", "model", "webp", "stored"),
+    text="auto: the smallest. model: RGB and gray. webp: at most 8 bits per sample. stored: the file's own bytes.",
 )
 effort_option = click.option(
     "--effort",
@@ -139,12 +148,10 @@ effort_option = click.option(
     metavar="1-9",
     help="How long to adapt the model to the images; 1: not at all. Decoding is as fast with any.",
 )
-metadata_option = click.option(
+metadata_option = choice_option(
     "--metadata",
-    type=click.Choice(["all", "meaning", "none"]),
-    default="all",
-    show_default=True,
-    help="Kept with the pixels. meaning: colour profile, resolution and orientation only.",
+    ("all", "meaning", "none"),
+    text="Kept with the pixels. meaning: colour profile, resolution and orientation only.",
 )
 pixel_limit_option = click.option(
     "--max-pixels",
@@ -160,35 +167,20 @@ segment_option = click.option(
     metavar="N|all",
     help="Images coded together: more take fewer bits, fewer are read sooner.  [default: 256 or 4 MP]",
 )
-workers_option = click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Processes that work at once, on one CPU thread each unless --threads says otherwise.",
+workers_option = integer_option(
+    "--workers", default=1, text="Processes that work at once, on one CPU thread each unless --threads says otherwise."
 )
+threads_option = integer_option("--threads", text="CPU threads.  [default: torch's]")
 _network_options = (
-    click.option(
-        "--device",
-        type=click.Choice(DEVICES),
-        default="auto",
-        show_default=True,
-        help="Where the network runs; no file depends on it.",
-    ),
-    click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's]"),
+    choice_option("--device", DEVICES, text="Where the network runs; no file depends on it."),
+    threads_option,
 )
 network_options = together("runtime", Runtime, *_network_options)
 runtime_options = together(
     "runtime",
     Runtime,
     *_network_options,
-    click.option(
-        "--batch-tiles",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Tiles that the network evaluates together; fewer take less memory.",
-    ),
+    integer_option("--batch-tiles", text="Tiles that the network evaluates together; fewer take less memory."),
 )
 _reporting_options = (
     click.option("-q", "--quiet", is_flag=True, help="Only errors: no progress bar, no summary."),

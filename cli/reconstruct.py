@@ -11,8 +11,8 @@ from nvae_codec.errors import NvaeCodecError
 from nvae_codec.runtime import Runtime
 
 from .files import check_outputs, find_all_inputs
-from .grids import Drawing, Grid, Size, drawing_options, open_network, output_option, plan_grid, write_grid
-from .options import EXISTING, force_option, network_options, reporting_options, together
+from .grids import Drawing, Grid, drawing_options, grid_options, open_network, output_option, plan_grid, write_grid
+from .options import EXISTING, force_option, network_options, reporting_options
 from .report import Outcome, Reporter
 
 if TYPE_CHECKING:
@@ -26,27 +26,10 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="RUN")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=EXISTING)
 @output_option
-@together(
-    "grid",
-    Grid,
-    click.option(
-        "--count", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Largest number of images."
-    ),
-    click.option(
-        "--columns",
-        type=click.IntRange(1),
-        default=8,
-        show_default=True,
-        metavar="N",
-        help="Images per row of the grid.",
-    ),
-    click.option(
-        "--size",
-        type=Size(),
-        metavar="N|WxH",
-        help="Size of the crop from the middle.  [default: what all have, at most 256]",
-    ),
-)
+@grid_options(
+    8, 8, count_text="Largest number of images.",
+    size_text="Size of the crop from the middle.  [default: what all have, at most 256]",
+)  # fmt: skip
 @drawing_options
 @network_options
 @force_option

@@ -4,51 +4,25 @@ import click
 
 from nvae_codec.runtime import Runtime
 
-from .grids import Drawing, Grid, Size, drawing_options, open_network, output_option, plan_grid, write_grid
-from .options import force_option, network_options, reporting_options, together
+from .grids import Drawing, Grid, drawing_options, grid_options, open_network, output_option, plan_grid, write_grid
+from .options import force_option, integer_option, network_options, reporting_options
 from .report import Outcome, Reporter
 
 
 @click.command("sample")
 @click.argument("model", metavar="RUN")
 @output_option
-@together(
-    "grid",
-    Grid,
-    click.option(
-        "--count", type=click.IntRange(1), default=16, show_default=True, metavar="N", help="Number of images."
-    ),
-    click.option(
-        "--columns",
-        type=click.IntRange(1),
-        default=4,
-        show_default=True,
-        metavar="N",
-        help="Images per row of the grid.",
-    ),
-    click.option(
-        "--size",
-        type=Size(),
-        metavar="N|WxH",
-        help="Size of an image: its side, or width and height.  [default: the training's crops]",
-    ),
+@grid_options(
+    16, 4, count_text="Number of images.",
+    size_text="Size of an image: its side, or width and height.  [default: the training's crops]",
+)  # fmt: skip
+@integer_option(
+    "--fixed-scales", least=0, default=0, text="The images of a row share the latents of the N coarsest scales."
 )
-@click.option(
-    "--fixed-scales",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="The images of a row share the latents of the N coarsest scales.",
-)
-@click.option(
-    "--readjust-bn",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Re-adjust batch norms by N batches of samples of the temperature; the official code takes 500.",
-)
+@integer_option(
+    "--readjust-bn", least=0, default=0,
+    text="Re-adjust batch norms by N batches of samples of the temperature; the official code takes 500.",
+)  # fmt: skip
 @drawing_options
 @network_options
 @force_option

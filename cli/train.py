@@ -14,7 +14,7 @@ import click
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.runtime import DEVICES, Runtime
 
-from .options import EXISTING, FiniteRange, reporting_options, together
+from .options import EXISTING, FiniteRange, choice_option, integer_option, reporting_options, threads_option, together
 from .report import Reporter, print_line
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ source_options = together(
                  "imagefolder:PATH. May be given more than once."),
     click.option("--valid", multiple=True, metavar="SOURCE",
                  help="What to measure on.  [default: every 20th image of --data, which is then not trained on]"),
-    click.option("--valid-crop", type=click.IntRange(8), default=256, show_default=True, metavar="N",
-                 help="Size of the held-out crops."),
+    integer_option("--valid-crop", least=8, default=256, text="Size of the held-out crops."),
 )  # fmt: skip
 start_options = together(
     "start", Start,
@@ -99,12 +98,11 @@ start_options = together(
 loop_options = together(
     "loop", dict,
     click.option("--minutes", type=FiniteRange(0, min_open=True), metavar="M", help="Stop after M minutes, to resume."),
-    click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to train."),
+    choice_option("--device", DEVICES, text="Where to train."),
     click.option("--bf16", "precision", flag_value="bf16",
                  help="Networks in bfloat16; likelihood, and latents that begin as pixels, in float32."),
     click.option("--fp16", "precision", flag_value="fp16", help="In float16, with a scale of the loss that follows."),
-    click.option("--micro-batch", type=click.IntRange(1), metavar="N",
-                 help="Less memory: N crops at once, gradients added up over the batch."),
+    integer_option("--micro-batch", text="Less memory: N crops at once, gradients added up over the batch."),
     click.option("--compile", is_flag=True, help="torch.compile: minutes to begin, then faster steps."),
     click.option("--checkpointing", is_flag=True, help="Less memory: cells are computed again for the gradient."),
     click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard too, below RUN."),
@@ -121,9 +119,9 @@ loop_options = together(
 @source_options
 @click.option("--out", "run", required=True, type=RUN, metavar="RUN", help="Folder of the recipe, checkpoint and log.")
 @start_options
-@click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps of the whole run.  [default: the recipe's]")
+@integer_option("--steps", text="Steps of the whole run.  [default: the recipe's]")
 @loop_options
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's]")
+@threads_option
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the data, train nothing.")
 @reporting_options
 def train_command(
