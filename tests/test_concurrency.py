@@ -1,4 +1,7 @@
-"""Two commands on the same names at once, in threads and in processes, some of them killed: each result is whole."""
+"""Commands on the same names at once, in threads and in processes, some of them killed: each result is whole.
+
+``KILLS=100 python -m pytest tests/test_concurrency.py`` kills a process of each pair a hundred times.
+"""
 
 import importlib
 import itertools
@@ -6,7 +9,6 @@ import multiprocessing
 import os
 import random
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +31,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "unpack": ("unpack", "x.nvae", "-o", "back", "-f", "-q"),
     "test": ("test", "x.nvae", "-q"),
 }
+SINGLE: list[tuple[str, ...]] = [(name,) for name in COMMANDS if name != "test"]
 PAIRS = [*itertools.combinations_with_replacement(COMMANDS, 2)]
+KILLS = int(os.environ.get("KILLS", "3"))
 Files = dict[str, bytes]
 
 
@@ -101,22 +105,23 @@ def in_processes(names: tuple[str, ...], kill: random.Random | None) -> None:
     for process in processes:
         process.start()
     if kill is not None:
-        time.sleep(kill.random() / 10)
-        victim = kill.choice(processes)
-        assert victim.pid is not None
-        os.kill(victim.pid, signal.SIGKILL)
+        writing = kill.random() < 0.5
+        while writing and any(process.is_alive() for process in processes) and not any(Path().rglob(".*.part")):
+            time.sleep(0.0001)
+        time.sleep(kill.random() * (0.002 if writing else 0.1))
+        kill.choice(processes).kill()
     for process in processes:
         process.join(60)
         assert process.exitcode is not None
 
 
-@pytest.mark.parametrize("names", PAIRS, ids="+".join)
-def test_two_at_once_leave_what_one_after_the_other_leaves(
+@pytest.mark.parametrize("names", [*SINGLE, *PAIRS], ids="+".join)
+def test_commands_at_once_leave_what_one_after_the_other_leaves(
     start: Path, folder: Path, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
     possible = outcomes(start, names, tmp_path / "other")
     works: list[tuple[Callable[[tuple[str, ...], random.Random | None], None], int | None]] = [
-        (in_threads, None), (in_processes, None), (in_processes, 0), (in_processes, 1), (in_processes, 2)
+        (in_threads, None), (in_processes, None), *((in_processes, seed) for seed in range(KILLS))
     ]  # fmt: skip
     for work, seed in works:
         shutil.rmtree(folder)

@@ -3,7 +3,6 @@
 import importlib
 import io
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -131,19 +130,6 @@ def test_ten_processes_on_one_folder(run: Run, images: Path, tmp_path: Path) -> 
     assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * 10
     alone, out = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("alone", "out"))
     assert out == alone
-
-
-def test_appending_waits_for_others(images: Path, tmp_path: Path) -> None:
-    """Six at once, to an archive that does not exist yet, lose nothing."""
-    archive = tmp_path / "some.nvae"
-    for number in range(6):
-        shutil.copy(images / "0.png", tmp_path / f"{number}.png")
-    pack: list[str | Path] = [sys.executable, "-m", "nvae_codec", "pack", "-o", archive, "-q", "--method", "stored"]
-    processes = [
-        subprocess.Popen([*pack, "--append", tmp_path / f"{number}.png"], stderr=subprocess.PIPE) for number in range(6)
-    ]
-    assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * 6
-    assert sorted(nvae_codec.open_archive(archive).names) == [f"{number}.png" for number in range(6)]
 
 
 def test_permissions_and_links_stay(run: Run, images: Path, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from nvae_codec.integer.causality import check_half
 from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.inference import exact_inference
 from nvae_codec.integer.model import IntegerModel, LatentGroup
-from nvae_codec.integer.model_file import finalize, read_model
 from nvae_codec.integer.operation import Operation
 from nvae_codec.integer.operations import Convolve, Input, LookUp
 from nvae_codec.likelihoods.tables import SHIFT_BOUND
@@ -27,9 +26,7 @@ from nvae_codec.network.convolution import causal_mask
 from nvae_codec.network.flow import list_halves
 from nvae_codec.runtime import Runtime
 from tests.coding.test_latents import random_normals
-from tests.golden_files import GOLDEN
 from tests.models import (
-    RECIPES,
     frozen_model,
     frozen_network,
     make_image,
@@ -229,10 +226,3 @@ def test_flows_of_any_strength_code() -> None:
     model = export(network, [random_crops(2, 32)]).model
     image = np.random.default_rng(0).integers(0, 256, (40, 33, 3), np.uint8)
     round_trip(ModelCodec(model), image)
-
-
-def test_models_from_before_flows_are_what_they_were() -> None:
-    model = read_model(GOLDEN / "tiny.safetensors")
-    assert finalize(model).identity == model.identity
-    assert FLOWS in RECIPES
-    assert [len(frozen_model(which).groups[0].flow_bounds) for which in (FLOWS, "phases of two levels")] == [4, 0]

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvae_codec.coding.latents import Binned, Grid, Normals, Posterior, Prior, decode_raw
+from nvae_codec.coding.latents import Grid, Normals, Posterior, Prior, decode_raw
 from nvae_codec.integer.model import LatentGroup
 from nvae_codec.likelihoods.tables import RAW_BOUND
+from tests.distributions import check_distribution
 from tests.models import frozen_model
 
 MODEL = "phases of two levels"
@@ -35,41 +36,15 @@ def random_posterior(seed: int, wide: int, *, coarse: bool = False) -> Posterior
     return Posterior(prior, random_normals(rng, shape, wide))
 
 
-def random_latents(seed: int, wide: int, *, coarse: bool, posterior: bool) -> Binned:
-    latents = random_posterior(seed, wide, coarse=coarse)
-    return latents if posterior else latents.prior
-
-
-cases = given(st.integers(0, 10**6), st.sampled_from([100, 600, 3000, 10**5]), st.booleans(), st.booleans())
 some = settings(deadline=None, max_examples=40)
 
 
 @some
-@cases
-def test_what_is_found_has_an_interval(seed: int, wide: int, coarse: bool, posterior: bool) -> None:
-    latents, rng = random_latents(seed, wide, coarse=coarse, posterior=posterior), np.random.default_rng(seed)
-    at = slice(5, latents.count)
-    for slot in (rng.integers(0, 2**16, latents.count), np.zeros(latents.count), np.full(latents.count, 2**16 - 1)):
-        slots = slot.astype(np.int32)[at]
-        k, start, frequency = latents.find(slots, at)
-        assert (((slots - start) & 0xFFFF) < frequency).all()
-        assert ((k >= 0) & (k < latents.bins[at])).all()
-        again = latents.interval(k, at)
-        assert np.array_equal(again[0], start)
-        assert np.array_equal(again[1], frequency)
-
-
-@some
-@cases
-def test_intervals_cover_all_slots_once(seed: int, wide: int, coarse: bool, posterior: bool) -> None:
-    latents, everything = random_latents(seed, wide, coarse=coarse, posterior=posterior), slice(None)
-    before = latents.cdf(np.zeros(latents.count, np.int64), everything)
-    assert (before == 0).all()
-    for k in range(1, int(latents.bins.max()) + 1, 3):
-        edge = latents.cdf(np.minimum(k, latents.bins), everything)
-        assert (edge >= before).all()
-        before = edge
-    assert (latents.cdf(latents.bins.astype(np.int64), everything) == 2**16).all()
+@given(st.integers(0, 10**6), st.sampled_from([100, 600, 3000, 10**5]), st.booleans())
+def test_bins_have_all_slots(seed: int, wide: int, coarse: bool) -> None:
+    posterior = random_posterior(seed, wide, coarse=coarse)
+    check_distribution(posterior, posterior.bins, seed, least=0)
+    check_distribution(posterior.prior, posterior.bins, seed)
 
 
 @some

@@ -5,14 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from nvae_codec.coding.canvas import Canvas
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.likelihoods.likelihood import PixelCoder, find_coded
+from tests.distributions import check_distribution
 from tests.models import OF_LIKELIHOODS, frozen_model, round_trip
 
-Int32 = NDArray[np.int32]
 SIDES = (5, 8)
 """Rows and columns of the images here; with the padding of zeros that some networks see."""
 
@@ -31,31 +30,15 @@ def make_likelihood(which: str, seed: int, *, extreme: bool) -> PixelCoder:
     return kind.coder(model, model.phases[0], canvas, torch.from_numpy(raw.astype(np.int32)))
 
 
-def draw_values(likelihood: PixelCoder, rng: np.random.Generator) -> Int32:
-    top = likelihood.model.top_value
-    return rng.choice(np.r_[0, top, np.arange(top + 1)], likelihood.count).astype(np.int32)
-
-
 @settings(deadline=None, max_examples=20)
 @given(st.sampled_from(sorted(OF_LIKELIHOODS)), st.integers(0, 10**6), st.booleans())
-def test_intervals_cover_all_slots_and_are_found_again(which: str, seed: int, extreme: bool) -> None:
+def test_every_value_has_an_interval(which: str, seed: int, extreme: bool) -> None:
     likelihood, rng = make_likelihood(which, seed, extreme=extreme), np.random.default_rng(seed)
+    top = likelihood.model.top_value
     assert likelihood.count == 2 * SIDES[0] * SIDES[1]
     for colour in range(likelihood.model.channels):
-        distribution = likelihood.distribution(colour)
-        end = np.zeros(likelihood.count, np.int32)
-        for value in range(likelihood.model.top_value + 1):
-            start, frequency = distribution.interval(np.full(likelihood.count, value, np.int32))
-            assert np.array_equal(start, end)
-            assert (frequency >= 1).all()
-            end = start + frequency
-        assert (end == 1 << likelihood.model.pixel_bits).all()
-        values = draw_values(likelihood, rng)
-        start, frequency = likelihood.interval(colour, values)
-        at = slice(7, 40)
-        for slots in (start, start + frequency - 1, start + rng.integers(0, frequency)):
-            found = distribution.find(slots[at].astype(np.int32), at)
-            assert all(np.array_equal(a, b[at]) for a, b in zip(found, (values, start, frequency), strict=True))
+        check_distribution(likelihood.distribution(colour), top + 1, seed)
+        likelihood.interval(colour, rng.choice(np.r_[0, top, np.arange(top + 1)], likelihood.count).astype(np.int32))
 
 
 @pytest.mark.parametrize("which", OF_LIKELIHOODS)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from nvae_codec.likelihoods.colourwise import colour_centre, split_raw
 from nvae_codec.likelihoods.device_mixture import FEW_EDGES, DeviceMixture, device_weights
 from nvae_codec.likelihoods.mixture import PIXEL_RAW_BOUND, Mixture, MixtureTables, mixture_intervals
+from tests.distributions import check_distribution
 from tests.models import frozen_model
 
-VALUES = 256
 MODEL = "phases of two levels"
 Int32 = NDArray[np.int32]
 
@@ -44,40 +44,7 @@ def random_mixture(seed: int, components: int, count: int, extreme: bool) -> Mix
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10**6), st.sampled_from([1, 2, 5, 16]), st.booleans())
 def test_every_value_has_an_interval(seed: int, components: int, extreme: bool) -> None:
-    mixture = random_mixture(seed, components, 40, extreme)
-    end = np.zeros(40, np.int32)
-    for value in range(VALUES):
-        start, frequency = mixture.interval(np.full(40, value, np.int32))
-        assert np.array_equal(start, end)
-        assert (frequency >= 1).all()
-        end = start + frequency
-    assert (end == 1 << mixture.bits).all()
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.integers(0, 10**6), st.sampled_from([1, 2, 5, 16]), st.booleans())
-def test_finding_inverts_intervals(seed: int, components: int, extreme: bool) -> None:
-    count = 300
-    mixture, rng = random_mixture(seed, components, count, extreme), np.random.default_rng(seed)
-    values = rng.choice(np.r_[0, 255, np.arange(256)], count).astype(np.int32)
-    start, frequency = mixture.interval(values)
-    for slots in (start, start + frequency - 1, start + rng.integers(0, frequency)):
-        found = mixture.find(slots.astype(np.int32))
-        assert all(np.array_equal(a, b) for a, b in zip(found, (values, start, frequency), strict=True))
-    slots = rng.integers(0, 1 << mixture.bits, count).astype(np.int32)
-    value, start, frequency = mixture.find(slots)
-    assert ((start <= slots) & (slots < start + frequency)).all()
-    assert all(np.array_equal(a, b) for a, b in zip(mixture.interval(value), (start, frequency), strict=True))
-
-
-def test_a_part_of_an_array_is_like_the_whole() -> None:
-    mixture = random_mixture(3, 3, 100, extreme=False)
-    values = np.arange(100, dtype=np.int32) * 2
-    start, frequency = mixture.interval(values)
-    at = slice(37, 61)
-    assert np.array_equal(mixture.interval(values[at], at)[0], start[at])
-    assert np.array_equal(mixture.interval(values[at], at)[1], frequency[at])
-    assert np.array_equal(mixture.find(start[at], at)[0], values[at])
+    check_distribution(random_mixture(seed, components, 300, extreme), 256, seed)
 
 
 @pytest.mark.parametrize("components", [1, 2, 10, 16])

@@ -143,8 +143,3 @@ def test_damaged_metadata_is_refused() -> None:
         cut = block[:at] + bytes_checksum(block[:at])
         with pytest.raises(DamagedFileError):
             unpack_metadata(cut[: len(block) - 5])
-
-
-def test_gray_does_not_fit_a_model_file() -> None:
-    assert GRAY8 in COLOURS
-    assert COLOURS.index(RGB8) == 5

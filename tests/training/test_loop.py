@@ -1,7 +1,6 @@
 """Runs: the loss falls, a resumed run is the run that was never stopped, and what stops one says why."""
 
 import json
-import os
 import signal
 import threading
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.recipes.files import parse_recipe, read_recipe
@@ -21,6 +19,7 @@ from nvae_codec.training.loop import Options, Trainer, stop_signals, train
 from nvae_codec.training.measure import measure
 from nvae_codec.training.sources import open_source
 from tests.models import RECIPES, change, make_recipe, save_images
+from tests.training.runs import act_at_step, check_resumed, check_same, everything
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +29,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Crops:
 
 def held_out(folder: Crops) -> Any:
     return held_out_crops(folder.loaders, 32, 8)
-
-
-def everything(trainer: Trainer) -> dict[str, Tensor]:
-    """Weights, average and optimizer state."""
-    tensors = {f"network.{name}": value for name, value in trainer.network.state_dict().items()}
-    tensors |= {f"average.{name}": value for name, value in trainer.average.state.items()}
-    for index, state in trainer.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
-    return {name: value.clone() for name, value in tensors.items()}
 
 
 def test_the_loss_falls_and_is_logged(folder: Crops, tmp_path: Path) -> None:
@@ -61,22 +51,7 @@ def test_the_loss_falls_and_is_logged(folder: Crops, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
 def test_a_resumed_run_is_the_one_that_was_never_stopped(folder: Crops, tmp_path: Path, which: str) -> None:
-    recipe = make_recipe(which)
-    straight = Trainer(recipe, tmp_path / "straight", Options(), resume=False)
-    for _ in range(8):
-        straight.take_step(folder)
-    broken = Trainer(recipe, tmp_path, Options(), resume=False)
-    for _ in range(4):
-        broken.take_step(folder)
-    broken.save()
-    resumed = Trainer(recipe, tmp_path, Options(), resume=True)
-    assert resumed.step == 4
-    torch.rand(7)  # whatever was drawn in between
-    for _ in range(4):
-        resumed.take_step(folder)
-    one, other = everything(straight), everything(resumed)
-    assert one.keys() == other.keys()
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    check_resumed(make_recipe(which), folder, tmp_path)
 
 
 def test_measuring_on_the_way_changes_nothing(folder: Crops, tmp_path: Path) -> None:
@@ -85,8 +60,7 @@ def test_measuring_on_the_way_changes_nothing(folder: Crops, tmp_path: Path) -> 
         quiet.take_step(folder)
         watched.take_step(folder)
         assert measure(watched.network, held_out(folder)) == measure(watched.network, held_out(folder))
-    one, other = everything(quiet), everything(watched)
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    check_same(quiet, watched)
 
 
 def test_resuming_takes_another_training_but_no_other_network(folder: Crops, tmp_path: Path) -> None:
@@ -150,14 +124,8 @@ def test_crops_are_drawn_ahead_in_a_thread() -> None:
 
 def test_a_request_to_end_saves_first(folder: Crops, tmp_path: Path) -> None:
     trainer = Trainer(make_recipe("phases of two levels", "training.steps = 100000"), tmp_path, Options(), resume=False)
-    take_step, handler = trainer.take_step, signal.getsignal(signal.SIGTERM)
-
-    def interrupted(data: Crops) -> Any:
-        if trainer.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return take_step(data)
-
-    trainer.take_step = interrupted  # type: ignore[method-assign]
+    handler = signal.getsignal(signal.SIGTERM)
+    act_at_step(trainer, 3, lambda: signal.raise_signal(signal.SIGTERM))
     lines: list[dict[str, Any]] = []
     assert train(trainer, folder, held_out(folder), lines.append) == signal.SIGTERM
     assert read_checkpoint(tmp_path)[2]["step"] == trainer.step == 4
@@ -178,39 +146,23 @@ def test_a_second_signal_acts_as_ever() -> None:
 
 
 def test_fp16_skips_until_its_scale_fits_and_resumes_with_it(folder: Crops, tmp_path: Path) -> None:
-    recipe, options = make_recipe(), Options(precision="fp16")
-    straight, broken = (Trainer(recipe, tmp_path, options, resume=False) for _ in range(2))
-    for trainer in (straight, broken):
+    def prepare(trainer: Trainer) -> None:
         trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**22)
-    for _ in range(9):
-        straight.take_step(folder)
+
+    options = Options(precision="fp16")
+    straight, resumed = check_resumed(make_recipe(), folder, tmp_path, options, steps=(3, 6), prepare=prepare)
     assert 0 < straight.skipped < 9
     assert straight.skipped_in_a_row == 0
     assert straight.scaler.get_scale() == 2.0 ** (22 - straight.skipped)
-    for _ in range(3):
-        broken.take_step(folder)
-    broken.save()
-    resumed = Trainer(recipe, tmp_path, options, resume=True)
-    for _ in range(6):
-        resumed.take_step(folder)
-    one, other = everything(straight), everything(resumed)
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
     assert resumed.skipped == straight.skipped
     assert resumed.scaler.state_dict() == straight.scaler.state_dict()
-    assert all(torch.isfinite(value).all() for value in one.values())
+    assert all(torch.isfinite(value).all() for value in everything(resumed).values())
 
 
 def test_checkpoints_come_between_reports(folder: Crops, tmp_path: Path) -> None:
     recipe = make_recipe("phases of two levels", "training.steps = 100000")
     trainer = Trainer(recipe, tmp_path, Options(report_seconds=1e9, save_seconds=0), resume=False)
-    take_step = trainer.take_step
-
-    def interrupted(data: Crops) -> Any:
-        if trainer.step == 3:
-            raise KeyError
-        return take_step(data)
-
-    trainer.take_step = interrupted  # type: ignore[method-assign]
+    act_at_step(trainer, 3, dict[str, None]().popitem)
     with pytest.raises(KeyError):
         train(trainer, folder, held_out(folder), lambda line: None)
     assert read_checkpoint(tmp_path)[2]["step"] == 3

@@ -10,11 +10,11 @@ from nvae_codec.network.cells import ResidualCell, SqueezeExcitation
 from nvae_codec.network.convolution import applied_weight
 from nvae_codec.recipes.recipe import CellRecipe, TrainingRecipe
 from nvae_codec.training.data import Crops
-from nvae_codec.training.loop import Options, Trainer
 from nvae_codec.training.objective import kl_weight, learning_rate
 from nvae_codec.training.regularization import SpectralNorms, list_convolutions, scale_total, spectral_weight
 from nvae_codec.training.sources import open_source
 from tests.models import make_recipe, save_images
+from tests.training.runs import check_resumed
 
 
 def make_cells() -> nn.Module:
@@ -86,21 +86,9 @@ def test_a_regularised_run_resumes_exactly(tmp_path: Path, unit: str) -> None:
         "official: batch norm, gates, swish", "training.spectral_weight = 0.1", "training.spectral_start = 1.0",
         f"training.loss_unit = '{unit}'", "training.clip = inf",
     )  # fmt: skip
-    straight = Trainer(recipe, tmp_path / "straight", Options(), resume=False)
-    broken = Trainer(recipe, tmp_path / "broken", Options(), resume=False)
-    broken.run.mkdir()
-    for _ in range(3):
-        straight.take_step(folder)
-        broken.take_step(folder)
-    broken.save()
-    resumed = Trainer(recipe, broken.run, Options(), resume=True)
-    for _ in range(2):
-        straight.take_step(folder)
-        resumed.take_step(folder)
+    straight, resumed = check_resumed(recipe, folder, tmp_path, steps=(3, 2))
     assert straight.spectral is not None
     assert resumed.spectral is not None
     estimates = resumed.spectral.state()
     assert estimates
     assert all(torch.equal(value, estimates[name]) for name, value in straight.spectral.state().items())
-    state = resumed.network.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in straight.network.state_dict().items())

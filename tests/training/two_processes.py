@@ -17,9 +17,9 @@ from nvae_codec.recipes.files import parse_recipe
 from nvae_codec.recipes.recipe import Recipe
 from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.loop import Options, Trainer, train
-from nvae_codec.training.objective import BitsPerDim
 from nvae_codec.training.sources import open_source
 from tests.models import OFFICIAL, change, make_recipe
+from tests.training.runs import act_at_step
 
 STEPS = 6
 RECIPES = {
@@ -53,14 +53,8 @@ def stop_one(folder: Path, run: Path) -> None:
     """A run that ends where the second process gets a signal in its fourth step."""
     recipe = RECIPES["phases"]
     data, trainer = open_images(folder, recipe), Trainer(recipe, run, Options(), resume=False)
-    take_step = trainer.take_step
-
-    def interrupted(data: Crops) -> BitsPerDim:
-        if trainer.step == 3 and not trainer.processes.first:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return take_step(data)
-
-    trainer.take_step = interrupted  # type: ignore[method-assign]
+    if not trainer.processes.first:
+        act_at_step(trainer, 3, lambda: signal.raise_signal(signal.SIGTERM))
     lines: list[dict[str, Any]] = []
     train(trainer, data, held_out_crops(data.loaders, 32, 8), lines.append)
     assert trainer.step == 4
