@@ -121,7 +121,7 @@ class ConvolveLayer(Layer):
             self.weight, self.bias = self.weight * module.factor, self.bias * module.factor
         elif isinstance(module, nn.ReLU):
             self.rectified = True
-        elif node.op == "call_function" and node.target is F.pixel_shuffle:
+        elif _is_call(node, F.pixel_shuffle):
             self.shuffle = cast(int, node.args[1])
         else:
             return False
@@ -187,13 +187,13 @@ class SpreadMapLayer(Layer):
 
 @dataclass
 class _SimpleLayer(Layer):
-    """A layer without parameters whose result has the scale of its inputs."""
+    """A layer without parameters whose result has the scale of its inputs: what ``kind`` computes."""
 
     shares_scale = True
     kind: ClassVar[type[Operation]]
 
-    @classmethod
-    def matches(cls, node: fx.Node, module: Module) -> bool:
+    @staticmethod
+    def matches(node: fx.Node, module: Module) -> bool:
         """Whether it stands for a node."""
         raise NotImplementedError
 
@@ -207,57 +207,42 @@ class _SimpleLayer(Layer):
         return self.kind(self.name, tuple(self.inputs))
 
 
+def _is_call(node: fx.Node, function: Callable[..., object]) -> bool:
+    return node.op == "call_function" and node.target is function
+
+
 class RepeatLayer(_SimpleLayer):
     """Nearest-neighbour upsampling by two."""
 
     kind = resampling.Repeat
-
-    @classmethod
-    def matches(cls, node: fx.Node, module: Module) -> bool:
-        """Upsampling modules of that mode."""
-        return isinstance(module, nn.Upsample) and module.mode == "nearest"
+    matches = staticmethod(lambda node, module: isinstance(module, nn.Upsample) and module.mode == "nearest")
 
 
 class InterpolateLayer(_SimpleLayer):
     """Bilinear upsampling by two."""
 
     kind = resampling.Interpolate
-
-    @classmethod
-    def matches(cls, node: fx.Node, module: Module) -> bool:
-        """All other upsampling modules."""
-        return isinstance(module, nn.Upsample) and module.mode != "nearest"
+    matches = staticmethod(lambda node, module: isinstance(module, nn.Upsample) and module.mode != "nearest")
 
 
 class PoolLayer(_SimpleLayer):
     """The mean of squares of two by two."""
 
     kind = resampling.Pool
-
-    @classmethod
-    def matches(cls, node: fx.Node, module: Module) -> bool:
-        """Calls of avg_pool2d."""
-        return node.op == "call_function" and node.target is F.avg_pool2d
+    matches = staticmethod(lambda node, module: _is_call(node, F.avg_pool2d))
 
 
 class RectifyLayer(_SimpleLayer):
     """A ReLU that does not follow a convolution."""
 
     kind = ops.Rectify
-
-    @classmethod
-    def matches(cls, node: fx.Node, module: Module) -> bool:
-        """ReLU modules."""
-        return isinstance(module, nn.ReLU)
+    matches = staticmethod(lambda node, module: isinstance(module, nn.ReLU))
 
 
 class AddLayer(_SimpleLayer):
     """A sum of two values."""
 
-    @classmethod
-    def matches(cls, node: fx.Node, module: Module) -> bool:
-        """Sums."""
-        return node.op == "call_function" and node.target is operator.add
+    matches = staticmethod(lambda node, module: _is_call(node, operator.add))
 
     def quantize(self, inputs: list[Width], own: Width) -> Operation:
         """Clamped to the bound that all three share."""
@@ -269,11 +254,7 @@ class ConcatenateLayer(_SimpleLayer):
 
     kind = ops.Concatenate
     shares_scale = False
-
-    @classmethod
-    def matches(cls, node: fx.Node, module: Module) -> bool:
-        """Calls of cat."""
-        return node.op == "call_function" and node.target is torch.cat
+    matches = staticmethod(lambda node, module: _is_call(node, torch.cat))
 
     def derive(self, inputs: list[Width]) -> Width | None:
         """Each channel as it was."""
@@ -286,11 +267,7 @@ class AverageLayer(_SimpleLayer):
 
     kind = ops.Average
     shares_scale = False
-
-    @classmethod
-    def matches(cls, node: fx.Node, module: Module) -> bool:
-        """Global average pooling."""
-        return isinstance(module, nn.AdaptiveAvgPool2d)
+    matches = staticmethod(lambda node, module: isinstance(module, nn.AdaptiveAvgPool2d))
 
     def derive(self, inputs: list[Width]) -> Width | None:
         """In sixteenths."""
@@ -306,7 +283,7 @@ class FoldLayer(Layer):
     @classmethod
     def from_node(cls, node: fx.Node, module: Module, inputs: list[str]) -> Self | None:
         """Calls of pixel_unshuffle."""
-        known = node.op == "call_function" and node.target is F.pixel_unshuffle
+        known = _is_call(node, F.pixel_unshuffle)
         return cls(node.name, inputs, factor=cast(int, node.args[1])) if known else None
 
     def derive(self, inputs: list[Width]) -> Width | None:
@@ -353,7 +330,7 @@ class GateLayer(Layer):
     @classmethod
     def from_node(cls, node: fx.Node, module: Module, inputs: list[str]) -> Self | None:
         """Products."""
-        return cls(node.name, inputs) if node.op == "call_function" and node.target is operator.mul else None
+        return cls(node.name, inputs) if _is_call(node, operator.mul) else None
 
     def absorb(self, node: fx.Node, module: Module) -> bool:
         """A constant factor."""

@@ -20,6 +20,9 @@ them at about a pixel each, so that the text is read without zooming."""
 HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 320, 62, 46, 15, 28
 """Of charts with two axes: the height, and what is around them."""
 
+COLOURS = ("var(--a)", "var(--b)", "#059669", "#dc2626", "#7c3aed", "#0891b2", "#65a30d", "#be185d")
+"""Of lines."""
+
 STYLE = """<style>
 .chart { font: 12px system-ui, sans-serif; --ink: #1c1f23; --soft: #5d6670; --line: #d9dde1;
   --a: #2166ac; --b: #b35806; --c: #8a939c }
@@ -28,7 +31,6 @@ STYLE = """<style>
 .chart text { fill: var(--ink) } .chart .l { text-anchor: end } .chart .m { text-anchor: middle }
 .chart .a { fill: var(--a) } .chart .b { fill: var(--b) } .chart .c { fill: var(--c) } .chart .dot { fill-opacity: .6 }
 .chart .axis { stroke: var(--soft) } .chart .grid { stroke: var(--line) }
-.chart polyline.a { fill: none; stroke: var(--a) } .chart polyline.b { fill: none; stroke: var(--b) }
 </style>"""
 
 
@@ -139,17 +141,27 @@ def draw_points(points: Sequence[Point], title: str, x_name: str, y_name: str, *
     return "".join([*out, "</svg>"])
 
 
-def draw_lines(lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: str, x_name: str, y_name: str) -> str:
-    """Up to two named lines over two axes, such as learning curves."""
+def draw_lines(
+    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+    title: str,
+    x_name: str,
+    y_name: str,
+    skipped: float = 0.0,
+) -> str:
+    """Named lines over two axes, such as learning curves. The first part of each, ``skipped``, may leave the range."""
     points = [point for _, line in lines for point in line]
-    x_axis = Axis.around(x_name, [x for x, _ in points])
-    y_axis = Axis.around(y_name, [y for _, y in points])
+    settled = [y for _, line in lines for _, y in line[int(skipped * len(line)) :]]
+    x_axis, y_axis = Axis.around(x_name, [x for x, _ in points]), Axis.around(y_name, settled)
     out = [_open(HEIGHT, title), _draw_axes(x_axis, y_axis)]
-    for row, (kind, (name, line)) in enumerate(zip("ab", lines, strict=False)):
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (_at(x_axis, y_axis, *point) for point in line))
-        out.append(f'<polyline class="{kind}" points="{path}"><title>{escape(name)}</title></polyline>')
-        out.append(f'<text class="l" x="{WIDTH - RIGHT - 14}" y="{TOP + 14 + 18 * row}">{escape(name)}</text>')
-        out.append(f'<rect class="{kind}" x="{WIDTH - RIGHT - 10}" y="{TOP + 5 + 18 * row}" width="10" height="10"/>')
+    for row, (name, line) in enumerate(lines):
+        colour = COLOURS[row % len(COLOURS)]
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in (_at(x_axis, y_axis, x, min(y, y_axis.high)) for x, y in line))
+        out.append(
+            f'<polyline style="fill:none;stroke:{colour}" points="{path}"><title>{escape(name)}</title></polyline>'
+        )
+        y, square = TOP + 5 + 18 * row, f'style="fill:{colour}" width="10" height="10"'
+        out.append(f'<text class="l" x="{WIDTH - RIGHT - 14}" y="{y + 9}">{escape(name)}</text>')
+        out.append(f'<rect x="{WIDTH - RIGHT - 10}" y="{y}" {square}/>')
     return "".join([*out, "</svg>"])
 
 
