@@ -19,6 +19,7 @@ from .files import Job, Source, check_target, plan_jobs, read_source, remove_sou
 from .options import (
     ANY_PATH,
     ModelName,
+    destination_option,
     effort_option,
     force_option,
     metadata_option,
@@ -39,13 +40,7 @@ SUFFIX = ".nvae"
 
 @click.command("compress")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=ANY_PATH)
-@click.option(
-    "-o",
-    "output",
-    type=ANY_PATH,
-    metavar="OUT",
-    help="File or folder to write to, - for stdout.  [default: next to INPUT]",
-)
+@destination_option("INPUT")
 @click.option("--model", type=ModelName(), help="Model to compress with.  [default: photo]")
 @method_option
 @effort_option

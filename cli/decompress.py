@@ -10,6 +10,7 @@ from nvae_codec.runtime import Runtime
 from .files import Job, check_target, plan_jobs, read_source, remove_source, write_target
 from .options import (
     ANY_PATH,
+    destination_option,
     force_option,
     foreign_model_option,
     pixel_limit_option,
@@ -23,13 +24,7 @@ from .unpack import Unpacking, unpack_to_folder
 
 @click.command("decompress")
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE...", type=ANY_PATH)
-@click.option(
-    "-o",
-    "output",
-    type=ANY_PATH,
-    metavar="OUT",
-    help="File or folder to write to, - for stdout.  [default: next to FILE]",
-)
+@destination_option("FILE")
 @foreign_model_option
 @runtime_options
 @pixel_limit_option

@@ -132,6 +132,12 @@ def output_option(what: str) -> Callable[[Command], Command]:
     )
 
 
+def destination_option(source: str) -> Callable[[Command], Command]:
+    """-o OUT, of a command that puts each result next to its ``source`` without it."""
+    text = f"File or folder to write to, - for stdout.  [default: next to {source}]"
+    return click.option("-o", "output", type=ANY_PATH, metavar="OUT", help=text)
+
+
 force_option = click.option("-f", "--force", is_flag=True, help="Overwrite; send binary data to a terminal.")
 remove_option = click.option("--rm", "remove", is_flag=True, help="Remove each source once its result is verified.")
 foreign_model_option = click.option("--model", type=ModelName(), help="A model to decode with that is not installed.")

@@ -25,8 +25,10 @@ PLAN = (7, 1, 0, 19)
 
 
 class FakeCodec:
-    def __init__(self, name: str) -> None:
-        self.name = name
+    """``costs``: bits of each image in the ledger, instead of those of its deflated pixels."""
+
+    def __init__(self, name: str, costs: Sequence[float] = ()) -> None:
+        self.name, self.costs = name, costs
         self.identity = hashlib.sha256(name.encode()).digest()
         self.encoded = 0
         self.input = ModelInput()
@@ -34,7 +36,8 @@ class FakeCodec:
     def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None, *, effort: int = 1) -> Coded:
         self.encoded += len(images)
         if ledger is not None:
-            ledger.image_bits = [8.0 * len(zlib.compress(levels.tobytes(), 9)) for levels in images]
+            deflated = [8.0 * len(zlib.compress(levels.tobytes(), 9)) for levels in images]
+            ledger.image_bits = list(self.costs)[: len(images)] or deflated
         return Coded(zlib.compress(b"".join(levels.tobytes() for levels in images), 9), PLAN)
 
     def decode(
@@ -71,6 +74,13 @@ class OneCodec:
     def made_by(self, model_id: bytes) -> FakeCodec:
         assert self.codec.identity.startswith(model_id)
         return self.codec
+
+
+class NeverCodec(FakeCodec):
+    """Fails where it is asked to code."""
+
+    def encode(self, *images: object, **more: object) -> Coded:
+        raise AssertionError("this image is not for the model")
 
 
 def write_fake_model(folder: Path, name: str, **changes: str) -> Path:

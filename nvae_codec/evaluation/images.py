@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from nvae_codec.network.nvae import Nvae
 
 FORMAT = "nvae-codec evaluation 1"
+BOUNDS = ("bpd_integer_elbo", "bpd_importance", "bpd_float_elbo", "bpd_plain_elbo")
 Row = dict[str, Any]
 
 
@@ -67,6 +68,10 @@ class Bounds:
     importance: float
     float_elbo: float | None
     plain: float
+
+    def named(self) -> dict[str, float | None]:
+        """All of them in bits, by the keys of their rates in the JSON."""
+        return dict(zip(BOUNDS, (self.integer.bits, self.importance, self.float_elbo, self.plain), strict=True))
 
 
 @dataclass(frozen=True)
@@ -115,14 +120,8 @@ class Evaluator:
         """The row of an image whose file, or share of an archive, was broken down."""
         elbo = bounds.integer
         groups = [
-            {
-                "integer_elbo": kl,
-                "file": used,
-                "channels": g.channels,
-                "coded": len(g.active),
-                "active": active,
-                "stride": g.stride,
-            }
+            {"integer_elbo": kl, "file": used, "channels": g.channels, "coded": len(g.active), "active": active}
+            | {"stride": g.stride}
             for kl, used, active, g in zip(elbo.kl, achieved.kl, achieved.active, self.codec.model.groups, strict=True)
         ]
         phases = [{"integer_elbo": a, "file": b} for a, b in zip(elbo.pixels, achieved.phases, strict=True)]
@@ -132,15 +131,7 @@ class Evaluator:
             "height": image.height,
             "tiles": achieved.tiles,
             "batches": achieved.batches,
-            **_rates(
-                elbo.dims,
-                sum(achieved.bits.values()),
-                elbo.bits,
-                bounds.importance,
-                bounds.float_elbo,
-                bounds.plain,
-                achieved.bits["adaptation"],
-            ),
+            **_rates(elbo.dims, sum(achieved.bits.values()), bounds.named(), achieved.bits["adaptation"]),
             "bits": achieved.bits,
             "groups": groups,
             "phases": phases,
@@ -178,18 +169,16 @@ class Evaluator:
         }
 
 
-def _rates(
-    dims: int, file: float, integer: float, importance: float, real: float | None, plain: float, adaptation: float
-) -> Row:
+def _rates(dims: int, file: float, bounds: Mapping[str, float | None], adaptation: float) -> Row:
+    """The rates of a file that takes so many bits. ``bounds``: in bits, by their keys in the JSON."""
     file = int(file) if file == int(file) else file
+    integer, real = bounds["bpd_integer_elbo"], bounds["bpd_float_elbo"]
+    assert integer is not None
     return {
         "dims": dims,
         "file_bits": file,
         "bpd_file": file / dims,
-        "bpd_integer_elbo": integer / dims,
-        "bpd_importance": importance / dims,
-        "bpd_float_elbo": None if real is None else real / dims,
-        "bpd_plain_elbo": plain / dims,
+        **{name: None if bits is None else bits / dims for name, bits in bounds.items()},
         "file_over_integer": file / (integer + adaptation),
         "file_over_float": None if real is None else file / real,
     }
@@ -198,24 +187,16 @@ def _rates(
 def sum_rows(rows: Sequence[Row]) -> Row:
     """All images together: every rate is the sum of bits over the sum of dims."""
 
-    def bits_of(key: str) -> float:
-        return math.fsum(row[key] * row["dims"] for row in rows)
+    def bits_of(name: str) -> float | None:
+        found = [row[name] for row in rows]
+        return None if None in found else math.fsum(rate * row["dims"] for rate, row in zip(found, rows, strict=True))
 
-    real = None if any(row["bpd_float_elbo"] is None for row in rows) else bits_of("bpd_float_elbo")
     dims, file = sum(row["dims"] for row in rows), int(sum(row["file_bits"] for row in rows))
     ratios = [row["file_over_integer"] for row in rows]
     adaptation = math.fsum(row["bits"]["adaptation"] for row in rows)
     return {
         "images": len(rows),
-        **_rates(
-            dims,
-            file,
-            bits_of("bpd_integer_elbo"),
-            bits_of("bpd_importance"),
-            real,
-            bits_of("bpd_plain_elbo"),
-            adaptation,
-        ),
+        **_rates(dims, file, {name: bits_of(name) for name in BOUNDS}, adaptation),
         "mean_file_over_integer": math.fsum(ratios) / len(rows),
         "largest_file_over_integer": max(ratios),
         "bits": {cause: sum(row["bits"][cause] for row in rows) for cause in CAUSES},

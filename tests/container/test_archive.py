@@ -3,7 +3,6 @@
 import io
 import pickle
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nvae_codec
-from nvae_codec.coding.coded import Coded
-from nvae_codec.coding.ledger import Ledger
 from nvae_codec.container.archive.index import (
     HEADER_BYTES,
     Entry,
@@ -147,16 +144,7 @@ def test_what_the_model_alone_codes_needs_not_all_of_its_segment(
     colour = RasterImage.from_pixels(make_image(9, 9))
     named = [("palette", palette), ("1", gray), ("2", colour), ("beside", beside), ("4", gray)]
 
-    class Modelled(FakeCodec):
-        def encode(
-            self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None, *, effort: int = 1
-        ) -> Coded:
-            coded = super().encode(images, ledger)
-            if ledger is not None:
-                ledger.image_bits = [8.0] * len(images)
-            return coded
-
-    codec = Modelled("photo")
+    codec = FakeCodec("photo", [8.0] * 4)
     codecs = OneCodec(codec)
     packed = pack_segment(named, "auto", codecs)
     assert [entry.kind is Kind.MODEL for entry in packed.entries] == [False, True, True, True, True]
@@ -190,16 +178,7 @@ def test_auto_takes_the_smallest_for_each_image() -> None:
     flat, noise = np.zeros((40, 40, 3), np.uint8), np.random.default_rng(1).integers(0, 256, (20, 20, 3), np.uint8)
     images = [flat, noise, make_image(60, 60, noise=0)]
 
-    class Priced(FakeCodec):
-        def encode(
-            self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None, *, effort: int = 1
-        ) -> Coded:
-            coded = super().encode(images, ledger)
-            if ledger is not None:
-                ledger.image_bits = [1e5, 1e5, 8.0]
-            return coded
-
-    codec = Priced("photo")
+    codec = FakeCodec("photo", [1e5, 1e5, 8.0])
     named = [(str(index), RasterImage.from_pixels(pixels)) for index, pixels in enumerate(images)]
     packed = pack_segment(named, "auto", OneCodec(codec))
     assert [entry.kind for entry in packed.entries] == [Kind.WEBP, Kind.PIXELS, Kind.MODEL]

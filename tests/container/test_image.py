@@ -25,7 +25,7 @@ from nvae_codec.images.read import read_image
 from nvae_codec.images.samples import samples_of
 from nvae_codec.images.webp import BEST, MEDIUM, choose_effort, encode_webp
 from nvae_codec.images.write import write_png
-from tests.fakes import FakeCodec, OneCodec
+from tests.fakes import FakeCodec, NeverCodec, OneCodec
 from tests.reference_png import decode_png
 
 Pixels = NDArray[np.uint8]
@@ -234,14 +234,10 @@ def test_a_jpeg_is_its_own_bytes_where_that_is_smaller() -> None:
 
 
 def test_a_jpeg_is_not_coded_in_vain() -> None:
-    class Never(FakeCodec):
-        def encode(self, images: object, ledger: object = None, *, effort: int = 1) -> Coded:
-            raise AssertionError
-
     buffer = io.BytesIO()
     Image.fromarray(noise(200, 200, 3)).save(buffer, "JPEG", quality=10)
     image = read_image(buffer.getvalue())
-    assert split_parts(write_file(image, "auto", OneCodec(Never("photo")))).header.kind is Kind.FILE
+    assert split_parts(write_file(image, "auto", OneCodec(NeverCodec("photo")))).header.kind is Kind.FILE
 
 
 @pytest.mark.parametrize("payload", [b"", b"BM", b"\xff\xd8\xff\xd9", b"RIFF\0\0\0\0WEBP", b"P6 1 1 255 abc"])
@@ -253,12 +249,8 @@ def test_an_own_file_that_is_none_is_damaged(payload: bytes) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 200_000, 3), (200_000, 1)])
 def test_a_thin_image_is_not_padded_for_the_model_in_vain(shape: tuple[int, ...]) -> None:
-    class Never(FakeCodec):
-        def encode(self, *arguments: object, **more: object) -> Coded:
-            raise AssertionError
-
     image = RasterImage.from_pixels(noise(*shape))
-    codecs = OneCodec(Never("photo"))
+    codecs = OneCodec(NeverCodec("photo"))
     assert same_image(image, read_file(write_file(image, "auto", codecs), codecs))
     packed = pack_segment([("a.png", image)], "auto", codecs)
     assert [entry.kind for entry in packed.entries] == [Kind.PIXELS]
