@@ -14,21 +14,9 @@ from nvae_codec.files import Inputs
 from nvae_codec.images.find import SUFFIXES
 from nvae_codec.runtime import Runtime
 
+from . import options
 from .describe import describe_file, show_model
 from .files import Job, Source, check_target, plan_jobs, read_source, remove_source, write_target
-from .options import (
-    ANY_PATH,
-    ModelName,
-    destination_option,
-    effort_option,
-    force_option,
-    metadata_option,
-    method_option,
-    pixel_limit_option,
-    remove_option,
-    reporting_options,
-    runtime_options,
-)
 from .report import Outcome, Reporter, run_jobs
 
 if TYPE_CHECKING:
@@ -39,18 +27,18 @@ SUFFIX = ".nvae"
 
 
 @click.command("compress")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=ANY_PATH)
-@destination_option("INPUT")
-@click.option("--model", type=ModelName(), help="Model to compress with.  [default: photo]")
-@method_option
-@effort_option
-@metadata_option
-@runtime_options
-@pixel_limit_option
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=options.ANY_PATH)
+@options.destination_option("INPUT")
+@click.option("--model", type=options.ModelName(), help="Model to compress with.  [default: photo]")
+@options.method_option
+@options.effort_option
+@options.metadata_option
+@options.runtime_options
+@options.pixel_limit_option
 @click.option("--verify", is_flag=True, help="Decode each result and compare before it is written.")
-@remove_option
-@force_option
-@reporting_options
+@options.remove_option
+@options.force_option
+@options.reporting_options
 def compress_command(
     inputs: tuple[str, ...],
     output: str | None,

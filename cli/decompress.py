@@ -7,30 +7,21 @@ import click
 from nvae_codec.files import Snapshot, remove_unchanged
 from nvae_codec.runtime import Runtime
 
+from . import options
 from .files import Job, check_target, plan_jobs, read_source, remove_source, write_target
-from .options import (
-    ANY_PATH,
-    destination_option,
-    force_option,
-    foreign_model_option,
-    pixel_limit_option,
-    remove_option,
-    reporting_options,
-    runtime_options,
-)
 from .report import Outcome, Reporter, run_jobs
 from .unpack import Unpacking, unpack_to_folder
 
 
 @click.command("decompress")
-@click.argument("inputs", nargs=-1, required=True, metavar="FILE...", type=ANY_PATH)
-@destination_option("FILE")
-@foreign_model_option
-@runtime_options
-@pixel_limit_option
-@remove_option
-@force_option
-@reporting_options
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE...", type=options.ANY_PATH)
+@options.destination_option("FILE")
+@options.foreign_model_option
+@options.runtime_options
+@options.pixel_limit_option
+@options.remove_option
+@options.force_option
+@options.reporting_options
 def decompress_command(
     inputs: tuple[str, ...],
     output: str | None,

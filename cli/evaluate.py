@@ -18,22 +18,10 @@ from nvae_codec.files import Inputs, write_atomic
 from nvae_codec.images.find import Findings
 from nvae_codec.runtime import Runtime
 
+from . import options
 from .evaluate_tables import show_tables
 from .files import check_outputs, find_all_inputs
 from .inputs import Reader, list_inputs
-from .options import (
-    EXISTING,
-    OUTPUT_FILE,
-    Machines,
-    ModelName,
-    effort_option,
-    integer_option,
-    machines_options,
-    reporting_options,
-    runtime_options,
-    segment_option,
-    together,
-)
 from .report import Outcome, Problem, Reporter
 
 if TYPE_CHECKING:
@@ -109,25 +97,30 @@ class Outputs:
 
 
 @click.command("evaluate")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=EXISTING)
-@click.option("--model", type=ModelName(), default="photo", show_default=True, help="Model to evaluate.")
-@together(
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=options.EXISTING)
+@click.option("--model", type=options.ModelName(), default="photo", show_default=True, help="Model to evaluate.")
+@options.together(
     "bounds",
     Bounds,
     click.option(
-        "--run", type=EXISTING, metavar="RUN", help="Training run with the model's float weights, for the float ELBO."
+        "--run",
+        type=options.EXISTING,
+        metavar="RUN",
+        help="Training run with the model's float weights, for the float ELBO.",
     ),
-    integer_option("--samples", default=4, text="Draws of z per bound."),
-    integer_option("--seed", least=0, default=0, text="Seed of the draws."),
-    effort_option,
+    options.integer_option("--samples", default=4, text="Draws of z per bound."),
+    options.integer_option("--seed", least=0, default=0, text="Seed of the draws."),
+    options.effort_option,
 )
 @click.option("--archive", is_flag=True, help="All images as one archive; its bits are shared among them.")
-@segment_option
-@together(
+@options.segment_option
+@options.together(
     "outputs",
     Outputs,
-    click.option("--json", type=OUTPUT_FILE, metavar="OUT", help="Write all numbers there."),
-    click.option("--html", type=OUTPUT_FILE, metavar="OUT", help="Write a report with charts and images there."),
+    click.option("--json", type=options.OUTPUT_FILE, metavar="OUT", help="Write all numbers there."),
+    click.option(
+        "--html", type=options.OUTPUT_FILE, metavar="OUT", help="Write a report with charts and images there."
+    ),
     click.option(
         "--charts",
         type=click.Path(file_okay=False, path_type=Path),
@@ -140,9 +133,9 @@ class Outputs:
         help="Also make PNG, WebP and, with nvae-codec[bench], JPEG XL files.  [default: for --html and --charts]",
     ),
 )
-@runtime_options
-@machines_options
-@reporting_options
+@options.runtime_options
+@options.machines_options
+@options.reporting_options
 def evaluate_command(
     inputs: tuple[Path, ...],
     model: str,
@@ -151,7 +144,7 @@ def evaluate_command(
     segment: int | None,
     outputs: Outputs,
     runtime: Runtime,
-    machines: Machines,
+    machines: options.Machines,
     report: Reporter,
 ) -> int:
     """Compare the files of images with the model's bounds, in bits/dim, and break down the difference by cause.

@@ -17,23 +17,9 @@ from nvae_codec.files import Inputs, check_absent, open_atomic, shared_mode
 from nvae_codec.images.find import Findings
 from nvae_codec.runtime import Runtime
 
+from . import options
 from .files import hold, naming
 from .inputs import Reader, Unread, list_inputs
-from .options import (
-    EXISTING,
-    Machines,
-    ModelName,
-    effort_option,
-    force_option,
-    machines_options,
-    metadata_option,
-    method_option,
-    output_option,
-    pixel_limit_option,
-    reporting_options,
-    runtime_options,
-    segment_option,
-)
 from .report import Outcome, Problem, Reporter
 
 if TYPE_CHECKING:
@@ -43,19 +29,19 @@ if TYPE_CHECKING:
 
 
 @click.command("pack")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=EXISTING)
-@output_option("archive")
-@segment_option
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=options.EXISTING)
+@options.output_option("archive")
+@options.segment_option
 @click.option("--append", is_flag=True, help="Add to FILE. If that is interrupted, FILE stays as it was.")
-@click.option("--model", type=ModelName(), help="Model to code with.  [default: photo; with --append FILE's]")
-@method_option
-@effort_option
-@metadata_option
-@runtime_options
-@pixel_limit_option
-@machines_options
-@force_option
-@reporting_options
+@click.option("--model", type=options.ModelName(), help="Model to code with.  [default: photo; with --append FILE's]")
+@options.method_option
+@options.effort_option
+@options.metadata_option
+@options.runtime_options
+@options.pixel_limit_option
+@options.machines_options
+@options.force_option
+@options.reporting_options
 def pack_command(
     inputs: tuple[Path, ...],
     output: Path,
@@ -66,7 +52,7 @@ def pack_command(
     effort: int,
     metadata: str,
     runtime: Runtime,
-    machines: Machines,
+    machines: options.Machines,
     force: bool,
     report: Reporter,
 ) -> int:
@@ -117,7 +103,7 @@ def pack_command(
 
 
 def _take_groups(
-    reader: Reader, segment: int | None, machines: Machines, settings: str
+    reader: Reader, segment: int | None, machines: options.Machines, settings: str
 ) -> tuple[list[list[tuple[str, Unread]]], Shard | None]:
     """The images of each segment, all or those of a shard, and which shard that is; the first reports refused names."""
     from nvae_codec.container.archive.shards import take_shard

@@ -6,27 +6,19 @@ import click
 
 from nvae_codec.runtime import Runtime
 
+from . import options
 from .files import Job, find_jobs, read_source
-from .options import (
-    ANY_PATH,
-    foreign_model_option,
-    pixel_limit_option,
-    reporting_options,
-    runtime_options,
-    share_threads,
-    workers_option,
-)
 from .report import Outcome, Reporter, echo, run_jobs
 from .unpack import Unpacking, check_segments
 
 
 @click.command("test")
-@click.argument("inputs", nargs=-1, required=True, metavar="FILE...", type=ANY_PATH)
-@foreign_model_option
-@runtime_options
-@pixel_limit_option
-@workers_option
-@reporting_options
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE...", type=options.ANY_PATH)
+@options.foreign_model_option
+@options.runtime_options
+@options.pixel_limit_option
+@options.workers_option
+@options.reporting_options
 def test_command(inputs: tuple[str, ...], model: str | None, runtime: Runtime, workers: int, report: Reporter) -> int:
     """Decode .nvae files and compare what comes out with their checksums, writing nothing.
 
@@ -37,7 +29,7 @@ def test_command(inputs: tuple[str, ...], model: str | None, runtime: Runtime, w
     from nvae_codec.errors import NvaeCodecError
     from nvae_codec.zoo.library import Models
 
-    models = Models(model, share_threads(runtime, workers))
+    models = Models(model, options.share_threads(runtime, workers))
 
     def check(job: Job) -> Outcome:
         if job.source is not None and is_archive_file(job.source):

@@ -16,18 +16,8 @@ from nvae_codec.errors import NvaeCodecError
 from nvae_codec.files import Inputs, check_absent, open_atomic, shared_mode
 from nvae_codec.runtime import Runtime
 
+from . import options
 from .files import Job, naming, write_target
-from .options import (
-    EXISTING_FILE,
-    force_option,
-    foreign_model_option,
-    pixel_limit_option,
-    refuse_stdout,
-    reporting_options,
-    runtime_options,
-    share_threads,
-    workers_option,
-)
 from .report import Outcome, Problem, Reporter
 
 if TYPE_CHECKING:
@@ -42,22 +32,22 @@ if TYPE_CHECKING:
 
 
 @click.command("unpack")
-@click.argument("file", metavar="FILE", type=EXISTING_FILE)
+@click.argument("file", metavar="FILE", type=options.EXISTING_FILE)
 @click.option(
     "-o",
     "output",
     metavar="FOLDER|OUT.npz",
     type=click.Path(path_type=Path),
-    callback=refuse_stdout,
+    callback=options.refuse_stdout,
     help="Folder for the PNGs, or an .npz for images of one size, as array images.  [default: FILE without .nvae]",
 )
 @click.option("--only", multiple=True, metavar="NAME", help="Only these images: a name or 'holiday/*.png'; repeatable.")
-@foreign_model_option
-@runtime_options
-@pixel_limit_option
-@workers_option
-@force_option
-@reporting_options
+@options.foreign_model_option
+@options.runtime_options
+@options.pixel_limit_option
+@options.workers_option
+@options.force_option
+@options.reporting_options
 def unpack_command(
     file: Path,
     output: Path | None,
@@ -75,7 +65,7 @@ def unpack_command(
     from nvae_codec.container.archive.reader import Archive
     from nvae_codec.zoo.library import Models
 
-    models = Models(model, share_threads(runtime, workers))
+    models = Models(model, options.share_threads(runtime, workers))
     with naming(file):
         archive = Archive(file, models)
     wanted = set() if only else set(archive.names)
