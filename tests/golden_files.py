@@ -11,18 +11,18 @@ from pathlib import Path
 from nvae_codec.export.export import export
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.integer.model_file import pack_model
-from tests.models import frozen_model, make_network, make_recipe, random_crops
+from tests.models import exported_model, make_network, make_recipe, random_crops
 
 GOLDEN = Path(__file__).parent / "golden"
 REFRESH = bool(os.environ.get("NVAE_CODEC_REFRESH_GOLDEN"))
 
 MODELS: dict[str, Callable[[], IntegerModel]] = {
-    "tiny": lambda: frozen_model("phases, batch norm, gates"),
+    "tiny": lambda: exported_model("phases, batch norm, gates"),
     "flows": lambda: (
         export(make_network(make_recipe("phases of two levels", "network.flows = 1")), [random_crops(4, 64)]).model
     ),
-    "digits": lambda: frozen_model("bernoulli"),
-    "five": lambda: frozen_model("joint, 5 bits"),
+    "digits": lambda: exported_model("bernoulli"),
+    "five": lambda: exported_model("joint, 5 bits"),
 }
 """How the golden models were made, and are made again where the file is missing.
 

@@ -1,4 +1,4 @@
-"""Tiny recipes, networks and frozen models that many tests share; each is made once."""
+"""Tiny recipes, networks and exported models that many tests share; each is made once."""
 
 from collections.abc import Callable
 from functools import cache
@@ -227,7 +227,7 @@ def save_images(folder: Path, count: int = 3, side: int = 48) -> Path:
 
 
 @cache
-def frozen_network(which: str = "phases of two levels") -> tuple[Nvae, Exported]:
+def exported_network(which: str = "phases of two levels") -> tuple[Nvae, Exported]:
     """A perturbed network of a recipe, and what freezing makes of it."""
     network = make_network(make_recipe(which))
     crops = random_crops(4, 64)
@@ -236,8 +236,8 @@ def frozen_network(which: str = "phases of two levels") -> tuple[Nvae, Exported]
     return network, export(network, [crops])
 
 
-def frozen_model(which: str = "phases of two levels") -> IntegerModel:
-    return frozen_network(which)[1].model
+def exported_model(which: str = "phases of two levels") -> IntegerModel:
+    return exported_network(which)[1].model
 
 
 def round_trip(codec: ModelCodec, *images: NDArray[np.uint8], decoder: ModelCodec | None = None) -> Coded:

@@ -41,7 +41,7 @@ def test_without_latents_no_image_reaches_the_decoder() -> None:
     assert all((kl == 0).all() for group in kls for kl in group)
 
 
-def test_what_is_there_of_the_same_budget_is_kept(tmp_path: Path) -> None:
+def test_results_of_the_same_budget_are_reused(tmp_path: Path) -> None:
     found, page = tmp_path / "found.json", tmp_path / "page.md"
     asked: list[tuple[str, float]] = []
 

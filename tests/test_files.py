@@ -15,7 +15,7 @@ def no_links(*_: object) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_nothing_is_replaced_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+def test_nothing_is_replaced_without_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     if not links:
         monkeypatch.setattr(os, "link", no_links)
     target = tmp_path / "x"
@@ -114,7 +114,7 @@ def test_permissions_and_times(tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o7777 == 0o600
 
 
-def test_a_file_that_is_written_is_nobody_else_s_to_read(tmp_path: Path) -> None:
+def test_an_unfinished_file_is_private(tmp_path: Path) -> None:
     with open_atomic(tmp_path / "x", force=False):
         (part,) = tmp_path.iterdir()
         assert part.stat().st_mode & 0o777 == 0o600

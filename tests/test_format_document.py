@@ -30,7 +30,7 @@ from tests.decoder.files import decode_archive, decode_file, decode_stack
 from tests.decoder.model import Model
 from tests.decoder.stack import Ans
 from tests.golden_files import GOLDEN, check_golden, golden_model
-from tests.models import OF_LIKELIHOODS, frozen_model
+from tests.models import OF_LIKELIHOODS, exported_model
 
 SHARD = Shard(2, 300, b"together")
 CHUNKS = (Chunk(b"tEXt", b"Title\0Harbour"), IDAT_PLACE)
@@ -100,7 +100,7 @@ def test_metadata_and_classical_methods(method: str) -> None:
 def test_other_models(tmp_path: Path, which: str) -> None:
     """Bounded colours, and all pixels in one phase."""
     path = tmp_path / "model.safetensors"
-    path.write_bytes(pack_model(frozen_model(which), "", {}))
+    path.write_bytes(pack_model(exported_model(which), "", {}))
     image = crop(slice(21), slice(150))
     check_both(write_file(image, "model", Models(path)), path, image)
 
@@ -108,7 +108,7 @@ def test_other_models(tmp_path: Path, which: str) -> None:
 @pytest.mark.parametrize("which", OF_LIKELIHOODS)
 def test_the_official_likelihoods(tmp_path: Path, which: str) -> None:
     """Several images on one stack, larger and smaller than what the network was made for."""
-    path, model = tmp_path / "model.safetensors", frozen_model(which)
+    path, model = tmp_path / "model.safetensors", exported_model(which)
     path.write_bytes(pack_model(model, "", {}))
     sizes = [(28, 28), (28, 28), (9, 35), (70, 12)]
     images = [golden_image()[:h, :w, : model.channels] & np.uint8(model.top_value) for h, w in sizes]

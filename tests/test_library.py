@@ -72,7 +72,7 @@ def test_16_bits_come_back(shape: tuple[int, ...], method: str) -> None:
 
 
 @pytest.mark.usefixtures("fake_models")
-def test_what_is_no_array_of_samples_is_refused(pngsuite: Path) -> None:
+def test_files_that_are_no_arrays_are_refused(pngsuite: Path) -> None:
     from nvae_codec.container.methods import write_file
     from nvae_codec.images.read import read_image
 
@@ -99,7 +99,7 @@ def test_other_arrays_are_refused(pixels: np.ndarray[tuple[int, ...], np.dtype[n
 
 
 @pytest.mark.parametrize("data", ["text", 10**12, None, [1, 2]])
-def test_what_is_no_bytes_is_refused(data: Any) -> None:
+def test_other_types_than_bytes_are_refused(data: Any) -> None:
     with pytest.raises(TypeError, match=r"data must be the bytes of an \.nvae file"):
         nvae_codec.decompress(data)
 
@@ -115,7 +115,7 @@ def test_what_is_no_bytes_is_refused(data: Any) -> None:
         ({"batch_tiles": 2.5}, TypeError, "'float' object cannot be interpreted as an integer"),
     ],
 )
-def test_what_no_model_can_be_loaded_with_is_refused(
+def test_impossible_settings_of_models_are_refused(
     fake_models: FakeLoader, given: dict[str, Any], error: type, said: str
 ) -> None:
     first = {"name_or_path" if name == "model" else name: value for name, value in given.items()}

@@ -97,7 +97,7 @@ def test_a_model_of_the_hub_is_found_in_its_cache(cached: Path) -> None:
     ],
 )
 @pytest.mark.usefixtures("fake_models", "cached")
-def test_what_the_hub_does_not_have_is_said(name: str, reason: str) -> None:
+def test_models_that_the_hub_lacks_are_named(name: str, reason: str) -> None:
     with pytest.raises(UnknownModelError, match=reason):
         find_model(name)
 

@@ -22,7 +22,7 @@ def results(**held_out: float) -> dict[str, Any]:
     }
 
 
-def test_each_variant_differs_in_what_its_table_says() -> None:
+def test_each_variant_differs_as_its_table_describes() -> None:
     variants = tables.list_variants()
     assert len(variants) == 17
     assert len({format_recipe(recipe) for recipe in variants.values()}) == 17
@@ -42,7 +42,7 @@ def test_each_variant_differs_in_what_its_table_says() -> None:
     assert variants["separable, regular"].network.encoder_cell.kind == "separable"
 
 
-def test_the_page_says_whether_the_order_holds() -> None:
+def test_the_page_reports_whether_the_order_holds() -> None:
     page = format_page(results())
     assert page.count("The paper's order is not seen at this size and budget") == 4
     assert "a spread of 0.00" in page

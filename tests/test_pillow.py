@@ -61,7 +61,7 @@ def test_a_image_is_what_its_png_is(name: str) -> None:
     assert_same(image, expected)
 
 
-def test_opening_reads_the_header_alone(models: FakeLoader) -> None:
+def test_opening_reads_only_the_header(models: FakeLoader) -> None:
     image = reopen(BY_MODEL[:60])
     assert isinstance(image, NvaeImageFile)
     assert (image.format, image.mode, image.size) == ("NVAE", "RGB", (31, 19))
@@ -154,7 +154,7 @@ def test_modes_that_a_png_cannot_keep_are_refused(mode: str, tmp_path: Path) -> 
     assert not (tmp_path / "x.nvae").exists()
 
 
-def test_what_cannot_be_saved_is_said() -> None:
+def test_images_that_cannot_be_saved_are_named() -> None:
     with pytest.raises(OSError, match="with or without alpha, not 1-bit palette"):
         save(Image.new("P", (2, 2)), method="model")
     with pytest.raises(OSError, match="there is no model else"):
@@ -164,7 +164,7 @@ def test_what_cannot_be_saved_is_said() -> None:
 
 
 @pytest.mark.parametrize("length", [2, 3, 4, 9, 15])
-def test_a_header_that_is_cut_off_is_no_image(length: int) -> None:
+def test_a_truncated_header_is_no_image(length: int) -> None:
     with pytest.raises(UnidentifiedImageError):
         reopen(BY_MODEL[:length])
 

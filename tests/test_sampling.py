@@ -49,7 +49,7 @@ def images_of(recipe: Recipe, count: int = 3) -> np.ndarray:
 
 
 @pytest.mark.parametrize("which", RECIPES)
-def test_images_follow_the_seed_alone(which: str) -> None:
+def test_images_depend_only_on_the_seed(which: str) -> None:
     recipe = RECIPES[which]
     network = make_network(recipe)
     side = recipe.training.crop
@@ -82,7 +82,7 @@ def test_at_temperature_zero_the_means_are_left(which: str) -> None:
     assert not np.array_equal(kept[0], kept[1])
 
 
-def test_a_sample_is_the_walk_down_the_priors() -> None:
+def test_a_sample_is_ancestral() -> None:
     recipe = RECIPES["joint, flows"]
     network = make_network(recipe)
     noise = ImageNoise(5, [0, 1], torch.device("cpu"))
@@ -117,7 +117,7 @@ def test_a_row_shares_what_is_fixed() -> None:
         groups_of_scales(network.recipe, 3)
 
 
-def test_a_reconstruction_knows_the_latents_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reconstruction_depends_only_on_the_latents(monkeypatch: pytest.MonkeyPatch) -> None:
     network = make_network(RECIPES["phases"])
     draw = Nvae.draw
 

@@ -42,7 +42,7 @@ ARCHIVE_FILE = archive_header(CODEC.identity) + bytes(40)
 
 
 @pytest.mark.skipif(shutil.which("file") is None, reason="needs file(1), which is not installed, to read the magic")
-def test_file_tells_them(tmp_path: Path) -> None:
+def test_file_recognizes_them(tmp_path: Path) -> None:
     def tell(data: bytes, *options: str) -> str:
         path = tmp_path / "some.nvae"
         path.write_bytes(data)

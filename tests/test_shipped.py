@@ -26,7 +26,7 @@ def crop(top: int, left: int, height: int, width: int) -> np.ndarray[tuple[int, 
 
 
 @pytest.mark.parametrize("info", installed_models(), ids=lambda info: info.name)
-def test_installed_models_are_whole(info: ModelInfo) -> None:
+def test_installed_models_are_complete(info: ModelInfo) -> None:
     assert read_recipe(info.path.with_name("recipe.toml")).name == info.name == info.path.parent.name
     assert info.path.with_name("card.md").read_text(encoding="utf-8").startswith(f"# {info.name}\n")
 
@@ -66,7 +66,7 @@ def test_the_readme_names_commands_that_exist() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs" / "results").glob("*.json")), ids=lambda path: path.stem)
-def test_results_name_no_place_of_the_machine_that_made_them(path: Path) -> None:
+def test_results_name_no_path_of_the_machine_that_made_them(path: Path) -> None:
     assert not re.findall(r'"(?:/|~|[A-Za-z]:\\\\)[^"]*"', path.read_text(encoding="utf-8"))
 
 

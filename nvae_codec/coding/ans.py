@@ -1,7 +1,7 @@
 """The stack: constriction's ANS coder for symbols with integer intervals [start, start + frequency) of 2^bits slots.
 
-Popping an interval gives back exactly the bits that pushing it took, so latents can be drawn from the posterior while
-encoding and put back while decoding (Townsend et al. 2019, "Practical lossless compression with latent variables using
+Popping an interval restores exactly the bits that pushing it took. So latents can be drawn from the posterior while
+encoding, and put back while decoding (Townsend et al. 2019, "Practical lossless compression with latent variables using
 bits back coding").
 """
 
@@ -23,16 +23,16 @@ Int32 = NDArray[np.int32]
 
 LARGEST_SLICE = 16384
 SMALLEST_SLICE = 8
-"""Slices grow to this many symbols even when little lies on the stack: otherwise a flat image would be coded symbol by
+"""Slices grow to this many symbols even when few bits are on the stack: otherwise a flat image would be coded symbol by
 symbol."""
 INITIAL_BITS = 20
-"""What a symbol of a slice may take from the stack before it gives anything back: the bits of a slot, rounded up."""
+"""Bits that a symbol of a slice may take from the stack before it returns any: those of a slot, rounded up."""
 COARSE_BITS = 12
 """Residual states of more bits are coded in two parts, the first of them of 12 bits, see :meth:`Stack._push`."""
 
 
 class Distribution(Protocol):
-    """The distribution of ``count`` symbols, independent of each other; ``at`` says which of them are meant.
+    """The distribution of ``count`` independent symbols; ``at`` selects some of them.
 
     All arrays are int32. Intervals are taken modulo 2^bits, and frequencies are 1 to 2^bits; ``bits`` is at most 20.
     """
@@ -44,7 +44,7 @@ class Distribution(Protocol):
 
     @property
     def count(self) -> int:
-        """How many symbols there are."""
+        """The number of symbols."""
         ...
 
     def interval(self, symbols: Int32, at: slice = slice(None)) -> tuple[Int32, Int32]:
@@ -69,21 +69,21 @@ class Observer(Protocol):
 
 
 class Budget(NamedTuple):
-    """What surely lies on the stack when the encoder codes an array; the decoder computes the same.
+    """A lower bound on the size of the stack while an array is coded. Encoder and decoder compute the same bound.
 
-    bits: before the array. gain: what each symbol adds, in sixteenths of a bit, negative where it takes bits.
+    bits: before the array. gain: what each symbol adds, in sixteenths of a bit; negative where it takes bits.
     """
 
     bits: int
     gain: int = 0
 
     def slices(self, count: int) -> list[slice]:
-        """An array of ``count`` symbols in slices, in the order of encoding.
+        """Split an array of ``count`` symbols into slices, in the order of encoding.
 
-        A vectorized push takes up to ``INITIAL_BITS`` a symbol from the stack before it gives them back; near the
-        bottom of the stack those initial bits come out of nothing and are paid for. So a slice takes no more than
-        surely lies there. The first symbols go one by one: an empty stack pays for one slot, not for eight. What a
-        slice takes beyond is paid once, as it stays on the stack for later ones.
+        A vectorized push takes up to ``INITIAL_BITS`` per symbol from the stack before it returns them. Near the bottom
+        of the stack these initial bits are missing, and the file pays for them. So a slice takes no more bits than the
+        bound guarantees. The first slices have one symbol each: an empty stack then pays for one slot, not for eight.
+        Initial bits are paid for once, since they stay on the stack for later slices.
         """
         slices, done = [], 0
         while done < count:
@@ -118,11 +118,11 @@ class Stack:
 
     @property
     def bits(self) -> int:
-        """How many bits lie on the stack."""
+        """The number of bits on the stack."""
         return cast(int, self._coder.num_valid_bits())
 
     def is_empty(self) -> bool:
-        """Whether nothing lies on the stack, as after the last symbol of an undamaged segment."""
+        """Whether the stack is empty, as it is after the last symbol of an undamaged segment."""
         return bool(self._coder.is_empty())
 
     def push(self, start: Int32, frequency: Int32, bits: int, budget: Budget = PLENTY) -> None:
@@ -203,8 +203,8 @@ class Stack:
 class Split(NamedTuple):
     """How residual states below frequencies of more than 12 bits are split into a coarse and a fine part.
 
-    at: which ones are. fine_bits: of each of them, so that the coarse part has 12 bits. coarse_sizes: how many coarse
-    parts there are, the last of which may be smaller; of those not split their frequency.
+    at: the indices of those that are split. fine_bits: bits of the fine part of each, so that the coarse part has 12.
+    coarse_sizes: the number of coarse parts, of which the last may be smaller; the frequency where there is no split.
     """
 
     at: NDArray[np.intp]
@@ -225,6 +225,6 @@ class Split(NamedTuple):
         return cls(at, fine_bits, sizes)
 
     def fine_sizes(self, frequency: Int32, coarse: Int32) -> Int32:
-        """How many residual states are in each coarse part."""
+        """The number of residual states in each coarse part."""
         sizes: Int32 = np.minimum(frequency[self.at] - (coarse << self.fine_bits), 1 << self.fine_bits)
         return sizes

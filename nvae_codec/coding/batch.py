@@ -1,7 +1,7 @@
 """One batch of tiles on its way through the integer network: the distributions that the coding pass asks for.
 
-All that touches torch in coding is here: a batch gives the graph what becomes known and takes raw parameters as
-integers. ``chunk`` tiles are evaluated together; it changes speed and memory, never a number.
+This is the only part of the coding pass that uses torch. A batch gives the graph what becomes known, and takes raw
+parameters as integers. ``chunk`` tiles are evaluated together; this changes speed and memory, never a number.
 """
 
 from collections.abc import Sequence
@@ -37,9 +37,9 @@ class Batch:
         device: torch.device,
         gray: bool = False,
     ) -> None:
-        """``first``: whether nothing lies on the segment's stack below this batch. ``dense``: as tiles.Growth has it.
+        """``first``: whether the segment's stack is empty below this batch. ``dense``: see tiles.Growth.
 
-        ``gray``: whether all colours of a pixel are equal, so that the first one coded tells the others.
+        ``gray``: whether all colours of a pixel are equal, so that only the first one is coded.
         """
         self.model, self.canvas, self.device, self.dense = model, canvas, device, dense
         self.coded = 1 if gray else model.channels
@@ -72,26 +72,26 @@ class Batch:
         return [self.tiles * rows * columns for rows, columns in sizes]
 
     def known_values(self, phase: int) -> list[Int32]:
-        """The values of a phase that lie on the canvas, (n,) a coded colour."""
+        """The values of a phase on the canvas, (n,) for each coded colour."""
         pixels = self.canvas.known(self.model.phases[phase].plane)
         return [np.ascontiguousarray(pixels[:, colour]).ravel() for colour in range(self.coded)]
 
     def write_values(self, phase: int, values: list[Int32]) -> None:
-        """Put the values of a phase, (n,) a coded colour, on the canvas."""
+        """Write the values of a phase, (n,) for each coded colour, on the canvas."""
         plane = self.model.phases[phase].plane
         shape = (self.tiles, *plane_size(self.canvas.size, plane))
         colours = np.stack([colour.reshape(shape) for colour in values], 1)
         self.canvas.write(plane, np.broadcast_to(colours, (self.tiles, self.model.channels, *shape[1:])))
 
     def prior(self, index: int) -> Prior:
-        """The prior of group ``index``; the latents of the groups before it must have been set."""
+        """The prior of group ``index``. The latents of the groups before it must be set."""
         group = self.model.groups[index]
         raw = self._take(ports.prior(index)) if group.has_prior else None
         shape = (self.tiles, group.channels, *(side // group.stride for side in self.padded))
         return Prior(self.grids[index], decode_raw(self.model, raw, shape))
 
     def posterior(self, index: int, prior: Prior) -> Posterior:
-        """The posterior of group ``index``; the image must have been shown."""
+        """The posterior of group ``index``. The network must have seen the image."""
         normals = decode_raw(self.model, self._take(ports.posterior(index)), prior.normals.mean.shape)
         if prior.group.flow_bounds and prior.active:
             return FlowPosterior(prior, normals, partial(self._shift, index))
@@ -102,18 +102,18 @@ class Batch:
         self._give(self.evaluations, ports.z(index), z)
 
     def show_image(self) -> None:
-        """Give the encoder the whole canvas."""
+        """Give the network the whole canvas, which posteriors depend on."""
         self._give(self.evaluations, ports.IMAGE, self._normalized(self.canvas.pixels))
 
     def likelihood(self, index: int) -> PixelCoder:
-        """The distribution of the pixels of a phase; those before it lie on the canvas."""
+        """The distribution of the pixels of a phase. Earlier phases must be on the canvas."""
         phase = self.model.phases[index]
         raw = self.raw(index)
         advance(self.pixel_counts[index])
         return find_coded(self.model.likelihood).coder(self.model, phase, self.canvas, raw)
 
     def raw(self, index: int) -> Tensor:
-        """The network's output for the pixels of a phase, int32 (B, R, h, w); those before it lie on the canvas."""
+        """The network's output for the pixels of a phase, int32 (B, R, h, w). Earlier phases must be on the canvas."""
         for plane in self.model.phases[index].known:
             self._give(self.evaluations, plane.name, self._normalized(self.canvas.read(plane)))
         output = ports.pixels(index, self.model.expert)
@@ -121,11 +121,11 @@ class Batch:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _normalized(self, pixels: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Values from 0 as odd integers around zero."""
+        """Values 0 to top as odd integers from -top to top."""
         return (2 * pixels - self.model.top_value).astype(np.float32)
 
     def _shift(self, index: int, half: int, z: NDArray[np.float32]) -> Int32:
-        """What half a flow of a group takes off z; asked for many times, so each time in an evaluation of its own."""
+        """The mean that half a flow subtracts from z, in a new evaluation each time, since it is needed repeatedly."""
         output = ports.shift(index, half)
         evaluations = [self.model.graph.evaluate([output]) for _ in self.chunks]
         self._give(evaluations, ports.flow(index, half), z)

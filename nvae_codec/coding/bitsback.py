@@ -5,9 +5,9 @@
     2  push x            with p(x|z)        5  pop x                 with p(x|z)
     3  push u_L ... u_1  with p(z)          4  pop u_1 ... u_L       with p(z)
 
-A group with flows takes each u through them after 1, and back before 6. What decode_batch leaves on the stack is what
-encode_batch found there. Arrays are coded in slices that take no more bits than lie on the stack (ans.Budget); what the
-decoder needs to know for that is in the batch's record.
+A group with flows applies them to u after step 1, and inverts them before step 6. decode_batch leaves on the stack what
+encode_batch found there. Arrays are coded in slices that need no more bits than there are on the stack (ans.Budget);
+the batch's record has the stack sizes that the decoder needs for that.
 """
 
 from dataclasses import replace
@@ -21,8 +21,8 @@ from nvae_codec.errors import DamagedFileError
 from nvae_codec.schedule.record import BatchRecord, shorten
 
 PLAIN_LATENT, DENSE_LATENT, FLOW_LATENT = 36, 72, 84
-"""What drawing a latent takes from the stack, about, in sixteenths of a bit: a bin as wide as sigma, a fifth of that
-where latents are dense, and an eighth with flows."""
+"""Approximate bits that drawing a latent takes from the stack, in sixteenths: for bins as wide as sigma, a fifth of
+that where latents are dense, and an eighth with flows."""
 
 
 def encode_batch(stack: Stack, batch: Batch, stack_size: int | None) -> BatchRecord:
@@ -51,9 +51,9 @@ def encode_batch(stack: Stack, batch: Batch, stack_size: int | None) -> BatchRec
 
 
 def decode_batch(stack: Stack, batch: Batch, stack_size: int | None, record: BatchRecord) -> None:
-    """Decode a batch onto its canvas. Raises DamagedFileError where the stack is not as its record says.
+    """Decode a batch onto its canvas. Raises DamagedFileError if the stack does not have the size in its record.
 
-    So a hostile file whose budgets make slices of single symbols costs the time of a batch, not that of an image.
+    This check limits a hostile file, whose budgets may make slices of single symbols, to the time of one batch.
     """
     latents: list[tuple[Prior, Int32]] = []
     for index in range(len(batch.model.groups)):
@@ -79,9 +79,9 @@ def decode_batch(stack: Stack, batch: Batch, stack_size: int | None, record: Bat
 
 
 def posterior_budgets(batch: Batch, stack_size: int | None) -> list[Budget]:
-    """For each group's latents under the posterior, which empty the stack as they are drawn.
+    """The budget of each group's latents under the posterior. Drawing them shrinks the stack.
 
-    Drawing from an empty stack takes nothing (latents.Posterior), so the first batch has no budget to keep to.
+    Drawing from an empty stack takes no bits (latents.Posterior), so the first batch needs no budget.
     """
     if stack_size is None:
         return [PLENTY] * len(batch.model.groups)
@@ -94,7 +94,7 @@ def posterior_budgets(batch: Batch, stack_size: int | None) -> list[Budget]:
 
 
 def pixel_budgets(batch: Batch, record: BatchRecord) -> list[Budget]:
-    """For each colour of each phase, in the order of decoding. They are pushed from the last to the first."""
+    """The budget of each colour of each phase, in the order of decoding; encoding pushes them in reverse."""
     stack_size, gain = record.before, record.gain(batch.values)
     budgets = []
     for count in reversed(batch.pixel_counts):
@@ -105,6 +105,8 @@ def pixel_budgets(batch: Batch, record: BatchRecord) -> list[Budget]:
 
 
 def sum_log2(frequency: Int32) -> int:
-    """The sum of log2 of frequencies in bits, each rounded to 1/256: logarithms differ in their last bits from machine
-    to machine, and those must not reach a file."""
+    """The sum of log2 of frequencies, each rounded to 1/256 bit.
+
+    The last bits of a logarithm differ from machine to machine and must not reach a file.
+    """
     return int(np.rint(np.log2(frequency) * 256).astype(np.int64).sum()) >> 8

@@ -15,19 +15,19 @@ def padded(length: int, stride: int) -> int:
 
 
 def plane_size(tile: tuple[int, int], plane: Plane) -> tuple[int, int]:
-    """Rows and columns of a plane's pixels that lie in a tile of (height, width); 0 where there are none."""
+    """Rows and columns of a plane's pixels in a tile of (height, width); 0 where there are none."""
     height, width = tile
     rows, columns = -(-(height - plane.row) // plane.stride), -(-(width - plane.column) // plane.stride)
     return max(rows, 0), max(columns, 0)
 
 
 class Canvas:
-    """The pixels of a batch of tiles as far as they are known, padded to the network's stride.
+    """The known pixels of a batch of tiles, padded to the network's stride.
 
-    Padding follows the planes: each repeats its own last row and column, so that decoder and encoder, which learn
-    planes one after another, see the same. A plane with no pixel of its own copies the plane that it continues.
+    Each plane repeats its own last row and column. So the encoder, which has the whole image, sees the same padding as
+    the decoder, which decodes one plane after another. A plane without pixels copies the coarser plane.
 
-    With ``edge`` rows and columns of zeros on each side, which some networks are made for, all padding is zeros.
+    With ``edge`` rows and columns of zeros on each side, which some networks need, all padding is zeros.
     """
 
     def __init__(self, count: int, size: tuple[int, int], stride: int, channels: int = 3, edge: int = 0) -> None:

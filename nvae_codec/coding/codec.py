@@ -40,18 +40,18 @@ Result = TypeVar("Result")
 Levels = NDArray[np.uint8]
 
 FEWER_TILES = 16
-"""How many tiles the network sees at once after a GPU had too little memory for all tiles of a batch."""
+"""Tiles that are evaluated together after a GPU had too little memory for all tiles of a batch."""
 
 FEW_PIXELS, BLOCK_BYTES = 1 << 16, 2
-"""Images of fewer pixels are coded with and without their adaptation, for which a file pays so many bytes more than its
-content; of larger ones the estimate of what it gains is sure."""
+"""Images of fewer pixels are coded with and without adaptation, whose block has so many bytes besides its content. For
+larger images the estimate of the gain is accurate enough."""
 
 
 class ModelCodec:
     """An integer model that compresses images of any size, alone or many together.
 
-    Levels are uint8, from 0 to the model's largest value: (H, W) gray, or (H, W, 3). A model of RGB takes both, and
-    sees gray as three equal colours, of which one is coded.
+    Levels are uint8, from 0 to the model's largest value: (H, W) gray, or (H, W, 3). A model of RGB takes both: it sees
+    gray as three equal colours, of which one is coded.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class ModelCodec:
         self._proved: set[int] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process, maybe of another machine, needs: there the canary has not been run."""
+        """The state for another process, maybe on another machine, where the canary has not been run."""
         return self.__dict__ | {"_proved": set()}
 
     def prove(self) -> None:
-        """Run the model's canary, unless that was done with as many threads as torch has now.
+        """Run the model's canary, unless it has passed with torch's current number of threads.
 
-        Raises NumericsError where the device computes something else than the model's integers.
+        Raises NumericsError if the device does not compute the model's integers.
         """
         threads = torch.get_num_threads() if self.device.type == "cpu" else 0
         if threads not in self._proved:
@@ -81,9 +81,9 @@ class ModelCodec:
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Evaluate the network inside of the block: exact arithmetic on the runtime's threads, once the canary passed.
+        """A context in which the network can be evaluated: exact arithmetic, the runtime's threads, a passed canary.
 
-        The user's settings of torch come back afterwards. Raises NumericsError as :meth:`prove`.
+        The user's settings of torch are restored afterwards. Raises NumericsError as :meth:`prove`.
         """
         with self.runtime.scope_threads():
             self.prove()
@@ -106,12 +106,11 @@ class ModelCodec:
         return ModelInput(self.model.channels, self.model.value_bits)
 
     def encode(self, images: Sequence[Levels], ledger: Ledger | None = None, *, effort: int = 1) -> Coded:
-        """Code images that share a stack, at least one, and report what they cost to the ``ledger``.
+        """Code one or more images on one stack, and report what they cost to the ``ledger``.
 
-        The plan: which growth and corner the tiles have, then the numbers of each batch (docs/format.md). With an
-        ``effort`` above 1 the model is adapted to the images, where that makes them smaller (docs/adaptation.md).
-        Raises NumericsError as :meth:`prove`, NvaeCodecError where a GPU has too little memory for one tile, ValueError
-        for an effort that is not from 1 to 9.
+        With an ``effort`` above 1 the model is adapted to the images if that makes the result smaller
+        (docs/adaptation.md). Raises NumericsError as :meth:`prove`, NvaeCodecError if a GPU has too little memory for
+        one tile, ValueError for an effort that is not from 1 to 9.
         """
         adaptation = self.choose_adaptation(images, effort)
         if adaptation and sum(levels.shape[0] * levels.shape[1] for levels in images) <= FEW_PIXELS:
@@ -121,7 +120,7 @@ class ModelCodec:
         return self.encode_adapted(images, adaptation, ledger)
 
     def choose_adaptation(self, images: Sequence[Levels], effort: int) -> bytes:
-        """The content of an adaptation block for images that share it; empty where none makes them smaller."""
+        """The content of an adaptation block for images that share it; empty if none makes them smaller."""
         from nvae_codec.adaptation.effort import adapt_to
 
         with self.ready():
@@ -194,10 +193,10 @@ class ModelCodec:
         return Coded(stack.to_bytes(), tuple(plan))
 
     def decode(self, shapes: Sequence[Shape], coded: Coded, wanted: Collection[int] | None = None) -> dict[int, Levels]:
-        """The images by their index: the ``wanted`` ones (None: all), and maybe others that lie on the way to them.
+        """Decode images, by their index: the ``wanted`` ones (None: all), and those in the same or earlier batches.
 
-        All of them if batches have no checksums. Raises DamagedFileError where shapes, plan and payload do not belong
-        together, and what :meth:`encode` raises.
+        Without checksums of batches, all images are decoded. Raises DamagedFileError if shapes, plan and payload do not
+        belong together, and what :meth:`encode` raises.
         """
         goal = range(len(shapes)) if wanted is None else wanted
         codec = self.adapted(dict(coded.extensions).get(ADAPTATION_BLOCK, b""))
@@ -205,9 +204,9 @@ class ModelCodec:
             return codec._within_memory(partial(codec._decode, shapes, coded, goal))
 
     def _within_memory(self, work: Callable[[], Result]) -> Result:
-        """Do the work, and again with fewer tiles together where a GPU has too little memory for them.
+        """Do the work, and repeat it with fewer tiles at a time while a GPU runs out of memory.
 
-        Raises NvaeCodecError where it has too little for one.
+        Raises NvaeCodecError if there is too little memory for one tile.
         """
         while True:
             try:
@@ -242,7 +241,7 @@ class ModelCodec:
         return {index: restore_colours(planes[index], model.colour_order, gray=shapes[index].gray) for index in whole}
 
     def repeat(self, costs: BatchCosts) -> Batch:
-        """A batch again, its canvas full, to be evaluated in another way."""
+        """A new batch with the same full canvas, to be evaluated in another way."""
         gray, first = costs.tiles[0].gray, costs.first
         return Batch(self.model, costs.canvas, first=first, chunk=self.batch_tiles, device=self.device, gray=gray)
 

@@ -1,4 +1,4 @@
-"""What a method made of images, before it is a file."""
+"""The result of a coding method, before it becomes a file."""
 
 from dataclasses import dataclass
 

@@ -5,13 +5,13 @@ The posterior is of z before all of them; prior and network see z after them.
 
     z_0 ~ q(z_0 | x)  --half 0-->  z_1  --half 1-->  ...  -->  z_n, coded with p(z_n)
 
-Every z_j lies on the prior's grid, k·Δ prior sigmas from the prior's mean, and a half subtracts round(mu / (sigma·Δ))
-from k. The alphabet is finite, so k is known only modulo the number of bins, and each stage has a window of that many
-grid points that says which one is meant: that of z_n lies around the prior's mean, as without flows; that of z_0
-around the posterior's, and the others where the flow takes the posterior's mean.
+Every z_j is on the prior's grid, k·Δ prior sigmas from the prior's mean, and a half subtracts round(mu / (sigma·Δ))
+from k. The alphabet is finite, so k is known only modulo the number of bins. Each stage has a window of that many grid
+points, which makes k unique: the window of z_n is around the prior's mean, as without flows; that of z_0 is around the
+posterior's mean; the others are around the images of that mean under the flow.
 
-A half is inverted by fixed-point iteration: k <- k' + round(mu(z(k)) / (sigma·Δ)) finds every position whose earlier
-ones are right, so each round settles all positions that wait for the same ones, and the fixed point is the one inverse.
+A half is inverted by fixed-point iteration, k <- k' + round(mu(z(k)) / (sigma·Δ)). Each round finds every position
+whose earlier positions are right, so the iteration ends, and its fixed point is the only inverse.
 """
 
 from collections.abc import Callable
@@ -24,17 +24,17 @@ from nvae_codec.coding.latents import Int64, Normals, Posterior, Prior, to_netwo
 from nvae_codec.likelihoods.tables import SIGMA_FIXED
 
 Shift = Callable[[int, NDArray[np.float32]], Int32]
-"""(half, z as the network's integers) to the mu that the half takes off z, in 2^-12; both (B, L, h, w)."""
+"""(half, z as the network's integers) to the mu that the half subtracts from z, in 2^-12; both (B, L, h, w)."""
 
 
 class FlowPosterior(Posterior):
-    """A posterior whose symbols differ from the prior's; there are active channels.
+    """The posterior of a group with flows and active channels: its symbols differ from the prior's.
 
-    Its symbols count from the lower end of its own window, whose middle bin holds its mean.
+    Symbols count from the lower end of the window of z_0, whose middle bin contains the mean.
     """
 
     def __init__(self, prior: Prior, normals: Normals, shift: Shift) -> None:
-        """``normals`` are of z before the flow; their mean is followed through it, to where the windows lie."""
+        """``normals`` are of z before the flow. Their mean, followed through it, places the windows."""
         super().__init__(prior, normals)
         self.shift = shift
         self.halves = range(len(prior.group.flow_bounds))
@@ -62,7 +62,7 @@ class FlowPosterior(Posterior):
         return flown
 
     def from_prior(self, symbols: Int32) -> Int32:
-        """The inverse of :meth:`to_prior`; the iteration ends, since a half reads earlier positions."""
+        """The inverse of :meth:`to_prior`. The iteration ends, since a half reads earlier positions only."""
         point = symbols.astype(np.int64) - self.half
         for half in reversed(self.halves):
             before, found = None, self.middles[half]
@@ -74,18 +74,18 @@ class FlowPosterior(Posterior):
         return drawn
 
     def _into_window(self, point: Int64, stage: int) -> Int64:
-        """The grid points of a stage's window that are the same modulo the number of bins."""
+        """The grid points in a stage's window that equal ``point`` modulo the number of bins."""
         low = self.middles[stage] - self.half
         return (low + (point - low) % self.bins).astype(np.int64, copy=False)
 
     def _shift(self, half: int, point: Int64) -> Int64:
-        """What a half takes off z at grid points (n,): 2^-12, (B, L, h, w)."""
+        """The mu of a half at grid points (n,): 2^-12, (B, L, h, w)."""
         group = self.prior.group
         z = self.prior.place(point, self.pruned[half])
         return self.shift(half, to_network(z, group.flow_multipliers[half], group.flow_bounds[half])).astype(np.int64)
 
     def _steps(self, shift: Int64) -> Int64:
-        """The same in bins of the grids (n,), rounded."""
+        """A mu in bins of the grids, rounded, (n,)."""
         active = shift[:, self.prior.active].ravel() << SIGMA_FIXED
         steps: Int64 = (2 * active + self.unit) // (2 * self.unit)
         return steps

@@ -100,7 +100,7 @@ class Prior(Binned):
     """p(z) of a group: the same table for every symbol of a channel, since z is measured in the prior's own units."""
 
     def __init__(self, grid: Grid, normals: Normals) -> None:
-        """``normals`` are the network's prior, which says where the grid points lie."""
+        """``normals`` are the network's prior, which places the grid points."""
         self.grid, self.group, self.bits, self.normals = grid, grid.group, grid.bits, normals
         self.active = list(self.group.active)
         b, _, h, w = normals.mean.shape
@@ -139,8 +139,8 @@ class Posterior(Binned):
     """q(z|x) of a group on the prior's grid.
 
     mean, inverse_sigma: in prior units, 2^-12 and 2^-16, (n,). Intervals are rotated by the lower end of the bin that
-    holds the mean, so that slot 0, the start of that interval, is what an empty stack of zeros draws, and nothing is
-    pushed back for it: the first batch takes the means.
+    contains the mean. So slot 0, which an empty stack draws, is the start of the mean's interval, and no bits are put
+    back for it: the first batch takes the means at no cost.
     """
 
     def __init__(self, prior: Prior, normals: Normals) -> None:
@@ -154,7 +154,7 @@ class Posterior(Binned):
 
     @cached_property
     def rotation(self) -> Int32:
-        """The lower end of the bin that holds the mean, (n,)."""
+        """The lower end of the bin that contains the mean, (n,)."""
         middle = np.clip((2 * self.mean + self.bins * self.step) // (2 * self.step), 0, self.bins - 1)
         return self.cdf(middle, slice(None)).astype(np.int32)
 
@@ -184,7 +184,7 @@ class Posterior(Binned):
         return found
 
     def to_prior(self, symbols: Int32) -> Int32:
-        """The symbols that the prior codes for those that were drawn: the same without flows."""
+        """The prior's symbols for symbols drawn from the posterior: the same, unless the group has flows."""
         return symbols
 
     def from_prior(self, symbols: Int32) -> Int32:
@@ -198,13 +198,13 @@ def to_network(z: Int64, multiplier: NDArray[np.float64], bound: int) -> NDArray
 
 
 def empty_intervals(count: int) -> tuple[Int32, Int32, Int32]:
-    """Room for symbols, starts and frequencies."""
+    """Arrays for symbols, starts and frequencies, to be filled."""
     return np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count, np.int32)
 
 
 @Kernel
 def find_in_prior(begin: int, end: int, offset: int, table: Any, first: Any, bins: Any, slots: Any, found: Any) -> None:
-    """Bins that hold slots in CDF tables that begin at ``first``; distributions from ``offset`` on."""
+    """The bins that contain slots, in CDF tables that begin at ``first``; distributions from ``offset`` on."""
     symbols, starts, frequencies = found
     for i in range(begin, end):
         at, slot = first[offset + i], slots[i]
@@ -222,7 +222,7 @@ def find_in_prior(begin: int, end: int, offset: int, table: Any, first: Any, bin
 def find_in_posterior(
     begin: int, end: int, offset: int, normal: Any, normals: Any, bits: int, slots: Any, found: Any
 ) -> None:
-    """Bins that hold slots under rotated Normals, as Posterior.cdf has them; distributions from ``offset`` on."""
+    """The bins that contain slots, under the rotated Normals of Posterior.cdf; distributions from ``offset`` on."""
     step, bins, mean, inverse_sigma, rotation = normals
     symbols, starts, frequencies = found
     reach = NORMAL_REACH * NORMAL_UNIT

@@ -1,6 +1,6 @@
-"""What coding costs: every symbol's share of the payload, by image and by cause.
+"""The cost of coding: every symbol's share of the payload, by image and by cause.
 
-An encoder that is given a :class:`Ledger` reports each batch to it; without one nothing is recorded.
+An encoder reports each batch to its :class:`Ledger`; without one nothing is recorded.
 """
 
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ Float64 = NDArray[np.float64]
 
 @dataclass
 class BatchCosts:
-    """What one batch drew and pushed: it observes the stack meanwhile.
+    """What one batch drew and pushed: it observes the stack while the batch is coded.
 
-    coded: colours that are coded. first: whether the batch found an empty stack, where drawing takes nothing.
+    coded: number of coded colours. first: whether the stack was empty, so that drawing took no bits.
     latent_bits, pixel_bits: the precision of frequencies. symbols: of each group under the posterior, (n,).
     """
 
@@ -39,11 +39,11 @@ class BatchCosts:
         self._posterior.append(frequency)
 
     def pushed(self, frequency: Int32) -> None:
-        """Take what is pushed: from the last colour of the last phase to the first group."""
+        """Take the next array that is pushed: colours of phases from the last on, then groups from the last on."""
         self._pushed.insert(0, frequency)
 
     def returned(self) -> list[Float64]:
-        """Bits that drawing each group's symbols gave back, (n,): zero in the first batch."""
+        """Bits back: those that drawing each group's symbols took, (n,); zero in the first batch."""
         back = [information(frequency, self.latent_bits) for frequency in self._posterior]
         return [np.zeros_like(group) for group in back] if self.first else back
 
@@ -57,7 +57,7 @@ class BatchCosts:
         return [np.stack(colours[at : at + self.coded]) for at in range(0, len(colours), self.coded)]
 
     def tile_bits(self) -> Float64:
-        """Bits of each tile, pixels and latents less what came back, (tiles,)."""
+        """Net bits of each tile, (tiles,): pixels and latents less bits back."""
         latents = [paid - returned for paid, returned in zip(self.prior_bits(), self.returned(), strict=True)]
         colours = [colour for phase in self.value_bits() for colour in phase]
         total = np.zeros(len(self.tiles))
@@ -69,9 +69,9 @@ class BatchCosts:
 class Ledger:
     """The costs of one segment, filled in by the encoder.
 
-    image_bits: the information of each image's symbols in bits. stack_bits: what lies on the stack at the end.
-    batches: those of every batch in the order of encoding, only with ``details``, since they take as much memory as the
-    images.
+    image_bits: the information of each image's symbols in bits. stack_bits: the size of the final stack.
+    batches: the costs of every batch in the order of encoding, only with ``details``, since they take as much memory as
+    the images.
     """
 
     def __init__(self, *, details: bool = False) -> None:
@@ -79,7 +79,7 @@ class Ledger:
         self.begin(0)
 
     def begin(self, images: int) -> None:
-        """Forget everything, for a segment of so many images: an encoder may start again with another plan."""
+        """Start a segment of so many images; an encoder may start again with another plan."""
         self.image_bits = [0.0] * images
         self.stack_bits = 0
         self.batches: list[BatchCosts] = []

@@ -1,4 +1,4 @@
-"""What freezing learns from images: the range of every value, and how wide the posteriors are."""
+"""Calibration: the range of every value and the width of the posteriors, measured on images in floating point."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,10 @@ from nvae_codec.polyphase import Plane
 
 @dataclass
 class LatentStatistics:
-    """Of one group, a channel each (L,): mean KL in nats a place, and a low percentile of sigma in prior units."""
+    """Statistics of one group per channel, float64 (L,).
+
+    kl: mean KL in nats per position. sigma: a low percentile of the posterior's sigma, in prior sigmas.
+    """
 
     kl: Tensor
     sigma: Tensor
@@ -25,18 +28,18 @@ class LatentStatistics:
 
 @dataclass
 class Calibration:
-    """ranges: largest absolute value a channel (C,) by fx node name; latents: a group each, from the top."""
+    """ranges: the largest absolute value of each channel, (C,), by fx node. latents: per group, from the top."""
 
     ranges: dict[str, Tensor]
     latents: list[LatentStatistics]
 
 
 SIGMA_PERCENTILE = 0.15
-"""The sigma that this share of a channel's posteriors is narrower than sets the spacing of its grid."""
+"""The percentile of a channel's sigmas that sets the bin width of its grid."""
 
 
 class _Runner(fx.Interpreter):
-    """Runs a traced network in float with z drawn from the posteriors, and watches every value."""
+    """Runs a traced network in floating point, with z drawn from the posteriors, and records every value's range."""
 
     def __init__(self, traced: fx.GraphModule, network: Nvae) -> None:
         super().__init__(traced, garbage_collect_values=False)
@@ -48,7 +51,7 @@ class _Runner(fx.Interpreter):
         self.sigma: list[list[Tensor]] = [[] for _ in network.latents]
 
     def watch(self, pixels: Tensor) -> None:
-        """Run a batch, uint8 (B, 3, H, W)."""
+        """Run a batch, uint8 (B, C, H, W)."""
         self.image = self.network.normalize(pixels)
         self.run(self.image, enable_io_processing=False)
 
@@ -90,14 +93,17 @@ class _Runner(fx.Interpreter):
 
 @torch.inference_mode()
 def calibrate(traced: fx.GraphModule, network: Nvae, batches: Iterable[Tensor], seed: int = 0) -> Calibration:
-    """Watch the float network on batches of pixels, uint8 (B, 3, H, W), sides multiples of the stride."""
+    """Run the float network on batches of pixels, uint8 (B, C, H, W), sides multiples of the stride.
+
+    seed: of the draws of z.
+    """
     torch.manual_seed(seed)
     runner = _Runner(traced, network)
     for pixels in batches:
         runner.watch(pixels)
     latents = []
     for kl, sigma in zip(runner.kl, runner.sigma, strict=True):
-        # torch.quantile refuses more than 2^24 values: a sorted pick has no such limit
+        # sorted, since torch.quantile takes at most 2^24 values
         ordered = torch.cat(sigma, 1).sort(1).values
         low = ordered[:, int(SIGMA_PERCENTILE * (ordered.shape[1] - 1))]
         latents.append(LatentStatistics(torch.cat(kl, 1).double().mean(1), low.double()))

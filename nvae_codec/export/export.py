@@ -27,20 +27,21 @@ from nvae_codec.polyphase import list_phases
 from nvae_codec.recipes.recipe import Recipe
 
 LEAST_KL = 0.01
-"""Channels that spend fewer nats per position are pruned: they are at the prior's mean, and nothing is coded."""
+"""Channels with a lower KL, in nats per position, are pruned: they are set to the prior's mean and not coded."""
 LATENT_BITS = 16
 PHASED_FINE, PLAIN_FINE = 1, 2
-"""Bins in one sigma of a latent's narrow posteriors. Where the latents carry much of an image, one bin is too few:
-integer-model / float ELBO 1.0019 on digits, 0.989 on an official checkpoint of random weights; two: 1.0002."""
+"""Bins per sigma of a latent's narrow posteriors, with and without phases. Where latents carry much of an image,
+one bin is too few: integer-model / float ELBO is 1.0019 on digits, and 0.989 for an official network of random weights.
+With two bins it is 1.0002."""
 FLOWS_FINE = 8
-"""The same with flows: the shift of each half is rounded to the grid."""
+"""The same with flows, since the shift of each half is rounded to the grid."""
 FIRST_BIN = 4
-"""The bin width of the first batch in those sigmas; half of it with flows."""
+"""The bin width of the first batch, in those sigmas; half of it with flows."""
 
 
 @dataclass
 class Exported:
-    """A finalized model, and what became of each convolution."""
+    """A finalized model, and a report on each convolution."""
 
     model: IntegerModel
     layers: list[LayerReport]
@@ -49,8 +50,8 @@ class Exported:
 def export(network: Nvae, batches: Iterable[Tensor]) -> Exported:
     """The integer model of a float network, calibrated on batches of pixels, uint8 (B, C, H, W).
 
-    The network is in evaluation mode; sides, with padding, are multiples of its stride. Raises ModelFileError if a
-    layer cannot be made exact, and for a likelihood that gives no probabilities.
+    The network must be in evaluation mode, and sides, with padding, multiples of its stride. Raises ModelFileError if a
+    layer cannot be made exact, or if the likelihood is a density.
     """
     recipe, likelihood = network.recipe, find_coded(network.recipe.likelihood.kind)
     traced = trace(network)
@@ -74,7 +75,7 @@ def export(network: Nvae, batches: Iterable[Tensor]) -> Exported:
 
 
 def _annotate(lowered: Lowered, strides: dict[str, int], precise: set[str]) -> None:
-    """Tell layers what the trace does not: strides of inputs, and which convolutions need all bits."""
+    """Set what the trace does not contain: strides of inputs, and which convolutions keep all bits of their weights."""
     for layer in lowered.layers.values():
         if isinstance(layer, InputLayer):
             layer.stride = strides[layer.name]
@@ -83,9 +84,9 @@ def _annotate(lowered: Lowered, strides: dict[str, int], precise: set[str]) -> N
 
 
 def _precise_layers(network: Nvae) -> set[str]:
-    """Convolutions on the way of latents that carry pixels, whose sigma is a hundredth of float32's rounding.
+    """Names of the convolutions that latents which carry pixels pass: small errors there exceed the latents' sigma.
 
-    Integer-model / float ELBO of a hierarchy that carries all of an image: 1.005 without, 1.001 with them.
+    Integer-model / float ELBO of a hierarchy whose latents carry all pixels: 1.005 without them, 1.001 with them.
     """
     if not network.recipe.network.pyramid_start:
         return set()
@@ -108,7 +109,7 @@ def _input_strides(recipe: Recipe) -> dict[str, int]:
 
 
 def _fixed_widths(recipe: Recipe, network: Nvae, lowered: Lowered) -> dict[str, Width]:
-    """Widths that do not come from calibration: pixels are what they are, raw parameters what the tables expect."""
+    """Widths that calibration does not set: those of pixels, and of raw parameters, which index the tables."""
     top, likelihood = 2**recipe.value_bits - 1, find_coded(recipe.likelihood.kind)
     pixel = Width(torch.full((recipe.image.channels,), 1 / top, dtype=torch.double), top)  # odd integers around zero
     outputs = lowered.outputs
@@ -134,7 +135,7 @@ def _export_groups(
     groups = []
     for index, (statistics, stride) in enumerate(zip(calibration.latents, recipe.network.latent_strides, strict=True)):
         width, halves = widths[ports.z(index)], range(2 * recipe.network.flows)
-        # with flows, a channel's share of the sampled KL may be below zero, and another one's higher for it
+        # with flows the KL is sampled: a channel's may be negative while another's is higher
         active = [channel for channel, kl in enumerate(statistics.kl.tolist()) if abs(kl) >= LEAST_KL]
         fine = FLOWS_FINE if halves else PHASED_FINE if recipe.likelihood.scales else PLAIN_FINE
         coarse = fine * FIRST_BIN // (2 if halves else 1)
@@ -158,12 +159,12 @@ def _export_groups(
 
 
 def _multiplier(width: Width) -> NDArray[np.float64]:
-    """What converts z from 2^-12 to the network's integers."""
+    """The factors that convert z from 2^-12 to the network's integers."""
     multiplier: NDArray[np.float64] = (2.0**-FIXED / width.scale).numpy()
     return multiplier
 
 
 def _bin_width(sigma: float, coarse: int) -> int:
-    """In 2^-12: at least a 64th of the prior's sigma, at most one sigma, and three bins in the first batch."""
+    """A bin width in 2^-12 prior sigmas: from 1/64 to one sigma, with at least three bins in the first batch."""
     most = min(1 << FIXED, (NORMAL_REACH << FIXED) // coarse)
     return max((1 << FIXED) // 64, min(most, round(sigma * (1 << FIXED))))

@@ -1,7 +1,7 @@
 """The layers of a traced network on real numbers: one class for each operation of the integer network.
 
-Each class recognises the nodes of the graph that it stands for, says how its result is scaled, and turns itself into
-the operation of integer/operations.py, once the scales are known.
+Each class recognizes its nodes of the traced graph, says how its result is scaled and, once all scales are known,
+becomes an operation of integer/operations.py.
 """
 
 import operator
@@ -81,7 +81,7 @@ class InputLayer(Layer):
 class ConvolveLayer(Layer):
     """A convolution with batch normalisation, constant factors, a ReLU and a pixel shuffle merged into it.
 
-    precise: whether it keeps all bits of its weights, whatever that costs.
+    precise: whether weights keep all their bits, at the price of more digits.
     """
 
     weight: Tensor = field(default_factory=lambda: torch.zeros(0), repr=False)
@@ -129,7 +129,7 @@ class ConvolveLayer(Layer):
 
     @property
     def fan_in(self) -> int:
-        """None if it is precise: then the inputs may have all their bits."""
+        """0 if it is precise, so that it does not limit the bits of its inputs."""
         return 0 if self.precise else self.weight[0].numel()
 
     def quantize(self, inputs: list[Width], own: Width) -> Operation:

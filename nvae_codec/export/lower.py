@@ -1,4 +1,4 @@
-"""From a traced network to layers: nodes merged where one operation can do both, and names settled."""
+"""Lowering: from the nodes of a trace to layers, merging nodes that one operation can compute."""
 
 from dataclasses import dataclass, field
 from typing import cast
@@ -11,7 +11,7 @@ from nvae_codec.export.layers import LAYERS, Layer, Module
 
 @dataclass
 class Lowered:
-    """layers: in order, by name. outputs: names of layers by public name. watched: the fx node of each."""
+    """layers: by name, in order. outputs: names of layers by port name. watched: the fx node of each layer's range."""
 
     layers: dict[str, Layer] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
@@ -19,7 +19,7 @@ class Lowered:
 
 
 def lower(traced: fx.GraphModule) -> Lowered:
-    """The layers of a trace. Raises ModelFileError for a node that no layer stands for."""
+    """The layers of a trace. Raises ModelFileError for a node of an unknown kind."""
     modules = dict(traced.named_modules())
     result, layer_of = Lowered(), dict[str, Layer]()
     for node in traced.graph.nodes:
@@ -35,7 +35,7 @@ def lower(traced: fx.GraphModule) -> Lowered:
 
 
 def _inputs(node: fx.Node, layer_of: dict[str, Layer]) -> list[str]:
-    """Names of what a node reads, in the order of its arguments: the same may come twice."""
+    """Names of a node's inputs in the order of its arguments; one may occur twice."""
     arguments = node.args[0] if node.args and isinstance(node.args[0], list | tuple) else node.args
     return [layer_of[argument.name].name for argument in arguments if isinstance(argument, fx.Node)]
 
@@ -50,7 +50,7 @@ def _begin(node: fx.Node, module: Module, inputs: list[str]) -> Layer:
 
 
 def _merge(node: fx.Node, module: Module, sources: list[Layer]) -> Layer | None:
-    """The layer before a node, changed to include it, if that is possible."""
+    """The layer before a node, changed to include the node, if that is possible."""
     if len(sources) != 1:
         return None
     if isinstance(module, nn.Identity):

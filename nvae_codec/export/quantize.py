@@ -23,7 +23,7 @@ MARGIN = 1.1
 
 @dataclass
 class _Family:
-    """Values that share their scale: both sides of a sum and its result, a value and its rectified form."""
+    """Values that share a scale: both terms of a sum and the result, a value and its rectified form."""
 
     members: list[str]
     fixed: Width | None = None
@@ -73,7 +73,7 @@ def quantize(layers: dict[str, Layer], ranges: Mapping[str, Tensor], fixed: Mapp
 
 
 def _find_families(layers: dict[str, Layer], fixed: Mapping[str, Width]) -> dict[str, _Family]:
-    """The family of every value but those of derived width; ``parts`` are the values that these are made of."""
+    """The family of each value whose width is not derived; ``parts`` are the values that a derived one consists of."""
     families: dict[str, _Family] = {}
     parts: dict[str, list[str]] = {}
     for name, layer in layers.items():

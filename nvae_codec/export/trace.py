@@ -1,7 +1,7 @@
-"""From the float network to a graph of simple steps: torch.fx follows the very code that was trained.
+"""Tracing: the float network as one graph of simple operations, recorded by torch.fx from the code that is trained.
 
-Each z and each plane of known pixels becomes an input of the graph; each prior, posterior and phase an output. Each
-half of a flow stands for itself: z before it is an input, what it takes off z an output.
+Each z and each plane of known pixels becomes an input of the graph; each prior, posterior and phase becomes an output.
+Each half of a flow is separate: its input is z before it, its output the mean that it subtracts.
 """
 
 from typing import Any, cast
@@ -24,7 +24,7 @@ LEAVES = (
 
 
 class _Skeleton(nn.Module):
-    """The network with its latents and pixels as named inputs instead of draws and data."""
+    """The network with latents and pixels as named inputs, in place of draws and data."""
 
     def __init__(self, network: Nvae, tracer: fx.Tracer) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class _Tracer(fx.Tracer):
 def trace(network: Nvae) -> fx.GraphModule:
     """The whole network as one graph.
 
-    Placeholders carry ``meta["input"]``: image, blank, z.G, plane.S.R.C, flow.G.H; the output is a dict by public name.
+    Each placeholder has the name of its port in ``meta["input"]``; the output is a dict by port name (ports.py).
     """
     tracer = _Tracer()
     skeleton = _Skeleton(network, tracer)

@@ -1,4 +1,4 @@
-"""Real weights to integers whose every sum is proved exact."""
+"""Real weights to integer weights whose sums are exact."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from nvae_codec.integer.operation import FLOAT32_BOUND, FLOAT64_BOUND
 from nvae_codec.integer.operations import Convolve
 
 WEIGHT_BOUND = 2**15 - 1
-"""High, as one row may have a large weight (a latent that is passed on as it is) and small ones."""
+"""Large, since one row may have both a large weight, which passes a latent on, and small ones."""
 COARSEST_WEIGHTS = 24
 """If float32's bound leaves the largest weight of an output channel less than this, weights are split into digits."""
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from nvae_codec.integer.model_file import pack_model, read_model
-from tests.models import frozen_model, save_images
+from tests.models import exported_model, save_images
 from tools.directions import learn
 
 
 def test_a_model_file_gets_directions(tmp_path: Path) -> None:
-    (tmp_path / "m.safetensors").write_bytes(pack_model(frozen_model(), "name = 'tiny'\n", {"steps": 7}))
+    (tmp_path / "m.safetensors").write_bytes(pack_model(exported_model(), "name = 'tiny'\n", {"steps": 7}))
     identity = learn(tmp_path / "m.safetensors", [save_images(tmp_path / "images")], tmp_path / "n.safetensors", 32)
     before, after = read_model(tmp_path / "m.safetensors"), read_model(tmp_path / "n.safetensors")
     assert after.identity.hex() == identity != before.identity.hex()

@@ -71,7 +71,7 @@ def test_what_metadata_go_along(run: Run, tmp_path: Path) -> None:
         assert np.array_equal(pixels_of(back / "a.png"), pixels_of(tmp_path / "a.png"))
 
 
-def test_one_image_costs_only_the_batches_behind_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_image_costs_only_the_batches_after_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez(tmp_path / "some.npz", images=np.stack([make_image(64, 64, seed) for seed in range(40)]))
     archive, back, batches = tmp_path / "some.nvae", tmp_path / "back", list[object]()
 
@@ -90,7 +90,7 @@ def test_one_image_costs_only_the_batches_behind_it(run: Run, tmp_path: Path, mo
 
 
 @pytest.mark.usefixtures("fake_models")
-def test_a_folder_goes_and_comes_back(run: Run, tree: Path, tmp_path: Path) -> None:
+def test_a_folder_makes_the_round_trip(run: Run, tree: Path, tmp_path: Path) -> None:
     archive, back = tmp_path / "tree.nvae", tmp_path / "back"
     assert run("pack", tree, "-o", archive).error_lines == []
     assert run("unpack", archive, "-o", back).error_lines == []
@@ -271,7 +271,7 @@ def test_the_number_of_workers_changes_nothing(run: Run, numbered: Path, tmp_pat
     assert np.array_equal(np.load(back)["images"], np.load(numbered)["images"])
 
 
-def test_an_archive_of_a_model_that_is_not_here_says_so(run: Run, numbered: Path, tmp_path: Path) -> None:
+def test_a_missing_model_of_an_archive_is_named(run: Run, numbered: Path, tmp_path: Path) -> None:
     archive = tmp_path / "a.nvae"
     run("pack", numbered, "-o", archive, "--method", "model", *ON_TINY)
     lost = run("unpack", archive, "-o", tmp_path / "lost")
@@ -312,7 +312,7 @@ def test_pixels_that_were_read_are_the_callers_own(run: Run, numbered: Path, tmp
     assert np.array_equal(archive.read(0), make_image(16, 20, 0))
 
 
-def test_an_archive_goes_to_the_folder_that_is_named(run: Run, numbered: Path, tmp_path: Path) -> None:
+def test_an_archive_is_restored_to_the_named_folder(run: Run, numbered: Path, tmp_path: Path) -> None:
     archive, folder = tmp_path / "x.nvae", tmp_path / "photos.2024"
     assert run("pack", numbered, "-o", archive, "--method", "stored").code == 0
     assert run("decompress", archive, "-o", folder).code == 0
@@ -334,7 +334,7 @@ def test_what_is_no_archive_is_named(run: Run, numbered: Path, tmp_path: Path, c
     assert result.error_lines == [f"nvae-codec: {other}: not an archive"]
 
 
-def test_names_that_are_not_there_are_all_that_is_said(run: Run, numbered: Path, tmp_path: Path) -> None:
+def test_unknown_names_are_the_only_error(run: Run, numbered: Path, tmp_path: Path) -> None:
     archive = tmp_path / "x.nvae"
     assert run("pack", numbered, "-o", archive, "--method", "stored").code == 0
     result = run("unpack", archive, "--only", "no.png", "-o", tmp_path / "out.npz")

@@ -66,7 +66,7 @@ def test_gray_is_measured_as_gray(tmp_path: Path) -> None:
     assert png["mean_bpd"] < 8
 
 
-def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib, "import_module", _refuse)
     assert [baseline.name for baseline in list_baselines() if baseline.made_by is None] == [
         "JPEG XL e3",

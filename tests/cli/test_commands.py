@@ -35,7 +35,7 @@ def files_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_a_photo_goes_and_comes_back(run: Run, photo: Path) -> None:
+def test_a_photo_makes_the_round_trip(run: Run, photo: Path) -> None:
     original = photo.read_bytes()
     assert run("compress", photo, "--method", "model").code == 0
     assert files_in(photo.parent) == ["photo.nvae", "photo.png"]
@@ -99,7 +99,7 @@ def test_folders_are_mirrored(run: Run, photo: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_the_rest_goes_on_after_a_failure(run: Run, photo: Path, tmp_path: Path) -> None:
+def test_other_files_are_done_after_a_failure(run: Run, photo: Path, tmp_path: Path) -> None:
     broken, out = tmp_path / "broken.png", tmp_path / "out"
     broken.write_bytes(photo.read_bytes()[:-5])
     result = run("compress", broken, tmp_path / "missing.png", photo, "-o", out)
@@ -157,7 +157,7 @@ def test_models_by_name_by_path_and_unknown(run: Run, photo: Path, tmp_path: Pat
     assert (nameless.code, "there is no model nothing; installed models: " in nameless.err) == (1, True)
 
 
-def test_info_says_what_is_in_a_file(run: Run, photo: Path) -> None:
+def test_info_describes_a_file(run: Run, photo: Path) -> None:
     run("compress", photo, "--method", "model")
     packed = photo.with_suffix(".nvae")
     described = json.loads(run("info", packed, "--json").out)
@@ -191,7 +191,7 @@ def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
     assert (result.code, "Usage: nvae-codec" in result.err) == (2, True)
 
 
-def test_what_no_model_takes_says_so(run: Run, tmp_path: Path) -> None:
+def test_images_that_no_model_takes_are_refused(run: Run, tmp_path: Path) -> None:
     palette = tmp_path / "palette.png"
     Image.fromarray(ramp()).quantize(256).save(palette)
     result = run("compress", palette, "--method", "model")
@@ -245,7 +245,7 @@ sys.exit(any(codes) or "torch" in sys.modules or "rich" in sys.modules)
     assert "--version" in finished.stdout
 
 
-def test_the_program_ends_at_once_but_behind_all_that_asked_to_be_called() -> None:
+def test_the_program_ends_immediately_after_exit_handlers_and_threads() -> None:
     code = (
         "import atexit, gc, sys, threading, time; from nvae_codec.cli import main\n"
         "class Kept:\n    def __del__(self): print('freed', flush=True)\n"
@@ -284,7 +284,7 @@ def test_several_files_go_next_to_each(run: Run, photo: Path) -> None:
     assert len(json.loads(run("info", "--json", photo.parent).out)) == 2
 
 
-def test_a_model_that_was_asked_for_and_not_used_is_said(run: Run, photo: Path) -> None:
+def test_a_requested_model_that_is_not_used_is_named(run: Run, photo: Path) -> None:
     Image.new("RGB", (64, 64)).save(photo)
     assert "warning: kept as " in run("compress", photo, "--model", "mnist").err
     assert "warning" not in run("compress", photo, "-f", "--model", "mnist", "--method", "auto").err

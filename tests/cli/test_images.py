@@ -80,7 +80,7 @@ def test_what_cannot_be_is_said_in_one_line(run: Run, trained: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("command", ["sample", "reconstruct"])
-def test_usage_errors_are_told(run: Run, trained: Path, tmp_path: Path, command: str) -> None:
+def test_usage_errors_are_reported(run: Run, trained: Path, tmp_path: Path, command: str) -> None:
     inputs = [trained] if command == "sample" else [trained, tmp_path]
     for option, value, said in (
         ("--size", "8x8x8", "'8x8x8' is not a size"),

@@ -78,7 +78,7 @@ def test_what_cannot_be_merged_leaves_nothing(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("fake_models")
-def test_a_name_that_is_there_twice_is_said_by_the_first_shard(run: Run, tmp_path: Path) -> None:
+def test_a_duplicate_name_is_reported_by_the_first_shard(run: Run, tmp_path: Path) -> None:
     save_images(tmp_path / "in", 3, 8)
     lines = []
     for number in (1, 2):

@@ -26,7 +26,7 @@ from nvae_codec.schedule.shape import Shape
 from nvae_codec.schedule.tiles import DENSE, GROWTHS
 from nvae_codec.zoo.library import find_model
 from nvae_codec.zoo.load import load_codec, prepare_codec
-from tests.models import frozen_model, make_image, round_trip
+from tests.models import exported_model, make_image, round_trip
 
 Pixels = NDArray[np.uint8]
 SIZES = [(1, 1), (1, 7), (5, 3), (16, 16), (65, 33), (100, 200)]
@@ -34,7 +34,7 @@ SIZES = [(1, 1), (1, 7), (5, 3), (16, 16), (65, 33), (100, 200)]
 
 @cache
 def codec(which: str = "phases of two levels") -> ModelCodec:
-    return ModelCodec(frozen_model(which))
+    return ModelCodec(exported_model(which))
 
 
 def make(kind: str, height: int, width: int) -> Pixels:
@@ -61,7 +61,7 @@ def test_images_come_back(which: str, size: tuple[int, int], kind: str) -> None:
     assert all(isinstance(number, int) and number >= 0 for number in coded.plan)
 
 
-def test_plans_whose_latents_would_starve_are_not_coded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plans_with_insufficient_bits_for_latents_are_not_coded(monkeypatch: pytest.MonkeyPatch) -> None:
     coded_sizes = []
 
     def watch(stack: Stack, batch: Batch, stack_size: int | None) -> BatchRecord:
@@ -95,14 +95,14 @@ def test_neither_threads_nor_tiles_at_once_change_a_byte(which: str) -> None:
     expected = codec(which).encode([image])
     assert len(expected.plan) > 4, "several batches"
     for batch_tiles in (1, 2):
-        assert round_trip(prepare_codec(frozen_model(which), Runtime("cpu", 1, batch_tiles)), image) == expected
+        assert round_trip(prepare_codec(exported_model(which), Runtime("cpu", 1, batch_tiles)), image) == expected
     image = make_image(64, 40)
     expected = codec(which).encode([image])
-    assert round_trip(prepare_codec(frozen_model(which), Runtime("cpu", 2)), image) == expected
+    assert round_trip(prepare_codec(exported_model(which), Runtime("cpu", 2)), image) == expected
     assert torch.get_num_threads() == 1, "the user's own number comes back"
 
 
-def test_what_lies_below_the_first_batch_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bits_below_the_first_batch_are_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     image = make_image(20, 20)
 
     class NotEmpty(Stack):
@@ -117,7 +117,7 @@ def test_what_lies_below_the_first_batch_is_damage(monkeypatch: pytest.MonkeyPat
 
 
 def test_another_machine_proves_for_itself() -> None:
-    proved = prepare_codec(frozen_model(), Runtime("cpu"))
+    proved = prepare_codec(exported_model(), Runtime("cpu"))
     assert proved._proved
     assert not pickle.loads(pickle.dumps(proved))._proved
 
@@ -125,7 +125,7 @@ def test_another_machine_proves_for_itself() -> None:
 @pytest.mark.usefixtures("_threads")
 def test_no_number_of_threads_codes_that_has_not_passed_the_canary() -> None:
     torch.set_num_threads(1)
-    model, image = frozen_model(), make_image(20, 20)
+    model, image = exported_model(), make_image(20, 20)
     proved = prepare_codec(model, Runtime("cpu"))
     coded = proved.encode([image])
     broken = ModelCodec(replace(model, canary="of another machine"))
@@ -138,11 +138,11 @@ def test_no_number_of_threads_codes_that_has_not_passed_the_canary() -> None:
     assert proved.encode([image]) == coded
 
 
-def test_a_device_that_is_not_here_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert prepare_codec(frozen_model(), Runtime("auto")).device.type == "cpu"
+    assert prepare_codec(exported_model(), Runtime("auto")).device.type == "cpu"
     with pytest.raises(NvaeCodecError, match="there is no CUDA device"):
-        prepare_codec(frozen_model(), Runtime("cuda"))
+        prepare_codec(exported_model(), Runtime("cuda"))
 
 
 def is_refused(coded: Coded, height: int, width: int, **changes: Any) -> bool:
@@ -229,7 +229,7 @@ def test_a_model_of_another_kind_does_not_decode_it() -> None:
 
 def test_a_gpu_of_little_memory_sees_fewer_tiles_together(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = make_image(70, 130)
-    expected = ModelCodec(frozen_model()).encode([pixels])
+    expected = ModelCodec(exported_model()).encode([pixels])
     most = 4
     take = Batch._take
 
@@ -239,7 +239,7 @@ def test_a_gpu_of_little_memory_sees_fewer_tiles_together(monkeypatch: pytest.Mo
         return take(self, *arguments)
 
     monkeypatch.setattr(Batch, "_take", limited)
-    codec = ModelCodec(frozen_model(), Runtime(batch_tiles=32))
+    codec = ModelCodec(exported_model(), Runtime(batch_tiles=32))
     assert round_trip(codec, pixels) == expected
     most = 0
     with pytest.raises(NvaeCodecError, match="too little memory for this image"):

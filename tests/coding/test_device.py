@@ -11,7 +11,7 @@ from nvae_codec.evaluation.images import Evaluator
 from nvae_codec.images.raster import RasterImage
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.runtime import Runtime
-from tests.models import OF_LIKELIHOODS, RECIPES, frozen_model, make_image, round_trip
+from tests.models import OF_LIKELIHOODS, RECIPES, exported_model, make_image, round_trip
 from tests.pretended import DEVICE, pretended_device
 
 
@@ -21,7 +21,7 @@ def put_there(model: IntegerModel, batch_tiles: int | None = None) -> ModelCodec
 
 @pytest.mark.parametrize("which", RECIPES | OF_LIKELIHOODS)
 def test_a_device_gives_the_same_bytes_and_pixels(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = frozen_model(which)
+    model = exported_model(which)
     images = [make_image(40, 36, seed)[:, :, : model.channels] & np.uint8(model.top_value) for seed in range(3)]
     if model.channels == 1:
         images = [image[:, :, 0] for image in images]
@@ -36,16 +36,16 @@ def test_a_device_gives_the_same_bytes_and_pixels(which: str, monkeypatch: pytes
 def test_a_device_takes_any_size(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where planes have no pixel, and where slices are small and large; flat, too, for slices of one symbol."""
     for image in (make_image(*size), np.full((*size, 3), 7, np.uint8)):
-        expected = ModelCodec(frozen_model()).encode([image])
+        expected = ModelCodec(exported_model()).encode([image])
         with pretended_device(monkeypatch):
-            assert round_trip(put_there(frozen_model()), image) == expected
+            assert round_trip(put_there(exported_model()), image) == expected
 
 
 def test_a_device_measures_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     image = RasterImage.from_pixels(make_image(70, 90))
-    expected, heat = Evaluator(ModelCodec(frozen_model()), samples=2).measure("it", image)
+    expected, heat = Evaluator(ModelCodec(exported_model()), samples=2).measure("it", image)
     with pretended_device(monkeypatch):
-        row, same_heat = Evaluator(put_there(frozen_model()), samples=2).measure("it", image)
+        row, same_heat = Evaluator(put_there(exported_model()), samples=2).measure("it", image)
     assert {key: value for key, value in row.items() if "seconds" not in key} == {
         key: value for key, value in expected.items() if "seconds" not in key
     }

@@ -27,8 +27,8 @@ from nvae_codec.network.flow import list_halves
 from nvae_codec.runtime import Runtime
 from tests.coding.test_latents import random_normals
 from tests.models import (
-    frozen_model,
-    frozen_network,
+    exported_model,
+    exported_network,
     make_image,
     make_network,
     make_recipe,
@@ -88,7 +88,7 @@ def random_latents(seed: int, shift: Shift, halves: int, wide: int, *, coarse: b
     multipliers = rng.uniform(0.01, 0.5, (halves, 3))
     group = LatentGroup(8, 3, (0, 2), steps, np.full(3, 0.1), BOUND, True, 16, (BOUND,) * halves, multipliers)
     shape = (2, 3, 3, 3)
-    prior = Prior(Grid(frozen_model(), group, coarse), random_normals(rng, shape, wide))
+    prior = Prior(Grid(exported_model(), group, coarse), random_normals(rng, shape, wide))
     return FlowPosterior(prior, random_normals(rng, shape, wide), shift)
 
 
@@ -105,7 +105,7 @@ def some_symbols(rng: np.random.Generator, latents: FlowPosterior) -> list[Int32
     st.integers(0, 10**6), st.sampled_from([1, 2, 4]), st.sampled_from([0.001, 0.03, 3.0]),
     st.sampled_from([100, 1000, 10**5]), st.booleans(),
 )  # fmt: skip
-def test_flows_are_undone(seed: int, halves: int, strength: float, wide: int, coarse: bool) -> None:
+def test_flows_are_inverted(seed: int, halves: int, strength: float, wide: int, coarse: bool) -> None:
     """Random weights of any strength, so that shifts go round the grid many times; random places and both edges."""
     rng = np.random.default_rng(seed)
     graphs = [random_half(rng, 3, half, strength) for half in range(halves)]
@@ -133,7 +133,7 @@ def test_the_prior_sees_z_less_the_shifts() -> None:
     assert np.array_equal(latents.to_prior(k), (k - 2) % latents.bins)
 
 
-def frozen_shift(model: IntegerModel, group: int) -> Shift:
+def exported_shift(model: IntegerModel, group: int) -> Shift:
     def shift(half: int, z: NDArray[np.float32]) -> Int32:
         with exact_inference(torch.device("cpu")):
             walk = model.graph.evaluate([f"shift.{group}.{half}"])
@@ -144,14 +144,14 @@ def frozen_shift(model: IntegerModel, group: int) -> Shift:
     return shift
 
 
-def test_frozen_flows_are_the_float_ones() -> None:
-    network, frozen = frozen_network(FLOWS)
-    model = frozen.model
+def test_exported_flows_are_the_float_ones() -> None:
+    network, exported = exported_network(FLOWS)
+    model = exported.model
     for index, group in enumerate(model.groups):
         rng = np.random.default_rng(index)
         shape = (2, group.channels, 5, 6)
         prior = Prior(Grid(model, group, False), random_normals(rng, shape, 60))
-        latents = FlowPosterior(prior, random_normals(rng, shape, 60), frozen_shift(model, index))
+        latents = FlowPosterior(prior, random_normals(rng, shape, 60), exported_shift(model, index))
         sigma = group.bin_widths[0] / 4096 * 8  # of the posterior, in prior units, about
         off = np.rint(rng.normal(0, sigma, latents.count) / (latents.step / 4096)).astype(np.int32)
         k = latents.half.astype(np.int32) + np.clip(off, -latents.half, latents.half).astype(np.int32)
@@ -183,33 +183,33 @@ def change_layer(name: str, change: Callable[[torch.Tensor], None]) -> Graph:
     ("a", (0, 0, 1, 2)), ("a", (0, 0, 2, 0)), ("a", (0, 2, 1, 1)), ("c", (3, 0, 3, 2)), ("c", (3, 0, 2, 3)),
     ("e", (0, 5, 0, 0)), ("e", (1, 4, 0, 0)),
 ])  # fmt: skip
-def test_flows_that_read_later_places_are_refused(layer: str, place: tuple[int, ...]) -> None:
+def test_flows_that_read_later_positions_are_refused(layer: str, place: tuple[int, ...]) -> None:
     def spoil(weight: torch.Tensor) -> None:
         weight[place] = 1
 
-    with pytest.raises(ModelFileError, match="later places"):
+    with pytest.raises(ModelFileError, match="later positions"):
         check_half(change_layer(layer, spoil), 0, 0, 3)
 
 
-def test_flows_that_read_their_own_place_are_refused() -> None:
+def test_flows_that_read_their_own_position_are_refused() -> None:
     def spoil(weight: torch.Tensor) -> None:
         weight[2, 1, 1, 1] = 1
 
-    with pytest.raises(ModelFileError, match="cannot be undone"):
+    with pytest.raises(ModelFileError, match="not invertible"):
         check_half(change_layer("a", spoil), 0, 0, 3)
     turned = random_half(np.random.default_rng(0), 3, 1, 1.0)
-    with pytest.raises(ModelFileError, match="later places"):  # the first half reads what is before, not behind
+    with pytest.raises(ModelFileError, match="later positions"):  # the first half reads earlier positions
         check_half(Graph(list(turned.operations.values()), {"shift.0.0": "e"}), 0, 0, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (37, 70), (130, 50)], ids=str)
 def test_images_come_back(size: tuple[int, int]) -> None:
-    round_trip(ModelCodec(frozen_model(FLOWS)), make_image(*size))
+    round_trip(ModelCodec(exported_model(FLOWS)), make_image(*size))
 
 
 def test_chunks_do_not_change_a_file() -> None:
     images = [make_image(12, 8, seed) for seed in range(6)]
-    model = frozen_model(FLOWS)
+    model = exported_model(FLOWS)
     expected = ModelCodec(model).encode(images)
     assert max(expected.plan[1::3]) > 1, "some batch has several tiles"
     for chunk in (1, 2):

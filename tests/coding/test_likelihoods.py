@@ -10,7 +10,7 @@ from nvae_codec.coding.canvas import Canvas
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.likelihoods.likelihood import PixelCoder, find_coded
 from tests.distributions import check_distribution
-from tests.models import OF_LIKELIHOODS, frozen_model, round_trip
+from tests.models import OF_LIKELIHOODS, exported_model, round_trip
 
 SIDES = (5, 8)
 """Rows and columns of the images here; with the padding of zeros that some networks see."""
@@ -18,7 +18,7 @@ SIDES = (5, 8)
 
 def make_likelihood(which: str, seed: int, *, extreme: bool) -> PixelCoder:
     """A likelihood of random raw parameters, with ``extreme`` the ends of their range among them."""
-    model, rng = frozen_model(which), np.random.default_rng(seed)
+    model, rng = exported_model(which), np.random.default_rng(seed)
     kind = find_coded(model.likelihood)
     bound = kind.raw_bound
     canvas = Canvas(2, SIDES, model.stride, model.channels, model.padding)
@@ -58,9 +58,9 @@ def test_frequencies_are_real_probabilities(which: str) -> None:
     assert np.mean(bits) == pytest.approx(np.mean(real), rel=0.003)
 
 
-def test_a_colour_tells_the_component_of_the_next() -> None:
+def test_a_colour_determines_the_component_of_the_next() -> None:
     """Two components far apart: after red is seen, green has one of them, whose own green is all that is left."""
-    model = frozen_model("joint")
+    model = exported_model("joint")
     canvas = Canvas(1, (8, 8), model.stride)
     raw = np.zeros((1, 30, 8, 8), np.int32)
     raw[:, 2] = -16000  # the third component has no weight
@@ -79,7 +79,7 @@ def test_a_colour_tells_the_component_of_the_next() -> None:
 @pytest.mark.parametrize("which", OF_LIKELIHOODS)
 @pytest.mark.parametrize("sizes", [[(28, 28)] * 12, [(1, 1), (30, 61), (5, 90)]], ids=["equal", "mixed"])
 def test_images_come_back(which: str, sizes: list[tuple[int, int]]) -> None:
-    model, rng = frozen_model(which), np.random.default_rng(3)
+    model, rng = exported_model(which), np.random.default_rng(3)
     images = []
     for height, width in sizes:
         wave = np.add.outer(np.arange(height), np.arange(width))[..., None] + rng.integers(0, 9, 3)

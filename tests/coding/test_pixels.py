@@ -14,7 +14,7 @@ from nvae_codec.likelihoods.colourwise import colour_centre, split_raw
 from nvae_codec.likelihoods.device_mixture import FEW_EDGES, DeviceMixture, device_weights
 from nvae_codec.likelihoods.mixture import PIXEL_RAW_BOUND, Mixture, MixtureTables, mixture_intervals
 from tests.distributions import check_distribution
-from tests.models import frozen_model
+from tests.models import exported_model
 
 MODEL = "phases of two levels"
 Int32 = NDArray[np.int32]
@@ -37,8 +37,8 @@ def random_mixture(seed: int, components: int, count: int, extreme: bool) -> Mix
     residual = [
         (4 * rng.choice(np.array([0, 128, 255], np.int32), count) - prediction).astype(np.int32) for _ in range(2)
     ]
-    centre = colour_centre(frozen_model(MODEL), coefficients, prediction, residual[: int(rng.integers(3))])
-    return Mixture(frozen_model(MODEL), mean, log_scale, logit, centre)
+    centre = colour_centre(exported_model(MODEL), coefficients, prediction, residual[: int(rng.integers(3))])
+    return Mixture(exported_model(MODEL), mean, log_scale, logit, centre)
 
 
 @settings(deadline=None, max_examples=25)
@@ -51,7 +51,7 @@ def test_every_value_has_an_interval(seed: int, components: int, extreme: bool) 
 @pytest.mark.parametrize("shift", [10, 14])
 def test_weights_sum_to_a_power_of_two(components: int, shift: int) -> None:
     rng = np.random.default_rng(components)
-    softmax = cast(MixtureTables, frozen_model(MODEL).tables).softmax
+    softmax = cast(MixtureTables, exported_model(MODEL).tables).softmax
     logit = random_raw(rng, (components, 500), extreme=True)
     logit[:, :100] //= 100
     weight = device_weights(torch.from_numpy(logit), torch.from_numpy(softmax), shift).numpy()
@@ -67,7 +67,7 @@ def test_the_distribution_is_that_of_the_real_mixture() -> None:
     log_scale = rng.integers(-600, 100, (3, 50)).astype(np.int32)
     logit //= 40
     centre = rng.integers(0, 255 * 64, 50).astype(np.int32)
-    mixture = Mixture(frozen_model(MODEL), mean, log_scale, logit, centre)
+    mixture = Mixture(exported_model(MODEL), mean, log_scale, logit, centre)
     weight = np.exp(logit / 64) / np.exp(logit / 64).sum(0)
     for k in range(1, 256, 6):
         t = (k - 0.5 - (mean + centre) / 64) / (127.5 * np.exp(log_scale / 128))
@@ -77,7 +77,7 @@ def test_the_distribution_is_that_of_the_real_mixture() -> None:
 
 
 def test_colours_follow_from_those_before() -> None:
-    model = frozen_model(MODEL)  # coefficients are not bounded here
+    model = exported_model(MODEL)  # coefficients are not bounded here
     coefficients = np.array([[512], [1024], [-256]], np.int32)  # 1/2, 1, -1/4
     prediction, first, second = (np.array([v], np.int32) for v in (400, 40, -80))  # quarter levels
     assert colour_centre(model, coefficients, prediction, []).tolist() == [400 * 16]
@@ -91,7 +91,7 @@ def test_colours_follow_from_those_before() -> None:
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10**6), st.sampled_from([1, 2, 5, 16]), st.booleans())
 def test_a_mixture_on_a_device_is_the_same(seed: int, components: int, extreme: bool) -> None:
-    count, model, rng = 400, frozen_model(MODEL), np.random.default_rng(seed)
+    count, model, rng = 400, exported_model(MODEL), np.random.default_rng(seed)
     mean, log_scale, logit = random_raw(rng, (3, components, count), extreme)
     centre = rng.integers(-20000, 40000, count).astype(np.int32)
     here = Mixture(model, mean, log_scale, logit, centre)

@@ -14,7 +14,7 @@ from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.evaluation import integer_elbo
 from nvae_codec.integer.model_file import read_model
 from tests.golden_files import GOLDEN, check_golden
-from tests.models import frozen_model, make_image, round_trip
+from tests.models import exported_model, make_image, round_trip
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
 def test_the_size_of_a_file_matches_the_bound(which: str) -> None:
     image = make_image(256, 256)
-    coded = ModelCodec(frozen_model(which)).encode([image])
-    bound = integer_elbo(image, frozen_model(which), samples=2).bits
+    coded = ModelCodec(exported_model(which)).encode([image])
+    bound = integer_elbo(image, exported_model(which), samples=2).bits
     ratio = (8 * len(coded.payload) + 8 * len(coded.plan)) / bound
     # below one where the wide grid of a first tile, or the edges of small ones, suit the random weights better
     assert 0.97 < ratio < 1.03
@@ -32,8 +32,8 @@ def test_the_size_of_a_file_matches_the_bound(which: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (64, 64)])
 def test_a_small_image_pays_little_for_its_start(size: tuple[int, int]) -> None:
     image = make_image(*size)
-    coded = ModelCodec(frozen_model()).encode([image])
-    bound = integer_elbo(image, frozen_model(), samples=16).bits
+    coded = ModelCodec(exported_model()).encode([image])
+    bound = integer_elbo(image, exported_model(), samples=16).bits
     assert 8 * len(coded.payload) < 1.03 * bound + 8 * 24
 
 
@@ -51,7 +51,7 @@ def hash_payload() -> str:
 
 
 @pytest.mark.parametrize("environment", [{}, {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}])
-def test_the_bytes_of_a_file_are_the_same_everywhere(environment: dict[str, str]) -> None:
+def test_the_bytes_of_a_file_are_the_same_on_every_machine(environment: dict[str, str]) -> None:
     code = "from tests.coding.test_rate import hash_payload; print(hash_payload())"
     numpy_features = {"NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3"} if environment else {}
     result = subprocess.run(

@@ -24,7 +24,7 @@ def test_shortening_rounds_down_by_an_eighth_at_most(value: int) -> None:
     assert value - short <= short / 8 + 1
 
 
-def test_what_is_too_large_has_the_largest_code() -> None:
+def test_large_values_have_the_largest_code() -> None:
     assert shorten(10**30) == LARGEST_CODE
 
 

@@ -17,7 +17,7 @@ from nvae_codec.schedule.plan import PlanKind, read_plan
 from nvae_codec.schedule.record import BatchRecord
 from nvae_codec.schedule.shape import Shape
 from nvae_codec.schedule.tiles import LARGEST_BATCH, SPARSE, plan_segment, plan_tiles, segment_order
-from tests.models import RECIPES, frozen_model, make_image, round_trip
+from tests.models import RECIPES, exported_model, make_image, round_trip
 
 Pixels = NDArray[np.uint8]
 MIXED = [(70, 120), (16, 16), (33, 20), (16, 16), (1, 1), (16, 16)]
@@ -33,27 +33,27 @@ def shapes_of(sizes: Sequence[tuple[int, int]]) -> list[Shape]:
 
 @pytest.mark.parametrize("which", RECIPES)
 def test_images_of_many_sizes_come_back(which: str) -> None:
-    round_trip(ModelCodec(frozen_model(which)), *images_of(MIXED))
+    round_trip(ModelCodec(exported_model(which)), *images_of(MIXED))
 
 
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=6), st.booleans())
 def test_any_images_come_back(sizes: list[tuple[int, int]], flat: bool) -> None:
     images = [np.full((*size, 3), 7, np.uint8) for size in sizes] if flat else images_of(sizes)
-    round_trip(ModelCodec(frozen_model()), *images)
+    round_trip(ModelCodec(exported_model()), *images)
 
 
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.tuples(st.integers(1, 24), st.integers(1, 24), st.booleans()), min_size=1, max_size=6))
 def test_gray_images_come_back_among_others(shapes: list[tuple[int, int, bool]]) -> None:
     images = [make_image(h, w)[:, :, 1] if gray else make_image(h, w) for h, w, gray in shapes]
-    round_trip(ModelCodec(frozen_model()), *images)
+    round_trip(ModelCodec(exported_model()), *images)
 
 
 @pytest.mark.parametrize("which", ["phases of two levels", "joint", "joint, 5 bits"])
 def test_the_size_of_gray_matches_its_bound(which: str) -> None:
     """Of the three equal colours that the network sees, one is paid for."""
-    model = frozen_model(which)
+    model = exported_model(which)
     gray = make_image(48, 48)[:, :, 1] & np.uint8(model.top_value)
     codec = ModelCodec(model)
     coded = round_trip(codec, gray)
@@ -65,15 +65,15 @@ def test_the_size_of_gray_matches_its_bound(which: str) -> None:
 
 
 def test_images_of_one_size_are_coded_together() -> None:
-    plan = round_trip(ModelCodec(frozen_model()), *images_of([(24, 24)] * 40)).plan
+    plan = round_trip(ModelCodec(exported_model()), *images_of([(24, 24)] * 40)).plan
     assert plan[1] == 1
     assert len(plan) < 1 + 3 * 8
 
 
 def test_the_size_of_a_segment_matches_its_bound() -> None:
     images = images_of([(32, 32)] * 48)
-    coded = ModelCodec(frozen_model()).encode(images)
-    bound = sum(integer_elbo(image, frozen_model(), samples=2).bits for image in images)
+    coded = ModelCodec(exported_model()).encode(images)
+    bound = sum(integer_elbo(image, exported_model(), samples=2).bits for image in images)
     assert 0.99 < 8 * (len(coded.payload) + len(coded.plan)) / bound < 1.006
 
 
@@ -89,7 +89,7 @@ def test_small_images_come_first_and_equal_ones_stay_together() -> None:
         assert (covered == 1).all()
 
 
-def test_nothing_starts_small_after_other_images() -> None:
+def test_images_after_others_start_with_large_tiles() -> None:
     assert len(plan_tiles(400, 500, SPARSE[0])) > 1
     assert len(plan_tiles(400, 500, SPARSE[0], done=400 * 500)) == 1
     assert plan_segment([Shape(400, 500)], SPARSE[1], 3) == plan_tiles(400, 500, SPARSE[1], 3)
@@ -106,7 +106,7 @@ def test_plans_of_other_segments_are_refused() -> None:
 
 
 def checked_segment(images: list[Pixels], which: str = "phases of two levels") -> tuple[ModelCodec, Coded]:
-    codec = ModelCodec(frozen_model(which))
+    codec = ModelCodec(exported_model(which))
     coded = codec.encode(images)
     assert PlanKind.read(coded.plan[0]).checked
     return codec, coded
@@ -114,7 +114,7 @@ def checked_segment(images: list[Pixels], which: str = "phases of two levels") -
 
 @pytest.mark.parametrize("which", ["phases of two levels", "official, two pairs of flows", "joint, 5 bits"])
 def test_reading_one_image_stops_after_its_batch(which: str) -> None:
-    top = frozen_model(which).top_value
+    top = exported_model(which).top_value
     images = [image & np.uint8(top) for image in images_of([(64, 48), (32, 32)] * 20)]
     codec, coded = checked_segment(images, which)
     shapes = [Shape.of(image) for image in images]
@@ -138,13 +138,13 @@ def test_a_wrong_checksum_of_a_batch_is_damage() -> None:
 
 
 def test_images_of_one_bit_have_no_checksums() -> None:
-    codec, rng = ModelCodec(frozen_model("bernoulli")), np.random.default_rng(3)
+    codec, rng = ModelCodec(exported_model("bernoulli")), np.random.default_rng(3)
     images = [rng.integers(0, 2, (64, 64), np.uint8) for _ in range(17)]
     assert not PlanKind.read(round_trip(codec, *images).plan[0]).checked
 
 
 def test_segments_without_checksums_are_decoded_whole() -> None:
-    codec, images = ModelCodec(frozen_model()), images_of([(16, 16)] * 20)
+    codec, images = ModelCodec(exported_model()), images_of([(16, 16)] * 20)
     coded = codec.encode(images)
     assert not PlanKind.read(coded.plan[0]).checked
     assert len(codec.decode([Shape(16, 16)] * 20, coded, [19])) == 20

@@ -166,7 +166,7 @@ def test_hostile_tensors_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04 no checkpoint", bytes(range(64))])
-def test_what_is_no_checkpoint_is_refused_in_words_of_ours(data: bytes, tmp_path: Path) -> None:
+def test_other_files_are_refused_with_our_own_message(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "noise.pt"
     path.write_bytes(data)
     with pytest.raises(NvaeCodecError) as error:

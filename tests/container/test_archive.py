@@ -135,7 +135,7 @@ def test_16_bits_and_alpha_share_a_stack(pngsuite: Path) -> None:
 
 @pytest.mark.parametrize("more", ["basn6a08", "basn2c16", "basn4a16"])
 @pytest.mark.parametrize(("wanted", "decoded"), [(4, {4}), (3, None), (2, {2, 4}), (1, None), (0, None)])
-def test_what_the_model_alone_codes_needs_not_all_of_its_segment(
+def test_images_coded_by_the_model_need_only_part_of_their_segment(
     pngsuite: Path, wanted: int, decoded: set[int] | None, more: str
 ) -> None:
     """Alpha, low bytes and what the model does not code have no checksum of a batch: with them all is decoded."""
@@ -264,7 +264,7 @@ def read_what_is_sound(path: Path, named: list[Named]) -> int:
     return found
 
 
-def test_cuts_and_flipped_bits_never_give_wrong_pixels(tmp_path: Path) -> None:
+def test_truncation_and_flipped_bits_never_give_wrong_pixels(tmp_path: Path) -> None:
     path, named, rng = tmp_path / "a.nvae", named_images(6, 8), random.Random(4)
     whole = write(path, named).read_bytes()
     for length in [*range(60), *rng.sample(range(60, len(whole)), 60)]:
@@ -286,7 +286,7 @@ def test_cuts_and_flipped_bits_never_give_wrong_pixels(tmp_path: Path) -> None:
     assert counts == {0, 3}
 
 
-def test_damage_under_right_checksums_is_seen_too() -> None:
+def test_damage_with_valid_checksums_is_detected() -> None:
     """The second line of defence: lengths, the codecs' own checks and the checksum of the pixels."""
     images = [*named_images(2, 8, CHUNKS), ("gray", RasterImage.from_pixels(np.zeros((4, 4), np.uint8)))]
     packed = pack_segment(images, "auto", OneCodec(FAKE))
@@ -322,7 +322,7 @@ def test_a_segment_beyond_the_pixel_limit_is_refused() -> None:
         unpack_segment(bytes(20), [huge], bytes(32), OneCodec(FAKE))
 
 
-def test_files_of_other_kinds_are_told_apart(tmp_path: Path) -> None:
+def test_files_of_other_kinds_are_distinguished(tmp_path: Path) -> None:
     path = tmp_path / "one.nvae"
     path.write_bytes(nvae_codec.compress(make_image(8, 8), method="webp"))
     with pytest.raises(DamagedFileError, match="one image, not an archive: nvae-codec decompress restores it"):
@@ -340,7 +340,7 @@ def test_files_of_other_kinds_are_told_apart(tmp_path: Path) -> None:
             open_fake(path)
 
 
-def test_an_archive_goes_to_other_processes(tmp_path: Path) -> None:
+def test_an_archive_can_be_pickled(tmp_path: Path) -> None:
     named = named_images(4)
     archive = nvae_codec.open_archive(write(tmp_path / "a.nvae", named, model=MODEL), model=MODEL)
     archive.read(0)

@@ -151,7 +151,9 @@ def test_a_worker_of_another_release_is_refused(start: Callable[..., FakeRay], m
         next(results)
 
 
-def test_no_cluster_is_said_at_once(start: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_cluster_is_reported_immediately(
+    start: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
     start({"CPU": 1.0})
     with pytest.raises(NvaeCodecError, match=r"no Ray cluster at 127\.0\.0\.1:1: "):
         list(map_in_order(square, [1], MODELS, Ray("127.0.0.1:1")))

@@ -41,7 +41,7 @@ def test_parts_come_back(whole: Parts) -> None:
 
 
 @given(parts(), st.data())
-def test_no_flipped_bit_and_no_cut_goes_unseen(whole: Parts, data: st.DataObject) -> None:
+def test_every_flipped_bit_and_truncation_is_detected(whole: Parts, data: st.DataObject) -> None:
     file = bytearray(join_parts(whole))
     bit = data.draw(st.integers(0, 8 * len(file) - 1))
     with pytest.raises(DamagedFileError):
@@ -63,7 +63,7 @@ def test_header_and_trailer_of_a_small_image_take_28_bytes_at_most() -> None:
     assert len(join_parts(Parts(largest, b""))) == 28
 
 
-def test_every_byte_is_where_the_format_page_says() -> None:
+def test_every_byte_is_where_the_format_page_puts_it() -> None:
     file = join_parts(example())
     assert file.hex(" ", 1) == (
         "d6 4e 01 29 a1 b2 c3 d4 20 20 04 07 01 00 13 " + "00 " * 8 + "70 61 79 6c 6f 61 64 " + file[-4:].hex(" ", 1)
@@ -83,7 +83,7 @@ def test_every_byte_is_where_the_format_page_says() -> None:
         (b"\xd6N\x01" + bytes(20), "its checksum is wrong"),
     ],
 )
-def test_what_is_no_file_of_ours_is_told_apart(data: bytes, reason: str) -> None:
+def test_other_files_are_distinguished(data: bytes, reason: str) -> None:
     with pytest.raises(DamagedFileError, match=reason):
         split_parts(data)
 

@@ -82,7 +82,7 @@ def test_palettes_and_few_bits_come_back(colour: Colour, height: int, width: int
 
 
 @pytest.mark.parametrize("name", ["basn0g04", "basn3p08", "basn3p04", "basn0g01", "basi3p02", "tbbn3p08"])
-def test_what_has_few_values_is_kept_by_webp_or_as_its_file(pngsuite: Path, name: str) -> None:
+def test_images_of_few_values_are_kept_by_webp_or_as_their_file(pngsuite: Path, name: str) -> None:
     data = (pngsuite / f"{name}.png").read_bytes()
     image = read_image(data)
     for method in ("auto", "webp", "stored"):
@@ -233,7 +233,7 @@ def test_a_jpeg_is_its_own_bytes_where_that_is_smaller() -> None:
         assert np.array_equal(samples_of(read_file(file, CODECS), "it"), image.require_pixels("it"))
 
 
-def test_a_jpeg_is_not_coded_in_vain() -> None:
+def test_the_model_is_not_run_for_a_jpeg_that_is_smaller() -> None:
     buffer = io.BytesIO()
     Image.fromarray(noise(200, 200, 3)).save(buffer, "JPEG", quality=10)
     image = read_image(buffer.getvalue())
@@ -248,7 +248,7 @@ def test_an_own_file_that_is_none_is_damaged(payload: bytes) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 200_000, 3), (200_000, 1)])
-def test_a_thin_image_is_not_padded_for_the_model_in_vain(shape: tuple[int, ...]) -> None:
+def test_the_model_is_not_run_for_thin_images(shape: tuple[int, ...]) -> None:
     image = RasterImage.from_pixels(noise(*shape))
     codecs = OneCodec(NeverCodec("photo"))
     assert same_image(image, read_file(write_file(image, "auto", codecs), codecs))
@@ -268,7 +268,7 @@ def small_files() -> list[bytes]:
 
 
 @pytest.mark.parametrize("kind", range(4))
-def test_every_cut_and_every_flipped_bit_is_seen(kind: int) -> None:
+def test_every_truncation_and_flipped_bit_is_detected(kind: int) -> None:
     file = small_files()[kind]
     for length in range(len(file)):
         with pytest.raises(DamagedFileError):
@@ -283,7 +283,7 @@ def test_every_cut_and_every_flipped_bit_is_seen(kind: int) -> None:
 
 
 @pytest.mark.parametrize("kind", range(4))
-def test_damage_under_a_right_file_checksum_is_seen_too(kind: int) -> None:
+def test_damage_with_a_valid_file_checksum_is_detected(kind: int) -> None:
     """The second line of defence: lengths, the codecs' own checks and the checksum of the pixels."""
     file = small_files()[kind][:-4]
     unseen = 0

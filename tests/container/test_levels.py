@@ -21,13 +21,13 @@ from nvae_codec.images.read import read_image
 from nvae_codec.images.write import write_png
 from nvae_codec.integer.model_file import pack_model
 from nvae_codec.zoo.library import Models, read_model_info
-from tests.models import frozen_model
+from tests.models import exported_model
 
 Pixels = NDArray[np.uint8]
 
 
 def make_levels(which: str, height: int = 28, width: int = 28) -> Pixels:
-    model = frozen_model(which)
+    model = exported_model(which)
     y, x = np.mgrid[:height, :width]
     wave = (x * y // 9 + x // 3) % (model.top_value + 1)
     return (np.stack([wave] * 3, 2) if model.channels == 3 else wave).astype(np.uint8)
@@ -40,7 +40,7 @@ def make_png(pixels: Pixels, mode: str) -> bytes:
 
 
 def models(which: str) -> Models:
-    return Models(ModelCodec(frozen_model(which)))
+    return Models(ModelCodec(exported_model(which)))
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("1", Kind.MODEL), ("L", Kind.MODEL_SPREAD)])
@@ -71,7 +71,7 @@ def test_auto_takes_what_a_model_does_not() -> None:
 @pytest.mark.parametrize("shown", Shown)
 def test_arrays_of_five_bits_come_back(tmp_path: Path, shown: Shown) -> None:
     path = tmp_path / "five.safetensors"
-    path.write_bytes(pack_model(frozen_model("joint, 5 bits"), "", {}))
+    path.write_bytes(pack_model(exported_model("joint, 5 bits"), "", {}))
     assert (read_model_info(path).input.channels, read_model_info(path).input.bits) == (3, 5)
     pixels = show_levels(make_levels("joint, 5 bits"), 5, shown)
     data = nvae_codec.compress(pixels, model=path, method="model")
@@ -82,7 +82,7 @@ def test_arrays_of_five_bits_come_back(tmp_path: Path, shown: Shown) -> None:
 
 def test_gray_arrays_are_for_models_of_gray(tmp_path: Path) -> None:
     path = tmp_path / "digits.safetensors"
-    path.write_bytes(pack_model(frozen_model("bernoulli"), "", {}))
+    path.write_bytes(pack_model(exported_model("bernoulli"), "", {}))
     for pixels in (make_levels("bernoulli"), 255 * make_levels("bernoulli")):
         data = nvae_codec.compress(pixels, model=path, method="model")
         assert split_parts(data).header.model_id == read_model_info(path).identity[:4]

@@ -60,7 +60,7 @@ SIZES = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, 
 
 @settings(deadline=None, max_examples=25)
 @given(SIZES, st.sampled_from([1, 3, None]), st.integers(1, 6), st.sampled_from(["auto", "stored"]), st.randoms())
-def test_shards_merge_to_the_bytes_of_pack_alone(
+def test_shards_merge_to_the_bytes_of_a_single_pack(
     sizes: list[tuple[int, int]], most: int | None, count: int, method: str, rng: random.Random
 ) -> None:
     groups = make_groups(sizes, most)

@@ -17,13 +17,13 @@ from nvae_codec.evaluation.overhead import CAUSES
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.raster import Chunk, RasterImage
 from nvae_codec.zoo.library import Models
-from tests.models import frozen_model, make_image
+from tests.models import exported_model, make_image
 
 CHUNKS = (Chunk(b"tEXt", b"Title\0a wave"), IDAT_PLACE)
 
 
 def test_an_archives_bits_are_shared_to_the_last() -> None:
-    codec = ModelCodec(frozen_model())
+    codec = ModelCodec(exported_model())
     named: list[Named] = [(f"{i}.png", RasterImage.from_pixels(make_image(16, 20, i))) for i in range(7)]
     named += [("wide.png", RasterImage.from_pixels(make_image(70, 130), CHUNKS))]
     groups = list(group_images(named, 5, 1 << 22))
@@ -51,7 +51,7 @@ def test_an_archives_bits_are_shared_to_the_last() -> None:
 
 
 def test_images_share_the_price_of_a_start() -> None:
-    codec = ModelCodec(frozen_model())
+    codec = ModelCodec(exported_model())
     named = [(f"{i}.png", RasterImage.from_pixels(make_image(16, 16, i))) for i in range(12)]
     evaluator = Evaluator(codec, samples=1)
     together = sum_rows([row for row, _ in measure_archive(evaluator, [named])[0]])

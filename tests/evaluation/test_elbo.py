@@ -12,7 +12,7 @@ from nvae_codec.evaluation.elbo import noise_of, normal_mass
 from nvae_codec.likelihoods.mixture import logistic_mass
 from nvae_codec.runtime import Runtime
 from nvae_codec.zoo.load import prepare_codec
-from tests.models import OF_LIKELIHOODS, RECIPES, frozen_model, frozen_network, make_image
+from tests.models import OF_LIKELIHOODS, RECIPES, exported_model, exported_network, make_image
 
 
 def reference_normal(low: float, high: float) -> float:
@@ -64,7 +64,7 @@ def test_an_elbo_adds_its_parts() -> None:
 
 @pytest.mark.parametrize("which", RECIPES)
 def test_the_exact_bound_follows_from_its_seed(which: str) -> None:
-    image, model = make_image(40, 56), frozen_model(which)
+    image, model = make_image(40, 56), exported_model(which)
     one = integer_elbo(image, model, seed=3, samples=2)
     assert one == integer_elbo(image, model, seed=3, samples=2)
     other = integer_elbo(image, model, seed=4, samples=2)
@@ -85,17 +85,17 @@ def test_each_image_has_noise_of_its_own() -> None:
 
 def test_a_codec_and_its_model_have_one_bound() -> None:
     image = make_image(24, 24)
-    expected = integer_elbo(image, frozen_model(), samples=1)
-    assert integer_elbo(image, ModelCodec(frozen_model()), samples=1) == expected
-    chunked = prepare_codec(frozen_model(), Runtime("cpu", batch_tiles=1))
+    expected = integer_elbo(image, exported_model(), samples=1)
+    assert integer_elbo(image, ModelCodec(exported_model()), samples=1) == expected
+    chunked = prepare_codec(exported_model(), Runtime("cpu", batch_tiles=1))
     assert integer_elbo(image, chunked, samples=1) == expected
 
 
 @pytest.mark.parametrize("which", RECIPES)
 def test_exact_and_float_bounds_agree(which: str) -> None:
-    network, frozen = frozen_network(which)
+    network, exported = exported_network(which)
     image = make_image(64, 72)
-    exact, real = integer_elbo(image, frozen.model), float_elbo(image, network)
+    exact, real = integer_elbo(image, exported.model), float_elbo(image, network)
     assert exact.bits == pytest.approx(real.bits, rel=0.01)
     assert exact.kl == pytest.approx(real.kl, rel=0.1)
     assert exact.pixels == pytest.approx(real.pixels, rel=0.03)
@@ -103,7 +103,7 @@ def test_exact_and_float_bounds_agree(which: str) -> None:
 
 @pytest.mark.parametrize("which", RECIPES)
 def test_the_float_bound_is_that_of_training(which: str) -> None:
-    network, _ = frozen_network(which)
+    network, _ = exported_network(which)
     image = make_image(64, 64)
     found = float_elbo(image, network, samples=8)
     torch.manual_seed(0)
@@ -117,10 +117,10 @@ def test_the_float_bound_is_that_of_training(which: str) -> None:
 
 
 def test_bounds_of_images_that_fit_no_stride() -> None:
-    network, frozen = frozen_network("phases of two levels")
+    network, exported = exported_network("phases of two levels")
     for size in [(1, 1), (3, 17), (33, 20)]:
         image = make_image(*size)
-        exact, real = integer_elbo(image, frozen.model, samples=32), float_elbo(image, network, samples=32)
+        exact, real = integer_elbo(image, exported.model, samples=32), float_elbo(image, network, samples=32)
         assert exact.dims == real.dims == image.size
         assert exact.bits == pytest.approx(real.bits, rel=0.1)
 
@@ -129,26 +129,26 @@ def test_other_arrays_have_no_bound() -> None:
     image = make_image(16, 16)
     for other, error in [(image.astype(np.int64), TypeError), (image / 255, TypeError), (image[:, :, :2], ValueError)]:
         with pytest.raises(error):
-            integer_elbo(other, frozen_model())  # type: ignore[arg-type]
+            integer_elbo(other, exported_model())  # type: ignore[arg-type]
         with pytest.raises(error):
-            float_elbo(other, frozen_network()[0])  # type: ignore[arg-type]
+            float_elbo(other, exported_network()[0])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="one sample"):
-        integer_elbo(image, frozen_model(), samples=0)
+        integer_elbo(image, exported_model(), samples=0)
 
 
 @pytest.mark.parametrize("which", OF_LIKELIHOODS)
 def test_bounds_of_the_official_likelihoods_agree(which: str) -> None:
-    network, frozen = frozen_network(which)
-    top = frozen.model.top_value
+    network, exported = exported_network(which)
+    top = exported.model.top_value
     image = (make_image(60, 60) // (256 // (top + 1))).astype(np.uint8)
-    image = image if frozen.model.channels == 3 else np.ascontiguousarray(image[..., 0])
-    exact, real = integer_elbo(image, frozen.model, samples=16), float_elbo(image, network, samples=16)
+    image = image if exported.model.channels == 3 else np.ascontiguousarray(image[..., 0])
+    exact, real = integer_elbo(image, exported.model, samples=16), float_elbo(image, network, samples=16)
     assert exact.dims == image.size
     # logits of this untrained network are far beyond 16, where the exact ones end
     assert exact.bits == pytest.approx(real.bits, rel=0.01 if top > 1 else 0.03)
     torch.manual_seed(0)
     shown = torch.from_numpy(image.reshape(60, 60, -1).transpose(2, 0, 1).copy())[None]
-    x = torch.nn.functional.pad(shown * (2 / top) - 1, [frozen.model.padding] * 4, value=-1.0)
+    x = torch.nn.functional.pad(shown * (2 / top) - 1, [exported.model.padding] * 4, value=-1.0)
     with torch.inference_mode():
         trained = [network.elbo(x) for _ in range(8)]
     nats = float(np.mean([sum(float(part.sum()) for part in (*draw.kl, *draw.pixels)) for draw in trained]))

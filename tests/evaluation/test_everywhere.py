@@ -13,7 +13,7 @@ from tools import everywhere
 from tools.everywhere import Setting, list_settings
 
 
-def test_settings_name_torch_and_no_place_of_this_machine() -> None:
+def test_settings_name_torch_and_no_path_of_this_machine() -> None:
     settings = list_settings([sys.executable])
     described = [setting.describe() for setting in settings]
     assert len({json.dumps(each) for each in described}) == len(settings) == 8

@@ -13,7 +13,7 @@ from nvae_codec.evaluation.images import Evaluator, sum_rows
 from nvae_codec.evaluation.overhead import CAUSES
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.raster import Chunk, RasterImage
-from tests.models import RECIPES, frozen_model, frozen_network, make_image
+from tests.models import RECIPES, exported_model, exported_network, make_image
 
 SIZES = [(1, 1), (33, 20), (64, 64), (130, 200)]
 
@@ -21,7 +21,7 @@ SIZES = [(1, 1), (33, 20), (64, 64), (130, 200)]
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("which", ["phases of two levels", "official: batch norm, gates, swish"])
 def test_the_causes_add_up_to_the_files_bits(which: str, size: tuple[int, int]) -> None:
-    codec, pixels = ModelCodec(frozen_model(which)), make_image(*size)
+    codec, pixels = ModelCodec(exported_model(which)), make_image(*size)
     row, heat = Evaluator(codec, samples=2, seed=3).measure("it", RasterImage.from_pixels(pixels))
     assert tuple(row["bits"]) == CAUSES
     assert sum(row["bits"].values()) == row["file_bits"] == 8 * len(compress(pixels, model=codec, method="model"))
@@ -46,8 +46,8 @@ def test_the_causes_add_up_to_the_files_bits(which: str, size: tuple[int, int]) 
 def test_metadata_has_a_part() -> None:
     pixels = make_image(24, 24)
     chunks = (Chunk(b"tEXt", b"Title\0a wave"), IDAT_PLACE)
-    plain, _ = Evaluator(ModelCodec(frozen_model()), samples=1).measure("plain", RasterImage.from_pixels(pixels))
-    row, _ = Evaluator(ModelCodec(frozen_model()), samples=1).measure("it", RasterImage.from_pixels(pixels, chunks))
+    plain, _ = Evaluator(ModelCodec(exported_model()), samples=1).measure("plain", RasterImage.from_pixels(pixels))
+    row, _ = Evaluator(ModelCodec(exported_model()), samples=1).measure("it", RasterImage.from_pixels(pixels, chunks))
     assert sum(row["bits"].values()) == row["file_bits"]
     assert row["bits"]["metadata"] > 0
     assert row["bits"]["checksums"] == plain["bits"]["checksums"] + 32
@@ -56,7 +56,7 @@ def test_metadata_has_a_part() -> None:
 
 @pytest.mark.parametrize("which", RECIPES)
 def test_measuring_changes_no_byte(which: str) -> None:
-    codec, pixels = ModelCodec(frozen_model(which)), make_image(70, 140)
+    codec, pixels = ModelCodec(exported_model(which)), make_image(70, 140)
     ledger = Ledger(details=True)
     coded = codec.encode([pixels], ledger)
     assert coded == codec.encode([pixels])
@@ -71,7 +71,7 @@ def test_measuring_changes_no_byte(which: str) -> None:
 
 
 def test_more_draws_and_weights_tighten_the_bound() -> None:
-    draws = integer_draws(make_image(24, 24), frozen_model(), samples=16)
+    draws = integer_draws(make_image(24, 24), exported_model(), samples=16)
     bits = [draw.bits for draw in draws]
     control = np.mean([sum(draw.control) for draw in draws])
     assert min(bits) <= importance_bound(draws) + control <= np.mean(bits)
@@ -80,8 +80,8 @@ def test_more_draws_and_weights_tighten_the_bound() -> None:
 
 
 def test_gray_is_measured_as_it_is_coded() -> None:
-    network, frozen = frozen_network("phases of two levels")
-    codec, pixels = ModelCodec(frozen.model), make_image(70, 140)[:, :, 1].copy()
+    network, exported = exported_network("phases of two levels")
+    codec, pixels = ModelCodec(exported.model), make_image(70, 140)[:, :, 1].copy()
     row, heat = Evaluator(codec, network, samples=2).measure("gray", RasterImage.from_pixels(pixels))
     assert sum(row["bits"].values()) == row["file_bits"] == 8 * len(compress(pixels, model=codec, method="model"))
     assert row["dims"] == pixels.size
@@ -93,13 +93,11 @@ def test_gray_is_measured_as_it_is_coded() -> None:
 
 
 def test_rows_sum_and_the_float_bound_needs_weights() -> None:
-    network, frozen = frozen_network()
-    rows = [
-        Evaluator(ModelCodec(frozen.model), real, samples=1).measure(name, RasterImage.from_pixels(make_image(*size)))[
-            0
-        ]
-        for name, size, real in [("a", (24, 24), network), ("b", (40, 70), network), ("c", (24, 24), None)]
-    ]
+    network, exported = exported_network()
+    rows = []
+    for name, size, real in [("a", (24, 24), network), ("b", (40, 70), network), ("c", (24, 24), None)]:
+        evaluator = Evaluator(ModelCodec(exported.model), real, samples=1)
+        rows.append(evaluator.measure(name, RasterImage.from_pixels(make_image(*size)))[0])
     both = sum_rows(rows[:2])
     assert sum(both["bits"].values()) == both["file_bits"] == rows[0]["file_bits"] + rows[1]["file_bits"]
     assert both["bpd_file"] == both["file_bits"] / (rows[0]["dims"] + rows[1]["dims"])

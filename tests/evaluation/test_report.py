@@ -25,7 +25,7 @@ from nvae_codec.evaluation.report.charts import HEIGHT, WIDTH, Bar, Point, draw_
 from nvae_codec.evaluation.report.page import Shown, list_charts, write_report
 from nvae_codec.evaluation.report.thumbnails import draw_heat, draw_image, thumbnail_side
 from nvae_codec.images.raster import RasterImage
-from tests.models import frozen_model, make_image
+from tests.models import exported_model, make_image
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -66,7 +66,7 @@ class Page(HTMLParser):
 
 def evaluate(count: int, times: int = 1) -> tuple[dict[str, Any], str]:
     """The evaluation of ``count`` images, each so many times, and its page."""
-    evaluator, side = Evaluator(ModelCodec(frozen_model()), samples=1), thumbnail_side(count * times)
+    evaluator, side = Evaluator(ModelCodec(exported_model()), samples=1), thumbnail_side(count * times)
     rows, shown = [], []
     for index in range(count):
         pixels = make_image(24, 32, index)

@@ -9,7 +9,7 @@ from nvae_codec.export.trace import trace
 from tests.models import make_network, make_recipe, random_crops
 
 
-def test_grids_are_as_fine_as_posteriors_are_narrow_beside_their_priors() -> None:
+def test_bin_widths_follow_posterior_sigmas_in_prior_units() -> None:
     """A wider prior widens a residual posterior with it: nothing changes for the grid."""
     network = make_network(make_recipe())
     before = export(network, [random_crops(2, 64)]).model.groups[1].bin_widths

@@ -8,14 +8,14 @@ from nvae_codec.integer.canary import check_canary
 from nvae_codec.runtime import Runtime
 from nvae_codec.zoo.library import find_model
 from nvae_codec.zoo.load import load_codec, prepare_codec
-from tests.models import RECIPES, frozen_model, round_trip
+from tests.models import RECIPES, exported_model, round_trip
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
 
 
 @pytest.mark.parametrize("which", RECIPES)
 def test_every_kind_of_model_passes_its_canary(which: str) -> None:
-    model, device = frozen_model(which), torch.device("cuda")
+    model, device = exported_model(which), torch.device("cuda")
     check_canary(model.graph.to(device), model.canary, device)
 
 
@@ -25,7 +25,7 @@ def test_the_users_precision_does_not_matter(tf32: str) -> None:
     before = matmul.fp32_precision
     try:
         matmul.fp32_precision = tf32
-        prepare_codec(frozen_model(), Runtime("cuda"))
+        prepare_codec(exported_model(), Runtime("cuda"))
     finally:
         matmul.fp32_precision = before
 

@@ -1,4 +1,4 @@
-"""The frozen network says what the float one says, to a few steps of quantisation."""
+"""The integer network agrees with the float one, up to its rounding."""
 
 import dataclasses
 from typing import cast
@@ -17,7 +17,7 @@ from nvae_codec.network.normal import normal_of_raw
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.polyphase import Plane, list_phases
 from nvae_codec.recipes.recipe import Recipe
-from tests.models import RECIPES, frozen_network, make_network, make_recipe, predict_all, random_crops
+from tests.models import RECIPES, exported_network, make_network, make_recipe, predict_all, random_crops
 
 NEAR = 0.005
 """Real units of raw parameters, beside the half step of their own rounding."""
@@ -33,9 +33,9 @@ def pixel_units(recipe: Recipe) -> Tensor:
     return torch.tensor(units).view(1, -1, 1, 1)
 
 
-def largest_differences(network: Nvae, frozen: Exported, pixels: Tensor) -> dict[str, float]:
+def largest_differences(network: Nvae, exported: Exported, pixels: Tensor) -> dict[str, float]:
     """Of each output, beyond half a step of its rounding, in real units, on images and latents of their own."""
-    model, x = frozen.model, network.normalize(pixels)
+    model, x = exported.model, network.normalize(pixels)
     evaluation: Evaluation = model.graph.evaluate(debug=True)
     differences: dict[str, float] = {}
     torch.manual_seed(0)
@@ -78,17 +78,17 @@ def largest_differences(network: Nvae, frozen: Exported, pixels: Tensor) -> dict
 
 @pytest.mark.parametrize("which", RECIPES)
 def test_float_and_exact_networks_agree(which: str) -> None:
-    network, frozen = frozen_network(which)
-    found = largest_differences(network, frozen, random_crops(3, 48, seed=70))
-    assert found.keys() == frozen.model.graph.outputs.keys()
+    network, exported = exported_network(which)
+    found = largest_differences(network, exported, random_crops(3, 48, seed=70))
+    assert found.keys() == exported.model.graph.outputs.keys()
     near = NEAR_OF_PYRAMIDS if network.recipe.network.pyramid_start else NEAR
     assert {name: value for name, value in found.items() if value > near} == {}
 
 
 @pytest.mark.parametrize("which", RECIPES)
-def test_a_model_tells_what_coding_needs(which: str) -> None:
-    network, frozen = frozen_network(which)
-    model, recipe = frozen.model, network.recipe
+def test_a_model_has_what_coding_needs(which: str) -> None:
+    network, exported = exported_network(which)
+    model, recipe = exported.model, network.recipe
     assert model.stride == recipe.stride
     assert len(model.phases) == 1 + 3 * recipe.likelihood.scales
     assert [group.channels for group in model.groups] == network.latents
@@ -96,13 +96,13 @@ def test_a_model_tells_what_coding_needs(which: str) -> None:
     assert all(64 <= step <= 4096 for group in model.groups for step in group.bin_widths)
     assert len(model.identity) == 32
     assert sorted(model.colour_order) == [0, 1, 2]
-    for layer in frozen.layers:
+    for layer in exported.layers:
         assert layer.largest_sum < (2**53 if layer.digits > 1 else 2**24)
 
 
 @pytest.mark.parametrize("which", ["pyramid", "phases on a pyramid"])
 def test_what_carries_pixels_keeps_all_bits_of_its_weights(which: str) -> None:
-    split = {layer.source: layer.digits > 1 for layer in frozen_network(which)[1].layers}
+    split = {layer.source: layer.digits > 1 for layer in exported_network(which)[1].layers}
     out = "network.likelihood." + ("base." if "phases" in which else "") + "out"
     passed = {
         f"network.hierarchy.groups.{group}.{layer}" for group in range(4) for layer in ("posterior_head", "combine")
@@ -113,15 +113,15 @@ def test_what_carries_pixels_keeps_all_bits_of_its_weights(which: str) -> None:
 
 def test_weights_that_float32_cannot_hold_are_split() -> None:
     """One recipe has weights of one output channel whose sizes are far apart."""
-    frozen = frozen_network("phases of two levels")[1]
-    split = [layer for layer in frozen.layers if layer.digits > 1]
+    exported = exported_network("phases of two levels")[1]
+    split = [layer for layer in exported.layers if layer.digits > 1]
     assert split
     assert all(layer.largest_sum >= 2**24 for layer in split)
-    operations = [op for op in frozen.model.graph.operations.values() if getattr(op, "digits", ())]
+    operations = [op for op in exported.model.graph.operations.values() if getattr(op, "digits", ())]
     assert len(operations) == len(split)
 
 
-def test_latents_that_say_nothing_are_cut() -> None:
+def test_uninformative_latents_are_pruned() -> None:
     network = make_network(make_recipe())
     head = network.hierarchy.groups[1].posterior_head
     assert isinstance(head, torch.nn.Conv2d)
@@ -130,10 +130,10 @@ def test_latents_that_say_nothing_are_cut() -> None:
         for row in (0, network.latents[1]):
             head.weight[row] = 0
             head.bias[row] = 0
-    frozen = export(network, [random_crops(4, 64)])
-    assert [group.active for group in frozen.model.groups] == [(0, 1, 2), (1,)]
-    assert len(frozen.model.groups[1].bin_widths) == 1
-    assert len(frozen.model.groups[1].multiplier) == 2
+    exported = export(network, [random_crops(4, 64)])
+    assert [group.active for group in exported.model.groups] == [(0, 1, 2), (1,)]
+    assert len(exported.model.groups[1].bin_widths) == 1
+    assert len(exported.model.groups[1].multiplier) == 2
     assert LEAST_KL > 0
 
 

@@ -15,7 +15,7 @@ from nvae_codec.integer.canary import check_canary, make_canary
 from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.operation import Operation
 from tests.integer.hashing import evaluate, make_inputs
-from tests.models import frozen_model
+from tests.models import exported_model
 
 GATED = "official: batch norm, gates, swish"
 
@@ -62,15 +62,15 @@ REFUSED: Mapping[str, tuple[type[Operation], Callable[[Any], bool], Callable[[An
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_tampered_graph_is_refused(what: str) -> None:
     kind, condition, change, said = REFUSED[what]
-    graph = frozen_model(GATED).graph
+    graph = exported_model(GATED).graph
     operation = first(graph, kind, condition)
     with pytest.raises(ModelFileError, match=said) as error:
         prove_exact(tamper(graph, operation.name, **change(operation)))
     assert "\n" not in str(error.value)
 
 
-def test_the_canary_hears_a_changed_weight() -> None:
-    model = frozen_model()
+def test_the_canary_detects_a_changed_weight() -> None:
+    model = exported_model()
     names = [op.name for op in model.graph.operations.values() if isinstance(op, ops.Convolve)]
     for name in names[:: len(names) // 6]:
         operation = model.graph.operations[name]
@@ -83,8 +83,8 @@ def test_the_canary_hears_a_changed_weight() -> None:
             check_canary(changed, model.canary, torch.device("cpu"))
 
 
-def test_debug_runs_find_sums_that_are_not_whole() -> None:
-    graph = frozen_model().graph
+def test_debug_runs_find_sums_that_are_not_integers() -> None:
+    graph = exported_model().graph
     convolution = first(graph, ops.Convolve)
     changed = tamper(graph, convolution.name, bias=convolution.bias + 0.125)
     inputs = make_inputs(graph, 2)
@@ -109,7 +109,7 @@ def reference(x: Tensor, op: ops.Convolve) -> Tensor:
 
 @pytest.mark.parametrize("which", ["phases of two levels", GATED])
 def test_accumulators_are_those_of_integers_even_at_the_bounds(which: str) -> None:
-    graph = frozen_model(which).graph
+    graph = exported_model(which).graph
     kinds, bounds = set(), prove_exact(graph)
     for op in graph.operations.values():
         if not isinstance(op, ops.Convolve):
@@ -154,8 +154,8 @@ def test_the_average_over_space_rounds_half_up_in_sixteenths() -> None:
     assert torch.equal(op.run([wide])[:, :, 0, 0].double(), expected)
 
 
-def test_what_was_not_given_is_named() -> None:
-    graph = frozen_model().graph
+def test_a_missing_input_is_named() -> None:
+    graph = exported_model().graph
     walk = graph.evaluate()
     walk.give("blank", make_inputs(graph, 1)["blank"])
     with pytest.raises(KeyError, match=r"prior\.1 needs z\.0"):

@@ -1,4 +1,4 @@
-"""The paper's components, frozen: interpolation in integers, factorised and dilated steps, normalised weights."""
+"""The paper's components, exported: interpolation in integers, factorised and dilated steps, normalised weights."""
 
 import dataclasses
 from functools import cache
@@ -25,7 +25,7 @@ PAPER = change(
 
 
 @cache
-def frozen(which: str) -> tuple[Nvae, Exported]:
+def exported(which: str) -> tuple[Nvae, Exported]:
     network = make_network(parse_recipe(PAPER) if which == "NVAE" else very_deep())
     return network, export(network, [random_crops(4, 32)])
 
@@ -59,7 +59,7 @@ def test_repeats() -> None:
 
 @pytest.mark.parametrize(("which", "near"), [("NVAE", NEAR), ("Very Deep VAE", 2 * NEAR)])  # five scales round more
 def test_the_exact_network_agrees_with_the_float_one(which: str, near: float) -> None:
-    network, exact = frozen(which)
+    network, exact = exported(which)
     differences = largest_differences(network, exact, random_crops(2, 32, seed=7))
     assert differences.keys() == exact.model.graph.outputs.keys()
     assert max(differences.values()) < near
@@ -67,13 +67,13 @@ def test_the_exact_network_agrees_with_the_float_one(which: str, near: float) ->
 
 @pytest.mark.parametrize("which", ["NVAE", "Very Deep VAE"])
 def test_images_make_the_round_trip(which: str) -> None:
-    codec = ModelCodec(frozen(which)[1].model)
+    codec = ModelCodec(exported(which)[1].model)
     for height, width in ((32, 32), (37, 70)):
         pixels = make_image(height, width)
         round_trip(codec, pixels)
 
 
-def test_a_density_cannot_be_frozen() -> None:
+def test_a_density_cannot_be_exported() -> None:
     recipe = parse_recipe(change(OFFICIAL, "likelihood.kind = 'normal'"))
     with pytest.raises(ModelFileError, match=r"^likelihood\.kind = 'normal' is a density: it gives"):
         export(make_network(recipe), [random_crops(1, 32)])

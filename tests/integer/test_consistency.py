@@ -14,31 +14,31 @@ from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.integer.model_file import finalize, pack_model, read_model
 from nvae_codec.integer.operations import Input
-from tests.models import frozen_model
+from tests.models import exported_model
 
 
 def of_group(**changes: Any) -> IntegerModel:
-    first, *others = frozen_model().groups
-    return dataclasses.replace(frozen_model(), groups=(dataclasses.replace(first, **changes), *others))
+    first, *others = exported_model().groups
+    return dataclasses.replace(exported_model(), groups=(dataclasses.replace(first, **changes), *others))
 
 
 def of_table(name: str, place: int, value: float) -> IntegerModel:
-    table = getattr(frozen_model().tables, name).copy()
+    table = getattr(exported_model().tables, name).copy()
     table[place] = value
-    return dataclasses.replace(frozen_model(), tables=dataclasses.replace(frozen_model().tables, **{name: table}))
+    return dataclasses.replace(exported_model(), tables=dataclasses.replace(exported_model().tables, **{name: table}))
 
 
 def of_input(name: str, **changes: Any) -> IntegerModel:
-    graph = frozen_model().graph
+    graph = exported_model().graph
     steps = [
         dataclasses.replace(step, **changes) if isinstance(step, Input) and step.name == name else step
         for step in graph.operations.values()
     ]
-    return dataclasses.replace(frozen_model(), graph=Graph(steps, graph.outputs))
+    return dataclasses.replace(exported_model(), graph=Graph(steps, graph.outputs))
 
 
 def of_outputs(outputs: dict[str, str]) -> IntegerModel:
-    return dataclasses.replace(frozen_model(), graph=Graph(list(frozen_model().graph.operations.values()), outputs))
+    return dataclasses.replace(exported_model(), graph=Graph(list(exported_model().graph.operations.values()), outputs))
 
 
 @pytest.mark.parametrize(
@@ -50,33 +50,33 @@ def of_outputs(outputs: dict[str, str]) -> IntegerModel:
     ],
 )  # fmt: skip
 def test_impossible_fields_are_refused(field: str, value: Any) -> None:
-    model = dataclasses.replace(frozen_model(), **{field: value})
+    model = dataclasses.replace(exported_model(), **{field: value})
     with pytest.raises(ModelFileError, match="its description cannot be: "):
         check_consistency(model, prove_exact(model.graph))
 
 
 def test_impossible_parts_are_refused() -> None:
-    outputs = frozen_model().graph.outputs
-    kept = frozen_model().groups[0].active
+    outputs = exported_model().graph.outputs
+    kept = exported_model().groups[0].active
     models = [
         of_group(stride=0), of_group(stride=5), of_group(channels=0), of_group(active=(10**6,) * len(kept)),
         of_group(active=(-1, *kept[1:])), of_group(bin_widths=()), of_group(bin_widths=(0,) * len(kept)),
         of_group(bin_widths=(10**6,) * len(kept)), of_group(multiplier=np.zeros(1)), of_group(has_prior=True),
-        of_group(multiplier=np.full(frozen_model().groups[0].channels, np.nan)),
+        of_group(multiplier=np.full(exported_model().groups[0].channels, np.nan)),
         of_table("sigma", 0, 0), of_table("softmax", 0, 0), of_table("logistic", 9, 10**6), of_table("normal", 9, -1),
         of_table("inverse_scale", 3, np.inf), of_input("image", stride=10**6), of_input("z.0", channels=9),
         of_input("image", largest=254), of_input("blank", stride=1),
         of_outputs({name: step for name, step in outputs.items() if name != "pixels.0"}),
         of_outputs({**outputs, "pixels.0": outputs["posterior.0"]}), of_outputs({**outputs, "more": "image"}),
     ]  # fmt: skip
-    bounds = prove_exact(frozen_model().graph)
+    bounds = prove_exact(exported_model().graph)
     for model in models:
         with pytest.raises(ModelFileError, match="its description cannot be: "):
             check_consistency(model, bounds)
 
 
 def test_impossible_flows_are_refused() -> None:
-    model = frozen_model("official, two pairs of flows")
+    model = exported_model("official, two pairs of flows")
     first, *others = model.groups
     bounds = prove_exact(model.graph)
     changes: list[dict[str, Any]] = [
@@ -91,12 +91,12 @@ def test_impossible_flows_are_refused() -> None:
             check_consistency(changed, bounds)
     swapped = {**model.graph.outputs, "shift.0.0": model.graph.outputs["shift.0.1"]}
     steps = list(model.graph.operations.values())
-    with pytest.raises(ModelFileError, match="later places"):
+    with pytest.raises(ModelFileError, match="later positions"):
         check_consistency(dataclasses.replace(model, graph=Graph(steps, swapped)), bounds)
 
 
 def test_a_sealed_file_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "nonsense.safetensors"
-    path.write_bytes(pack_model(finalize(dataclasses.replace(frozen_model(), colour_order=(0, 0, 0))), "", {}))
+    path.write_bytes(pack_model(finalize(dataclasses.replace(exported_model(), colour_order=(0, 0, 0))), "", {}))
     with pytest.raises(ModelFileError, match=r"nonsense\.safetensors: its description cannot be: colour_order$"):
         read_model(path)

@@ -7,7 +7,7 @@ from nvae_codec.integer import operations
 from nvae_codec.integer.canary import check_canary
 from nvae_codec.integer.convolution import convolve, convolve_by_products
 from nvae_codec.integer.inference import exact_inference
-from tests.models import frozen_model
+from tests.models import exported_model
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -37,6 +37,6 @@ def test_products_give_the_convolution(
 
 
 def test_a_whole_model_by_products_passes_its_canary(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = frozen_model()
+    model = exported_model()
     monkeypatch.setattr(operations, "convolve", convolve_by_products)
     check_canary(model.graph, model.canary, torch.device("cpu"))

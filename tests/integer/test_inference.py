@@ -91,13 +91,13 @@ def test_reduced_precision_of_onednn_is_off_inside() -> None:
 CHILD = """
 import os, sys, torch
 {setting}
-from tests.models import frozen_model
+from tests.models import exported_model
 from nvae_codec.integer.canary import check_canary
 from nvae_codec.integer.model_file import pack_model, read_model
 from pathlib import Path
 path = Path(sys.argv[1])
 if {make}:
-    path.write_bytes(pack_model(frozen_model(), "", {{}}))
+    path.write_bytes(pack_model(exported_model(), "", {{}}))
     sys.exit()
 model = read_model(path)
 torch.set_num_threads(2)

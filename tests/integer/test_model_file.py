@@ -18,13 +18,13 @@ from nvae_codec.errors import ModelFileError
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.integer.model_file import pack_model, read_model
 from tests.integer.hashing import evaluate, hash_outputs, make_inputs
-from tests.models import RECIPES, frozen_model
+from tests.models import RECIPES, exported_model
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    path.write_bytes(pack_model(frozen_model(), "name = 'tiny'\n", {"steps": 0}))
+    path.write_bytes(pack_model(exported_model(), "name = 'tiny'\n", {"steps": 0}))
     return path
 
 
@@ -36,8 +36,8 @@ def take_apart(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 @pytest.mark.parametrize("which", RECIPES)
-def test_what_is_written_is_read_back(which: str, tmp_path: Path) -> None:
-    model, path = frozen_model(which), tmp_path / "m.safetensors"
+def test_models_make_the_round_trip(which: str, tmp_path: Path) -> None:
+    model, path = exported_model(which), tmp_path / "m.safetensors"
     path.write_bytes(pack_model(model, "recipe", {"a": 1}))
     again = read_model(path)
     for item in dataclasses.fields(IntegerModel):
@@ -63,7 +63,7 @@ def test_a_model_file_holds_recipe_and_report(path: Path) -> None:
     assert metadata["format"] == "nvae-codec model 1"
 
 
-def test_weights_lie_in_few_bytes(path: Path) -> None:
+def test_weights_take_few_bytes(path: Path) -> None:
     arrays, _ = take_apart(path)
     kinds = {array.dtype for name, array in arrays.items() if name.endswith(".weight")}
     assert kinds <= {np.dtype(np.int8), np.dtype(np.int16)}
@@ -109,7 +109,7 @@ def test_damage_is_refused_and_never_by_another_error(path: Path, tmp_path: Path
     for at in [*range(16), *(rng.randrange(16, 8 + length) for _ in range(200))]:
         broken.write_bytes(data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :])
         with contextlib.suppress(ModelFileError):  # a name, the recipe and the report are not what files depend on
-            assert read_model(broken).identity == frozen_model().identity
+            assert read_model(broken).identity == exported_model().identity
 
 
 def test_foreign_files_are_refused(path: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from nvae_codec.integer.canary import check_canary
 from nvae_codec.integer.model_file import pack_model, read_model
 from tests.golden_files import check_golden, golden_model
 from tests.integer.hashing import evaluate, hash_model, hash_outputs, make_inputs
-from tests.models import RECIPES, frozen_model
+from tests.models import RECIPES, exported_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,13 +31,13 @@ def _without_nnpack() -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")
 @pytest.mark.parametrize("which", RECIPES)
 def test_threads_batches_and_layouts_change_nothing(which: str) -> None:
-    graph = frozen_model(which).graph
+    graph = exported_model(which).graph
     inputs = make_inputs(graph, 17)
     torch.set_num_threads(1)
     expected = evaluate(graph, inputs, debug=True)
     assert all(value.dtype == torch.float32 and float(value.abs().max()) < 2**24 for value in expected.values())
     with torch.inference_mode():
-        check_canary(graph, frozen_model(which).canary, torch.device("cpu"))
+        check_canary(graph, exported_model(which).canary, torch.device("cpu"))
     whole = hash_outputs(expected)
     torch.set_num_threads(2)
     assert hash_outputs(evaluate(graph, inputs)) == whole
@@ -69,7 +69,7 @@ def test_instruction_sets_change_nothing(tmp_path: Path) -> None:
     paths = []
     for index, which in enumerate(RECIPES):
         paths.append(tmp_path / f"{index}.safetensors")
-        paths[-1].write_bytes(pack_model(frozen_model(which), "", {}))
+        paths[-1].write_bytes(pack_model(exported_model(which), "", {}))
     found = run_elsewhere(paths, ONEDNN_MAX_CPU_ISA="SSE41", ATEN_CPU_CAPABILITY="default")
     assert found.pop("capability") in ("DEFAULT", "NO AVX", "NO_AVX")
     for path in paths:

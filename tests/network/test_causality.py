@@ -71,7 +71,7 @@ def test_latents_reach_later_groups_and_pixels_only(network: Nvae) -> None:
 
 
 @pytest.mark.parametrize("which", [name for name in RECIPES if name.startswith("phases")])
-def test_phases_see_the_planes_before_them_alone(which: str) -> None:
+def test_phases_see_only_earlier_planes(which: str) -> None:
     network = make_network(make_recipe(which))
     image = network.normalize(random_crops(1, 32))
     before = run(network, image, fixed_z())

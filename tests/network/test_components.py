@@ -65,7 +65,7 @@ def test_every_parameter_learns(which: str) -> None:
         assert torch.isfinite(parameter.grad).all(), name
 
 
-def test_binary_images_are_padded_for_the_network_alone() -> None:
+def test_padding_of_binary_images_is_not_coded() -> None:
     recipe = parse_recipe(change(
         PAPER, "image.channels = 1", "image.padding = 2", "likelihood.kind = 'bernoulli'", "training.crop = 12",
         "network.flows = 0",
@@ -98,7 +98,7 @@ def test_a_shift_reads_only_what_comes_before(mirror: bool) -> None:
         assert flat[:channel, place].all()
 
 
-def test_a_flow_can_be_undone_and_keeps_the_volume() -> None:
+def test_a_flow_preserves_volume() -> None:
     torch.manual_seed(0)
     pair = FlowPair(2).double()
     z = torch.randn(1, 2, 3, 3, dtype=torch.double)

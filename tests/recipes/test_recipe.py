@@ -104,7 +104,7 @@ def test_a_fault_names_its_field(line: str, said: str) -> None:
     assert len(str(error.value)) < 500
 
 
-def test_all_faults_are_named_at_once() -> None:
+def test_all_faults_are_named_together() -> None:
     text = "network = 3\n[likelihood]\nlevels = 2\nkind = 'joined'\n[training]\nlearning_rate = 2\nsteps = 0\n"
     with pytest.raises(RecipeError) as error:
         parse_recipe(text)

@@ -46,7 +46,7 @@ def count_parameters(recipe: Recipe) -> int:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_builds_and_says_what_it_is(name: str) -> None:
+def test_recipes_build_and_describe_themselves(name: str) -> None:
     recipe = read_recipe(FOLDER / f"{name}.toml")
     assert recipe.name == name
     assert parse_recipe(format_recipe(recipe)) == recipe

@@ -52,7 +52,7 @@ def test_crops_of_smaller_images_have_their_size(side: int) -> None:
         assert rough[-1] > 1.2 * rough[0]
 
 
-def test_digits_are_never_mirrored_where_the_recipe_says_so() -> None:
+def test_crops_are_not_flipped_with_probability_0() -> None:
     image = np.repeat(np.arange(16, dtype=np.uint8)[None, :, None], 16, 0)
     training = TrainingRecipe(crop=16, hflip_prob=0, transpose_prob=0)
     rng = np.random.default_rng(0)

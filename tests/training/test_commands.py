@@ -148,7 +148,7 @@ def test_a_launcher_that_starts_one_process_is_named(
     assert (quiet.stdout, quiet.stderr) == ("", "")
 
 
-def test_one_image_alone_needs_others_to_measure_on(recipe: Path, tmp_path: Path) -> None:
+def test_a_single_image_needs_held_out_images(recipe: Path, tmp_path: Path) -> None:
     Image.fromarray(make_image(32, 32)).save(tmp_path / "one.png")
     with pytest.raises(NvaeCodecError, match="give --valid"):
         invoke(recipe, "--data", tmp_path, "--out", tmp_path / "run", "--dry-run")
@@ -179,7 +179,7 @@ def test_options_of_memory_and_precision(recipe: Path, images: Path, tmp_path: P
         invoke(*words, "--out", tmp_path / "both", "--compile", "--checkpointing")
 
 
-def test_usage_errors_are_told(recipe: Path, images: Path, tmp_path: Path) -> None:
+def test_usage_errors_are_reported(recipe: Path, images: Path, tmp_path: Path) -> None:
     assert invoke(recipe, "--out", tmp_path).exit_code == 2
     assert invoke(recipe, "--data", images, "--out", tmp_path, "--steps", 0).exit_code == 2
     for option in ("--minutes", "--report-seconds", "--save-seconds"):

@@ -49,7 +49,7 @@ def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
     assert [(event.step, event.value) for event in board.Scalars("train_kl/1")] == [(3, 0.25), (7, 0.25)]
 
 
-def test_without_tensorboard_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tensorboard_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(NvaeCodecError, match="--tensorboard needs tensorboard"):
         Log(tmp_path / "run", 0, make_recipe(), tensorboard=True)

@@ -62,7 +62,7 @@ def test_a_batch_without_equal_parts_is_refused() -> None:
         processes.rows(7)
 
 
-def test_a_process_that_was_not_launched_properly_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_without_its_launcher_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*VARIABLES, "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     assert Processes("cpu").first
