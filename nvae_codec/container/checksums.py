@@ -1,4 +1,4 @@
-"""The two checksums of a file: of what it holds, and of its own bytes."""
+"""The two checksums of a file: of its content and of its bytes."""
 
 import struct
 
@@ -10,11 +10,11 @@ FILE_CHECKSUM_BYTES = 4
 
 
 def content_checksum(image: RasterImage, file: bytes | None = None) -> bytes:
-    """The 8 bytes that say whether an image came back: XXH3-64 of its size, its colour and its pixels.
+    """The 8 bytes that verify a decoded image: XXH3-64 of its size, its colour and its pixels.
 
-    Hashed are width and height (4 bytes each), the colour's number (1 byte) and the pixels in rows from the top (of
-    16 bits all high bytes, then all low ones), or, where the image is kept as its own ``file`` or has no pixels, that
-    file; all little-endian.
+    The hash covers width and height (4 bytes each), the colour's number (1 byte) and the pixels in rows from the top
+    (for 16 bits, all high bytes, then all low ones). If the image is kept as its own ``file`` or has no pixels, the
+    file replaces the pixels. All integers are little-endian.
     """
     content = xxhash.xxh3_64(struct.pack("<IIB", image.width, image.height, COLOURS.index(image.colour)))
     if file is not None or image.pixels is None:

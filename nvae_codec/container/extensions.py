@@ -1,9 +1,9 @@
-"""Extension blocks: what an image, a segment or an archive may carry besides the fields that it always has.
+"""Extension blocks: optional parts of an image, a segment or an archive.
 
     head, varint: 4 · type + 2 (if critical) + 1 (if another block follows) ┬ length, varint ┬ bytes
 
 As with PNG's chunks, a reader that does not know the type of a **critical** block refuses the file, and skips an
-**ancillary** one. Blocks have ascending types, so there is at most one of each. No blocks take no bytes.
+**ancillary** one. Types ascend, so there is at most one block of each. An empty list of blocks has no bytes.
 
 To add a block to the format, give it a row in ``TYPES``.
 """
@@ -19,7 +19,7 @@ LARGEST_TYPE = LARGEST >> 2
 
 
 class ExtensionType(NamedTuple):
-    """A kind of block: its number in files, what messages call it, and whether a reader has to know it."""
+    """A kind of block: its number in files, its name in messages, and whether a reader must know it."""
 
     number: int
     name: str
@@ -34,7 +34,7 @@ TYPES = {each.number: each for each in (METADATA, ADAPTATION, SHARD)}
 """All types that this release knows. Numbers are never used again; those from 64 on are free for experiments."""
 
 CODER_TYPES = (ADAPTATION.number,)
-"""Those that a codec takes."""
+"""Types that a codec reads, rather than the container."""
 
 
 class Extension(NamedTuple):
@@ -46,7 +46,7 @@ class Extension(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What messages and ``nvae-codec info`` call it."""
+        """The name in messages and in ``nvae-codec info``."""
         return TYPES[self.type].name if self.type in TYPES else f"type {self.type}"
 
 
@@ -59,23 +59,23 @@ def extension(kind: ExtensionType, data: bytes) -> Extension:
 
 
 def find_extension(extensions: Iterable[Extension], kind: ExtensionType) -> bytes | None:
-    """The bytes of the block of this type; None where there is none."""
+    """The bytes of the block of this type, or None."""
     return next((block.data for block in extensions if block.type == kind.number), None)
 
 
 def pack_coder_blocks(coded: Coded) -> Extensions:
-    """The blocks that a codec wants to find when it decodes."""
+    """The blocks that the codec needs for decoding."""
     return tuple(Extension(number, data, TYPES[number].critical) for number, data in sorted(coded.extensions))
 
 
 def coder_blocks(*levels: Extensions) -> tuple[tuple[int, bytes], ...]:
-    """Types and bytes of the blocks that a codec takes, of a segment and then of its archive: the first one holds."""
+    """Types and bytes of the blocks that a codec reads; a segment's block overrides that of its archive."""
     found = {block.type: block.data for blocks in reversed(levels) for block in blocks if block.type in CODER_TYPES}
     return tuple(sorted(found.items()))
 
 
 def merge_extensions(one: Extensions, other: Extensions, *, alike: bool = False) -> Extensions:
-    """The blocks of both, by type. Raises NvaeCodecError where both have a type with different bytes.
+    """The blocks of both, by type. Raises NvaeCodecError if both have a block of one type with different bytes.
 
     ``alike``: both must have the same critical blocks, because what is critical holds for everything in a file.
     """
@@ -90,7 +90,7 @@ def merge_extensions(one: Extensions, other: Extensions, *, alike: bool = False)
 
 
 def pack_extensions(extensions: Sequence[Extension]) -> bytes:
-    """Blocks, whose types ascend, as bytes; none take no bytes."""
+    """Blocks with ascending types as bytes; empty without blocks."""
     last = len(extensions) - 1
     out = bytearray()
     for at, block in enumerate(extensions):
@@ -99,7 +99,7 @@ def pack_extensions(extensions: Sequence[Extension]) -> bytes:
 
 
 def read_extensions(reader: ByteReader) -> Extensions:
-    """One block and those that follow it.
+    """Read a block and those that follow it.
 
     Raises DamagedFileError, also for a critical block of a type that this release does not know.
     """

@@ -1,8 +1,8 @@
-"""Fields of a file: each is declared once, as an object that packs a value and reads it back.
+"""Fields of a file. Each is declared once, as an object that packs and reads values.
 
 A table of fields (a dictionary from name to field) describes a part of the file; ``pack_fields`` writes one and
-``read_fields`` reads it. Readers take nothing from a file without checking it: whatever is out of range or longer than
-the file raises DamagedFileError.
+``read_fields`` reads it. Readers check everything: values out of range and lengths beyond the end of the file raise
+DamagedFileError.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -70,7 +70,7 @@ class ByteReader:
         raise DamagedFileError("damaged: a number is out of its range")
 
     def sized(self, least: int = 0) -> bytes:
-        """The next bytes, which follow their length."""
+        """The next bytes, after their length."""
         return self.take(self.varint(least, max(least, self.left)))
 
 
@@ -87,7 +87,7 @@ def varint(least: int, most: int = LARGEST) -> Field:
 
 
 def fixed(count: int) -> Field:
-    """So many bytes."""
+    """A fixed number of bytes."""
     return Field(bytes, lambda reader: reader.take(count))
 
 
@@ -95,7 +95,7 @@ VARINTS = Field(
     lambda values: pack_varint(len(values)) + pack_varints(values),
     lambda reader: tuple(reader.varint(0, LARGEST) for _ in range(reader.varint(0, reader.left))),
 )
-"""Integers from 0 after their number."""
+"""A list of varints, after its length."""
 
 
 def pack_fields(table: Mapping[str, Field], record: object) -> bytes:

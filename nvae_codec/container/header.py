@@ -16,9 +16,9 @@ from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.levels import Shown
 from nvae_codec.images.raster import COLOURS, GRAY1, GRAY8, IN_BYTES, RGB8, WHOLE_BYTES, Colour
 
-MAGIC = b"\xd6N"  # the first byte is no ASCII (and no UTF-8 before an N), so that text tools keep away
+MAGIC = b"\xd6N"  # not ASCII, and not UTF-8 before an N, so that text tools do not take the file for text
 VERSION = 1
-ID_BYTES = 4  # how much of a model's identity a header carries
+ID_BYTES = 4  # of the model's identity in a header
 
 LARGEST_SIDE = (1 << 31) - 1
 ARCHIVE = 7
@@ -28,7 +28,7 @@ _FLAG = 0x80
 
 
 class Kind(IntEnum):
-    """What a payload is; 0 is free."""
+    """The kind of a payload; 0 is unused."""
 
     MODEL = 1  # coded by a model: the pixels are the model's levels
     WEBP = 2  # samples of at most 8 bits as a VP8L stream
@@ -39,7 +39,7 @@ class Kind(IntEnum):
 
 
 MODEL_KINDS = {Kind.MODEL: Shown.PLAIN, Kind.MODEL_SPREAD: Shown.SPREAD, Kind.MODEL_SHIFTED: Shown.SHIFTED}
-"""How images that a model codes show its levels."""
+"""The kinds of payloads of models, and how their images represent the model's levels."""
 METHOD_NAMES = {**dict.fromkeys(MODEL_KINDS, "model"), Kind.WEBP: "webp", Kind.PIXELS: "stored", Kind.FILE: "stored"}
 
 
@@ -51,7 +51,7 @@ COLOURS_OF = {
     Kind.PIXELS: IN_BYTES,
     Kind.FILE: COLOURS,
 }
-"""What each kind can hold."""
+"""The colours that each kind can have."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ def header_fields(kind: Kind, *, extended: bool) -> Mapping[str, Field]:
 
 @dataclass(frozen=True)
 class Parts:
-    """A file taken apart."""
+    """The parts of a file."""
 
     header: Header
     payload: bytes
 
     @property
     def metadata(self) -> bytes:
-        """The metadata block; empty where there is none."""
+        """The metadata block, or empty bytes."""
         return find_extension(self.header.extensions, METADATA) or b""
 
 
@@ -109,7 +109,7 @@ def join_parts(parts: Parts) -> bytes:
 
 
 def split_parts(data: bytes) -> Parts:
-    """Take a file apart. Its checksum is verified first; then each length is checked before it is used.
+    """Split a file into its parts. Its checksum is verified first, and each length before it is used.
 
     Raises DamagedFileError, whose message distinguishes damaged files, files of another kind and of a newer version.
     """
@@ -164,9 +164,9 @@ def model_kind(shown: Shown) -> Kind:
 
 
 def pack_kind(kind: Kind, colour: Colour, flag: bool) -> int:
-    """The byte that says what an image is and how it is kept.
+    """The byte with the kind of payload and the colour.
 
-    Its highest bit says in a file of one image that there are extension blocks, in the index of an archive that the
+    Its highest bit means, in a file of one image, that there are extension blocks; in the index of an archive, that the
     image has metadata.
     """
     return kind | COLOURS.index(colour) << 3 | (_FLAG if flag else 0)

@@ -1,4 +1,4 @@
-"""One image, one file: what a method made of an image finalized as an .nvae file and, right below, read back."""
+"""Files of one image: a candidate finalized as an .nvae file, and the reader of such files."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,7 +26,7 @@ from nvae_codec.zoo.library import ImageCodec
 
 
 class CodecFinder(Protocol):
-    """Where a reader finds the codec that made a file."""
+    """Finds the codec that made a file."""
 
     def made_by(self, model_id: bytes) -> ImageCodec:
         """The codec whose identity begins with ``model_id``."""
@@ -48,15 +48,15 @@ class Candidate:
 
     @property
     def own_file(self) -> bytes | None:
-        """The image's own file, where it is kept as that."""
+        """The image's own file, if it is kept as its own file."""
         return self.coded.payload if self.kind is Kind.FILE else None
 
     def size(self, image: RasterImage, metadata: Extensions) -> int:
-        """How many bytes the file will have."""
+        """The size of the finished file in bytes."""
         return len(self._join(image, metadata, bytes(8), b"")) + len(self.planes) + len(self.coded.payload)
 
     def finalize(self, image: RasterImage, metadata: Extensions) -> bytes:
-        """The file of the image that this is made of. ``metadata``: what ``describe`` gave."""
+        """The finished file. ``image``: the one that was coded; ``metadata``: its blocks, from ``describe``."""
         checksum = content_checksum(image, self.own_file)
         return self._join(image, metadata, checksum, self.planes + self.coded.payload)
 
@@ -70,12 +70,12 @@ class Candidate:
 
 
 def describe(image: RasterImage) -> Extensions:
-    """The metadata block of an image, if it has metadata; raises UnsupportedImageError where that is too much."""
+    """The metadata block of an image, if it has metadata. Raises UnsupportedImageError if it is too large."""
     return (extension(METADATA, pack_metadata(image.chunks)),) if image.chunks else ()
 
 
 def find_restored_suffix(beginning: bytes) -> str:
-    """The suffix of what a file with this beginning is restored as: .png, or that of the own file that it holds."""
+    """The suffix of the restored image of a file with this beginning: .png, or that of the own file in it."""
     try:
         parts = split_beginning(beginning)
     except DamagedFileError:
@@ -84,9 +84,9 @@ def find_restored_suffix(beginning: bytes) -> str:
 
 
 def read_file(data: bytes, codecs: CodecFinder) -> RasterImage:
-    """The image in an .nvae file.
+    """Decode the image in an .nvae file.
 
-    Raises DamagedFileError for a file that is not whole and unaltered, UnknownModelError where its model is missing,
+    Raises DamagedFileError for a truncated or altered file, UnknownModelError if its model is not installed,
     and UnsupportedImageError beyond Pillow's pixel limit.
     """
     header, payload = (parts := split_parts(data)).header, parts.payload

@@ -1,6 +1,6 @@
-"""How much a file may ask of its reader: what is inflated, counted and decoded is in proportion to the bytes it has.
+"""Limits of a file's demands on its reader: inflated bytes, counts and pixels are in proportion to the file's size.
 
-So a small file costs little, whatever it claims. Writers keep the same limits.
+So a small hostile file costs little. Writers obey the same limits.
 """
 
 import zlib
@@ -13,12 +13,12 @@ FREE_PIXELS, PIXELS_PER_BYTE = 1 << 18, 1 << 10
 
 
 def inflated_limit(room: int) -> int:
-    """How many bytes the streams of a file of ``room`` bytes may inflate to."""
+    """The largest inflated size of the streams in a file of ``room`` bytes."""
     return FREE_BYTES + BYTES_PER_BYTE * room
 
 
 def count_limit(room: int) -> int:
-    """How many images, segments or chunks a file of ``room`` bytes may have."""
+    """The largest number of images, segments or chunks in a file of ``room`` bytes."""
     return FREE_COUNT + room // BYTES_PER_COUNT
 
 
@@ -35,7 +35,7 @@ def inflate(stream: bytes, most: int, what: str) -> bytes:
 
 
 def pixel_limit(payload: int) -> int:
-    """How many pixels a model may code in a payload of so many bytes.
+    """The largest number of pixels that a model may code in a payload of so many bytes.
 
     Flat images cost least. Measured, in pixels a byte: 20 with ``photo``, 65 blank digits with ``mnist``.
     """
@@ -43,6 +43,6 @@ def pixel_limit(payload: int) -> int:
 
 
 def check_pixels(pixels: int, payload: int) -> None:
-    """Raise DamagedFileError for more pixels than that, before anything is loaded or decoded."""
+    """Raise DamagedFileError if there are more pixels than that, before anything is loaded or decoded."""
     if pixels > pixel_limit(payload):
         raise DamagedFileError(f"damaged: {payload:,} bytes are too few for {pixels:,} pixels of a model")

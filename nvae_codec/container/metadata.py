@@ -1,4 +1,4 @@
-"""The metadata block: what an image's file holds besides its pixels, as PNG chunks, compressed together.
+"""The metadata block: everything in an image's file except its pixels, as PNG chunks, compressed together.
 
     ┌ type, 4 letters ┬ length, varint ┬ data ┐ ... the same for every chunk, in the file's order, all in one zlib
     └─────────────────┴────────────────┴──────┘     stream; an empty IDAT stands for the pixels

@@ -1,4 +1,4 @@
-"""How an image is kept: by the method asked for, or by the one that takes least, without paying for those that lose.
+"""The methods: the requested one, or the one with the smallest file, without wasting time on the others.
 
 candidates ──> the smallest ──> finalized as a file, once
 """
@@ -37,18 +37,19 @@ GRAPHICS_MARGIN = 1.15  # how much smaller the second effort may be, with room
 PADDED_SIDE, MOST_PADDED, MOST_PADDING = 32, 1 << 20, 8
 
 HOPELESS = 0.5
-"""A JPEG below so much of quick WebP's size is not coded by the model, whose files are at most 20 % below WebP's."""
+"""A JPEG smaller than this fraction of a fast WebP is not coded by the model, whose files are at most 20 % below
+WebP."""
 
 
 class ChosenCodec(Protocol):
-    """Where a writer gets its codec, if it needs one."""
+    """Gives a writer its codec, if it needs one."""
 
     def chosen(self) -> ImageCodec:
         """The codec to compress with."""
         ...
 
     def input(self) -> ModelInput:
-        """What that codec takes, known without loading it."""
+        """The images that the codec takes, known without loading it."""
         ...
 
 
@@ -81,7 +82,7 @@ def needs_own_file(image: RasterImage, method: str) -> Candidate | None:
 
 
 def _is_small_file(image: RasterImage) -> bool:
-    """Whether an image came in a lossy file so small that nothing that keeps its pixels competes with it."""
+    """Whether an image came in a lossy file so small that no lossless coding of its pixels is smaller."""
     if image.file is None or image.file.startswith(SIGNATURE) or not image.has_bytes:
         return False
     with contextlib.suppress(UnsupportedImageError):
@@ -90,7 +91,8 @@ def _is_small_file(image: RasterImage) -> bool:
 
 
 def code(image: RasterImage, method: str, codecs: ChosenCodec, effort: int) -> Candidate:
-    """What a method other than ``auto`` makes of an image that does not need its PNG; raises as ``write_file`` does."""
+    """Code an image that need not be kept as its own file, by a method other than ``auto``. Raises as
+    ``write_file``."""
     match method:
         case "model":
             codecs.input().take(image)  # refused before a model is loaded
@@ -103,14 +105,14 @@ def code(image: RasterImage, method: str, codecs: ChosenCodec, effort: int) -> C
 
 
 def takes(model: ModelInput, image: RasterImage) -> bool:
-    """Whether ``auto`` tries the model: on what it takes, unless most of what the network would see is padding."""
+    """Whether ``auto`` tries the model: if it takes the image, and the network would not see mostly padding."""
     padded = math.prod(-(-side // PADDED_SIDE) * PADDED_SIDE for side in (image.height, image.width))
     thin = padded > MOST_PADDED and padded > MOST_PADDING * image.height * image.width
     return not thin and model.takes(image)
 
 
 def code_model(image: RasterImage, codec: ImageCodec, effort: int) -> Candidate:
-    """An image through a model; raises UnsupportedImageError for one that it does not take."""
+    """Code an image with a model. Raises UnsupportedImageError if the model does not take it."""
     shown, levels = codec.input.take(image)
     coded = codec.encode([levels], effort=effort)
     if image.width * image.height > pixel_limit(len(coded.payload)):
@@ -124,12 +126,12 @@ def code_webp(image: RasterImage, effort: tuple[int, int] | None = None) -> Cand
 
 
 def code_pixels(image: RasterImage) -> Candidate:
-    """Pixels of at most 8 bits as they are: for images so small, or so noisy, that nothing gains."""
+    """Keep pixels of at most 8 bits uncompressed: for images that are very small or noise."""
     return Candidate(Kind.PIXELS, Coded(image.require_bytes("this method").tobytes(), method="stored"))
 
 
 def code_own_file(image: RasterImage) -> Candidate:
-    """An image as the PNG, JPEG or WebP that it came as, byte for byte; one of 16 bits without a file as a PNG."""
+    """Keep an image as its own PNG, JPEG or WebP, byte for byte; 16 bits without a file become a PNG."""
     if image.file is None and image.low is None:
         raise UnsupportedImageError("only a PNG, JPEG or WebP is kept as a file")
     return Candidate(Kind.FILE, Coded(image.file or write_png(image), method="stored"))
@@ -146,7 +148,7 @@ def choose_without_model(image: RasterImage, to_beat: float = math.inf) -> Candi
 
 
 def _all_candidates(image: RasterImage, metadata: Extensions, codecs: ChosenCodec, effort: int) -> Iterator[Candidate]:
-    """All that may be the smallest, one after another."""
+    """All candidates that may be the smallest, lazily."""
     sizes = []
     for candidate in _stored_candidates(image):
         sizes.append(candidate.size(image, metadata))
@@ -171,9 +173,9 @@ def _stored_candidates(image: RasterImage) -> Iterator[Candidate]:
 
 
 def _webp_candidates(image: RasterImage, metadata: Extensions, to_beat: float) -> Iterator[Candidate]:
-    """WebP, with more effort where that may be below ``to_beat`` bytes; of small images with the most.
+    """WebP, with more effort if the result may be below ``to_beat`` bytes; small images with the highest effort.
 
-    There is none where the image is too wide for WebP, or too large for its memory.
+    There is none if the image is too wide for WebP, or needs too much memory.
     """
     with contextlib.suppress(UnsupportedImageError):
         if choose_effort(image.width * image.height) == BEST:
@@ -188,7 +190,7 @@ def _webp_candidates(image: RasterImage, metadata: Extensions, to_beat: float) -
 
 
 def _smallest(image: RasterImage, metadata: Extensions, candidates: Iterable[Candidate]) -> Candidate:
-    """The smallest candidate, of equal ones the first. Only it is kept: those of a large image are large, too."""
+    """The smallest candidate, the first of equal ones. The others are dropped as they come, since they may be large."""
     best, least = None, math.inf
     for candidate in candidates:
         if (size := candidate.size(image, metadata)) < least:
@@ -198,6 +200,6 @@ def _smallest(image: RasterImage, metadata: Extensions, candidates: Iterable[Can
 
 
 def _return_free_memory() -> None:
-    """Give back what the network's evaluation left unused in glibc's heap: 400 MB, which WebP needs elsewhere."""
+    """Return the free part of glibc's heap to the system after the network's evaluation: 400 MB, which WebP needs."""
     with contextlib.suppress(OSError, TypeError, AttributeError):  # other C libraries have no such function
         ctypes.CDLL(None).malloc_trim(0)

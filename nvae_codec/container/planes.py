@@ -1,9 +1,9 @@
-"""The planes of an image that a model does not code: alpha, and the low bytes of 16 bits.
+"""The planes of an image that are not coded by the model: alpha, and the low bytes of 16 bits.
 
-    [alpha] ┬ [low bytes]          each after its length; empty where all is opaque, or low bytes equal the high ones
+    [alpha] ┬ [low bytes]          each after its length; empty if all is opaque, or low bytes equal the high ones
     kind (WebP or pixels), 1 ┬ data
 
-Alpha is graphics, low bytes are mostly noise: classical methods are the best for both (docs/other-pixels.md).
+Alpha is like graphics and low bytes are mostly noise, so classical methods suit both (docs/other-pixels.md).
 """
 
 import contextlib
@@ -23,7 +23,7 @@ OPAQUE = 255
 
 
 def pack_planes(image: RasterImage) -> bytes:
-    """What the model does not code of an image that it takes; empty for RGB and gray of 8 bits."""
+    """The planes of an image that its model does not code; empty for 8-bit RGB and gray."""
     return b"".join(pack_sized(block) for block in _blocks(image))
 
 
@@ -60,7 +60,7 @@ def add_planes(coded: Pixels, colour: Colour, blocks: Sequence[bytes]) -> tuple[
 
 
 def _unpack_block(block: bytes, usual: Pixels) -> Pixels:
-    """Samples of the shape of those that they usually are."""
+    """The samples of a block; an empty block stands for ``usual``."""
     if not block:
         return usual
     match block[0]:

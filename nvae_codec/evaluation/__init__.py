@@ -1,4 +1,4 @@
-"""Where the bits go: float ELBO, integer ELBO, file, and what lies between them. Torch comes with the first use."""
+"""Where the bits go: float ELBO, integer-model ELBO, file, and the overhead between them. Imports torch lazily."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A whole archive against the bounds: every bit of it is some image's, by cause.
+"""An archive against the bounds: every bit of it is attributed to an image and a cause.
 
-What an image's own symbols take is its own. What its segment has in common (stack, padding, plan, metadata, checksum)
-is shared by the segment's images, and what the archive has (header, index, trailer) by all, each in equal parts down
-to 2^-20 bit, so that the shares add up to the file exactly. The segments' own checksums, deflated with the index, and
-those of batches, numbers of the plan, count as header.
+The bits of an image's symbols are its own. Those of its segment (stack, padding, plan, metadata, checksum) are shared
+by the segment's images, and those of the archive (header, index, trailer) by all images. Shares are equal and multiples
+of 2^-20 bit, and add up to the file exactly. Checksums of segments, deflated with the index, and of batches, which are
+numbers of the plan, count as header.
 """
 
 import io
@@ -37,7 +37,7 @@ Measured = tuple[Row, NDArray[np.float32]]
 def measure_archive(evaluator: Evaluator, groups: Sequence[Sequence[Named]]) -> tuple[list[Measured], dict[str, Any]]:
     """The row and the map of bits of each image, 8-bit RGB, in segments; and what the JSON says of the archive.
 
-    Raises NvaeCodecError where there is none, and where the archive does not decode to them.
+    Raises NvaeCodecError if there is no image, or if the archive does not decode to the images.
     """
     if not groups:
         raise NvaeCodecError("there is no image to measure")
@@ -99,7 +99,7 @@ def _break_down(
 
 
 def share_bits(bits: float, count: int) -> list[float]:
-    """Bits, a multiple of 2^-20, in equal parts that are such multiples too and add up to them exactly."""
+    """Split bits, a multiple of 2^-20, into parts that are equal up to 2^-20 and add up exactly."""
     each, more = divmod(round(bits * GRID), count)
     return [(each + (at < more)) / GRID for at in range(count)]
 

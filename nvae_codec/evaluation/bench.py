@@ -49,7 +49,7 @@ def run_codec(name: str, inputs: Sequence[str | Path], options: dict[str, Any]) 
 def bench(
     inputs: Sequence[str | Path], options: dict[str, Any], names: Sequence[str], tell: Callable[[str], None]
 ) -> Row:
-    """All codecs of these names over all images. ``tell`` hears which comes next."""
+    """The named codecs over all images. ``tell`` is called with the name of each before it runs."""
     from nvae_codec.evaluation.machine import describe_machine
 
     images = [item.read_colours() for item in find_inputs(inputs)]
@@ -70,12 +70,12 @@ def bench(
 
 
 def machine_load() -> float | None:
-    """Processes that want to run, the mean of the last minute; None where the system does not tell."""
+    """The system's load average of the last minute; None if the system has none."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def codec_names() -> list[str]:
-    """Ours, and then the others."""
+    """The names of our codec and of the baselines."""
     return [OURS, *(baseline.name for baseline in list_baselines())]
 
 
@@ -124,13 +124,13 @@ def _pixels(item: Input) -> NDArray[np.uint8]:
 
 
 def _same(restored: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> bool:
-    """Whether a codec gave the pixels back; one without gray gives three equal colours for it."""
+    """Whether a codec restored the pixels; one without gray restores three equal colours."""
     gray_as_colours = pixels.ndim == 2 and restored.ndim == 3
     return np.array_equal(restored, np.repeat(pixels[:, :, None], 3, 2) if gray_as_colours else pixels)
 
 
 def our_codec(options: dict[str, Any]) -> Baseline:
-    """This codec as one of them: ``--method model``, the model loaded once."""
+    """This codec as a baseline: ``--method model``, with the model loaded once."""
     from nvae_codec import __version__, compress, decompress, load_model
 
     codec = load_model(options["model"], **{key: options[key] for key in ("device", "threads", "batch_tiles")})

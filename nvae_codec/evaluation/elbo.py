@@ -68,7 +68,7 @@ class ImageElbo:
 def noise_of(pixels: NDArray[np.uint8], seed: int) -> np.random.Generator:
     """The noise of the draws for an image: numpy's PCG64 of the seed and of the XXH3-64 of the image's bytes.
 
-    Each image has noise of its own: the effect of noise that images share would not average out over them.
+    Noise differs between images, so that its effect averages out over them.
     """
     own = xxhash.xxh3_64_intdigest(np.ascontiguousarray(pixels).tobytes())
     return np.random.Generator(np.random.PCG64([seed, own]))
@@ -138,12 +138,12 @@ class Costs:
 
     @property
     def kl(self) -> tuple[float, ...]:
-        """What is paid for the latents of each group: log2 q / p of the symbols."""
+        """The net cost of each group's latents: log2 q / p of the symbols."""
         return tuple(float((p - q).sum()) for p, q in zip(self.prior, self.posterior, strict=True))
 
     @property
     def phases(self) -> tuple[float, ...]:
-        """What is paid for the pixels of each phase."""
+        """The cost of the pixels of each phase."""
         return tuple(float(phase.sum()) for phase in self.pixels)
 
 
@@ -255,7 +255,7 @@ def normal_mass(low: Float64, high: Float64) -> Float64:
 def float_elbo(pixels: NDArray[np.uint8], network: Nvae, *, seed: int = 0, samples: int = 4) -> ImageElbo:
     """The negative float ELBO of an image, uint8 (H, W, 3), or (H, W) gray: under RGB, of one colour of three.
 
-    z is continuous, with the noise of :func:`integer_elbo`: the difference of the bounds is not noise of their draws.
+    z is continuous and has the noise of :func:`integer_elbo`, so that the difference of the bounds has little noise.
     With flows the KL is that of the draws. Raises UnsupportedImageError for gray if colours share a mixture component:
     the first colour alone has no density there.
     """

@@ -1,4 +1,4 @@
-"""What may happen to a training crop: shrinking, flips, random affine maps."""
+"""Augmentation of training crops: shrinking, flips, random affine maps."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Choice:
-    """Everything that is random about a crop of an image."""
+    """The random choices of a crop."""
 
     factor: int
     y: int
@@ -51,7 +51,7 @@ def take_crop(image: Pixels, choice: Choice, side: int, margin: int = 0) -> Pixe
 
 
 def _draw_factor(least: int, training: TrainingRecipe, rng: np.random.Generator) -> int:
-    """By how much an image is shrunk, so that its shorter side still holds a crop. Nothing is drawn for a single 1."""
+    """The factor by which an image is shrunk, such that a crop still fits. Nothing is drawn if the only factor is 1."""
     factors = training.downsample
     if factors == [1]:
         return 1

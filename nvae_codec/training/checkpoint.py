@@ -68,7 +68,7 @@ def save_checkpoint(
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write contiguous tensors and metadata with their checksum, under a temporary name first.
 
-    If that fails, as on a full disk, it leaves the earlier file as it was, and no other.
+    If that fails, for example on a full disk, the earlier file is unchanged, and the temporary one is removed.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -106,9 +106,9 @@ def find_checkpoint(run: str | Path) -> Path:
 
 
 def read_checkpoint(run: str | Path) -> tuple[Recipe, dict[str, Tensor], dict[str, Any]]:
-    """A run's recipe, tensors and what was done; ``run`` as :func:`find_checkpoint` takes it.
+    """A run's recipe, tensors and progress (step, seconds, ...); ``run`` as for :func:`find_checkpoint`.
 
-    Raises DamagedFileError where the checksum is wrong, and NvaeCodecError for what is no checkpoint.
+    Raises DamagedFileError if the checksum is wrong, NvaeCodecError if it is not a checkpoint.
     """
     path = find_checkpoint(run)
     try:
@@ -148,9 +148,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, tens
 
 @torch.no_grad()
 def copy_weights(network: nn.Module, run: Path, prefix: str = "") -> int:
-    """Give a network the averaged weights of another run whose names (beginning so) and shapes are its own.
+    """Copy another run's averaged weights, those whose names begin with ``prefix`` and whose names and shapes match.
 
-    Returns how many tensors that were. Raises NvaeCodecError where there is none.
+    Returns the number of tensors. Raises NvaeCodecError if there are none.
     """
     _, tensors, _ = read_checkpoint(run)
     own = network.state_dict()
@@ -169,7 +169,7 @@ def copy_weights(network: nn.Module, run: Path, prefix: str = "") -> int:
 
 
 def load_average(run: str | Path) -> tuple[Recipe, Nvae, dict[str, Any]]:
-    """The network of a run with the moving average of its weights, in evaluation mode, which is what is exported."""
+    """Recipe, network with the moving average of the weights in evaluation mode, which is exported, and progress."""
     recipe, tensors, done = read_checkpoint(run)
     network = Nvae(recipe)
     network.load_state_dict(part_of(tensors, "average."))

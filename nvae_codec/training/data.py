@@ -21,9 +21,9 @@ class Crops:
     """Images, from which crops are drawn with a probability in proportion to their size."""
 
     def __init__(self, loaders: Sequence[Loader], training: TrainingRecipe, memory: int = MEMORY) -> None:
-        """Decode what fits into ``memory`` bytes; images smaller than a crop are left out.
+        """Decode as many images as fit into ``memory`` bytes. Images smaller than a crop are left out.
 
-        Raises NvaeCodecError without any.
+        Raises NvaeCodecError if no image is left.
         """
         self.training = training
         self.loaders: list[Loader] = []
@@ -119,8 +119,8 @@ def pad_smaller(load: Loader, size: int) -> Loader:
 def held_out_crops(loaders: Sequence[Loader], side: int, stride: int, padding: int = 0) -> NDArray[np.uint8]:
     """The middle of each image that is large enough, uint8 (N, C, side, side).
 
-    If none is, the side follows from the smallest image that the network can see, rounded down to a multiple of the
-    stride, of which ``padding`` on each side is not the image's.
+    If no image is, the smallest image that the network can process sets the side, rounded down so that, with
+    ``padding`` on each side, it is a multiple of the stride.
     """
     least = stride * -(-(2 * padding + 1) // stride) - 2 * padding
     read = [load() for load in loaders]

@@ -1,9 +1,9 @@
-"""Histories: what images went through before someone compresses them, as augmentation of training crops.
+"""Histories: the processing of images before they are compressed, as augmentation of training crops.
 
-An image on disk is seldom as the camera's sensor saw it. It was decoded from JPEG, its chroma was halved, it was
-resized, sharpened or toned, and each of these leaves statistics that a likelihood can use: blocks of 8x8, chroma
-without fine detail, correlated neighbours. :func:`apply_history` draws such a history and applies it to a region larger
-than the crop, so that filters see no border and the crop may lie anywhere on the 8x8 grid.
+Few images on disk come straight from a camera's sensor. They were decoded from JPEG, their chroma was halved, they were
+resized, sharpened or toned. Each step leaves statistics that a likelihood can use: blocks of 8x8, chroma without fine
+detail, correlated neighbours. :func:`apply_history` draws a history and applies it to a region larger than the crop, so
+that filters see no border, and the crop may have any position on the 8x8 grid.
 """
 
 import io
@@ -43,8 +43,8 @@ def draw_kind(recipe: HistoriesRecipe, rng: np.random.Generator) -> int:
 def apply_history(region: Pixels, kind: int, side: int, recipe: HistoriesRecipe, rng: np.random.Generator) -> Pixels:
     """A crop, uint8 (side, side, 3), of a region (H, W, 3) after a random history of a kind (index into KINDS).
 
-    H and W are at least ``side``. The region is everything that the history sees: with MARGIN pixels more than the crop
-    on each side, filters see no border.
+    H and W are at least ``side``. The history is applied to the whole region: if that has MARGIN more pixels than the
+    crop on each side, filters see no border.
     """
     name = KINDS[kind]
     image = _develop(region, recipe, rng)
@@ -62,10 +62,10 @@ def apply_history(region: Pixels, kind: int, side: int, recipe: HistoriesRecipe,
 
 
 def with_histories(crops: Pixels, recipe: HistoriesRecipe, stride: int) -> dict[str, tuple[int, Pixels]]:
-    """The middles of crops, uint8 (N, 3, side, side), after each kind of history that is trained on, but clean ones.
+    """The middles of crops, uint8 (N, 3, side, side), after each kind of history in the recipe except clean ones.
 
     By kind: the expert that is trained on it, and the crops, MARGIN smaller on each side and rounded down to multiples
-    of ``stride``. Always the same. Empty where the crops are too small.
+    of ``stride``. The result is deterministic, and empty if the crops are too small.
     """
     side = (crops.shape[2] - 2 * MARGIN) // stride * stride
     found = {}

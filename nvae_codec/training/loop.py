@@ -1,7 +1,8 @@
 """The training loop: from a recipe and images to a checkpoint that resumes exactly.
 
-The crops and the noise of a step depend on the seed and the step's number alone. So a resumed run takes the same steps
-as one that was never stopped, and several processes with a part of every batch each take those of a single process.
+The crops and the noise of a step depend only on the seed and the step's number. So a resumed run takes the same steps
+as one that was never stopped, and several processes, with a part of every batch each, take the steps of a single
+process.
 """
 
 import dataclasses
@@ -105,7 +106,7 @@ class Trainer:
         saved, tensors, done = read_checkpoint(self.run)
         if dataclasses.replace(self.recipe, training=saved.training) != saved:
             raise NvaeCodecError(f"{self.run}: its checkpoint has another network; --resume only changes [training]")
-        # of a finished run perhaps only the average was kept
+        # a compacted checkpoint may have only the average
         self.network.load_state_dict(part_of(tensors, "network.") or part_of(tensors, "average."))
         for name, value in part_of(tensors, "average.").items():
             self.average.state[name].copy_(value)
@@ -317,7 +318,7 @@ def train(
 
 
 def describe_steps(trainer: Trainer, taken: Sequence[BitsPerDim | None], seconds: float) -> dict[str, Any]:
-    """What the log says of the steps since the last report; None in ``taken`` are those that were skipped."""
+    """The entries of the log about the steps since the last report; None in ``taken`` is a skipped step."""
     kept = [bits for bits in taken if bits is not None]
     total = kl = None
     if kept:

@@ -1,4 +1,4 @@
-"""Memory: cells that are computed again instead of kept for the gradient, and the peak of a run."""
+"""Memory: gradient checkpointing of cells, and the peak memory of a run."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,9 +13,9 @@ from nvae_codec.runtime import peak_resident_memory
 
 
 def checkpoint_cells(network: nn.Module) -> None:
-    """Keep the input of each residual cell alone for the backward pass, which computes it again (Chen et al. 2016).
+    """Keep only the input of each residual cell, and compute the cell again in the backward pass (Chen et al. 2016).
 
-    Gradients are the same bit for bit, and so are the statistics of batch normalisation: only the first pass counts.
+    Gradients and the statistics of batch normalization are the same bit for bit: the second pass does not update them.
     """
     for module in network.modules():
         if isinstance(module, ResidualCell):
@@ -34,7 +34,7 @@ def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], Abstract
 
 @contextmanager
 def keep_statistics(network: nn.Module) -> Iterator[None]:
-    """Within the block batch normalization updates copies of its running statistics, which so stay as they are."""
+    """A context in which batch normalization does not change its running statistics: it updates copies."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [dict(norm.named_buffers()) for norm in norms]
     for norm, buffers in zip(norms, kept, strict=True):

@@ -1,4 +1,4 @@
-"""What is minimized: the negative ELBO with an annealed and balanced KL (NVAE, section 3.2 and appendix A).
+"""The objective: the negative ELBO with an annealed and balanced KL (NVAE, section 3.2 and appendix A).
 
 Regularization of the weights is in :mod:`nvae_codec.training.regularization`.
 """
@@ -52,7 +52,7 @@ def _rate_by_epochs(training: TrainingRecipe, step: int) -> float:
 
 
 def balance_weights(recipe: Recipe, dtype: torch.dtype = torch.float32) -> Tensor:
-    """alpha per group, from the top (NVAE, appendix A): larger maps may use more bits before they are held back."""
+    """alpha per group, from the top (NVAE, appendix A): larger maps may use more bits."""
     groups = recipe.network.groups[::-1]
     alpha = [4.0**scale / count for scale, count in enumerate(groups) for _ in range(count)]
     return torch.tensor(alpha, dtype=dtype) / min(alpha)

@@ -21,7 +21,7 @@ VARIABLES = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 BUCKET = 1 << 22
 """Numbers that are averaged in one message: few messages, and no copy of all gradients."""
 REST_SECONDS = 0.5
-"""More than a thread of gloo needs to let go of the tensors of the last message."""
+"""More than a thread of gloo needs to release the tensors of the last message."""
 
 
 def choose_device(device: str) -> str:
@@ -30,10 +30,10 @@ def choose_device(device: str) -> str:
 
 
 def end_group() -> None:
-    """Destroy the process group, and let its threads come to rest before the interpreter ends.
+    """Destroy the process group, and wait for its threads before the interpreter ends.
 
-    A thread that lets go of a Python object once the interpreter is gone aborts the process. Where something still
-    refers to the group, destroying it does not wait for them.
+    A thread that releases a Python object after the interpreter is gone aborts the process. If something still refers
+    to the group, destroying it does not wait for its threads.
     """
     if distributed.is_initialized():
         distributed.destroy_process_group()
@@ -91,7 +91,7 @@ class Processes:
                 tensor.copy_(mean.view(tensor.shape))
 
     def any(self, wish: bool) -> bool:
-        """Whether any process wishes it."""
+        """Whether the flag is set in any process."""
         return wish if self.count == 1 else bool(self.mean(torch.tensor(float(wish), device=self.device)) > 0)
 
 
