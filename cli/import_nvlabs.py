@@ -28,7 +28,7 @@ def import_nvlabs_command(checkpoint: Path, run: Path, name: str | None, force: 
     from nvae_codec.integrations.nvlabs import import_network, make_recipe, read_official
     from nvae_codec.recipes.files import format_recipe
     from nvae_codec.training.checkpoint import FILE, Average, save_checkpoint
-    from nvae_codec.training.loop import make_optimizer
+    from nvae_codec.training.optimizers import make_optimizer
 
     if (run / FILE).exists() and not force:
         raise NvaeCodecError(f"{run}: a run is here already; -f overwrites it")
@@ -39,7 +39,7 @@ def import_nvlabs_command(checkpoint: Path, run: Path, name: str | None, force: 
     (run / "recipe.toml").write_text(format_recipe(recipe), encoding="utf-8")
     average = Average(network, recipe.training.ema)
     done = {"step": official.step, "seconds": 0.0, "imported": checkpoint.name}
-    save_checkpoint(run, recipe, network, average, make_optimizer(recipe, network), done)
+    save_checkpoint(run, recipe, network, average, make_optimizer(recipe.training, network.parameters()), done)
     count = sum(parameter.numel() for parameter in network.parameters())
     if report.quiet:
         return

@@ -42,3 +42,7 @@ class HistoriesRecipe:
     def shares(self) -> list[float]:
         """The share of each kind, in the order of KINDS."""
         return [getattr(self, name) for name in KINDS]
+
+    def drawn_experts(self) -> list[int]:
+        """The experts of the kinds that steps see."""
+        return [expert for expert, share in zip(self.experts, self.shares, strict=True) if share]

@@ -229,7 +229,7 @@ class TrainingRecipe:
     steps: int = option(10_000, "optimizer steps of the whole run", "[1, 1e9]")
     batch: int = option(8, "crops per step", "[1, 65536]")
     crop: int = option(64, "size of a crop in pixels, a multiple of the network's stride", "[8, 4096]")
-    optimizer: str = option("adamax", "optimizer", among=("adamax", "adamw"))
+    optimizer: str = option("adamax", "optimizer", among=("adamax", "adamw", "muon"))
     learning_rate: float = option(1e-2, "highest learning rate", "(0, 1)")
     warmup_steps: int = option(200, "steps in which the learning rate rises from 0", "[0, 1e9]")
     decay_fraction: float = option(
@@ -250,6 +250,7 @@ class TrainingRecipe:
     )  # fmt: skip
     kl_balancing: bool = option(True, "balance the KL of the groups while its weight is below 1 (NVAE, appendix A)")
     base_first_fraction: float = option(0.0, "fraction of the steps with the pixels of the first phase alone", "[0, 1)")
+    experts_alone: bool = option(False, "train the experts after the first, and keep all other weights")
     spectral_weight: float = option(
         0.0, "weight of the sum of largest singular values and of batch norms' largest scales (NVAE, section 3.2)",
         "[0, 1000]",
@@ -351,6 +352,8 @@ class Recipe:
         if histories is not None and max(histories.experts) >= experts:
             needed = max(histories.experts) + 1
             yield f"training.histories.experts = {histories.experts} needs likelihood.experts = {needed}"
+        if self.training.experts_alone and not (histories and all(histories.drawn_experts())):
+            yield "training.experts_alone needs training.histories whose kinds all train experts after the first"
 
     def _pyramid_conditions(self) -> dict[str, bool]:
         """What the pyramid start, which sets the weights of certain layers, needs, and whether it is so."""

@@ -39,6 +39,7 @@ from nvae_codec.training.log import Log
 from nvae_codec.training.measure import measure, measure_histories
 from nvae_codec.training.memory import checkpoint_cells, keep_statistics, peak_memory
 from nvae_codec.training.objective import BitsPerDim, balance_weights, kl_weight, learning_rate, mean_kl, weigh
+from nvae_codec.training.optimizers import make_optimizer
 from nvae_codec.training.precision import AUTOCAST, FIRST_LOSS_SCALE, keep_latents_precise
 from nvae_codec.training.processes import Processes
 from nvae_codec.training.regularization import SpectralNorms, scale_total, spectral_weight
@@ -80,9 +81,12 @@ class Trainer:
         self.autocast = AUTOCAST[options.precision]
         torch.manual_seed(recipe.training.seed)
         self.network = place(Nvae(recipe), self.device)
+        if recipe.training.experts_alone:
+            self.network.requires_grad_(False)
+            self.network.likelihood.experts.requires_grad_(True)
         self.step, self.seconds, self.skipped, self.skipped_in_a_row = 0, 0.0, 0, 0
         self.average = Average(self.network, recipe.training.ema)
-        self.optimizer = make_optimizer(recipe, self.network)
+        self.optimizer = make_optimizer(recipe.training, self.network.parameters())
         self.scaler = torch.amp.GradScaler(
             self.device.type, init_scale=FIRST_LOSS_SCALE, enabled=self.autocast == torch.float16
         )
@@ -252,22 +256,6 @@ def place(network: Nvae, device: torch.device) -> Nvae:
     network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
-
-
-def make_optimizer(recipe: Recipe, network: Nvae) -> torch.optim.Optimizer:
-    """Adamax as in the official code, or AdamW."""
-    training = recipe.training
-    if training.optimizer == "adamax":
-        return torch.optim.Adamax(
-            network.parameters(), training.learning_rate, eps=1e-3, weight_decay=training.weight_decay, foreach=True
-        )
-    return torch.optim.AdamW(
-        network.parameters(),
-        training.learning_rate,
-        betas=(0.9, 0.98),
-        weight_decay=training.weight_decay,
-        foreach=True,
-    )
 
 
 def train(

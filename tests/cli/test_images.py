@@ -9,7 +9,7 @@ from PIL import Image
 
 from nvae_codec.network.nvae import Nvae
 from nvae_codec.training.checkpoint import Average, save_checkpoint
-from nvae_codec.training.loop import make_optimizer
+from nvae_codec.training.optimizers import make_optimizer
 from tests.cli.conftest import Run
 from tests.models import make_network, make_recipe, save_images
 
@@ -22,7 +22,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, recipe = tmp_path_factory.mktemp("run"), make_recipe()
     network: Nvae = make_network(recipe)
     done = {"step": 0, "seconds": 0.0}
-    save_checkpoint(folder, recipe, network, Average(network, 0.9), make_optimizer(recipe, network), done)
+    save_checkpoint(
+        folder, recipe, network, Average(network, 0.9), make_optimizer(recipe.training, network.parameters()), done
+    )
     return folder
 
 

@@ -17,8 +17,8 @@ from nvae_codec.integrations.nvlabs import import_network, make_recipe, match_ke
 from nvae_codec.likelihoods.likelihood import find_likelihood
 from nvae_codec.network.nvae import Elbo, Nvae
 from nvae_codec.recipes.recipe import TrainingRecipe
-from nvae_codec.training.loop import make_optimizer
 from nvae_codec.training.objective import balance_weights, kl_weight, learning_rate, weigh
+from nvae_codec.training.optimizers import make_optimizer
 from nvae_codec.training.regularization import SpectralNorms, scale_total, spectral_weight
 from tests.conformance.folder import distance, list_cases, read_arrays, read_description
 
@@ -181,7 +181,7 @@ def test_schedules(case: Path) -> None:
 def test_three_steps_of_adamax(case: Path) -> None:
     given, training = trained(case), schedule(case)
     network, ours = load(case)
-    norms, optimizer = start_norms(case, network), make_optimizer(network.recipe, network)
+    norms, optimizer = start_norms(case, network), make_optimizer(network.recipe.training, network.parameters())
     # the stage of annealing is the one whose first loss is the reference's
     row = int(np.argmin(np.abs(given["loss"] - given["adamax3_loss"][0])))
     for group in optimizer.param_groups:
