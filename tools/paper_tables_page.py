@@ -95,7 +95,7 @@ WN + ELU has there.
 GPUs; the best variant
 reaches {best:.2f} bits/dim where the paper's are near 3.2. One model trained from three seeds gives {seeds}: a spread \
 of {spread:.2f}.
-Whatever lies closer together than that is called chance below, and what lies further apart says which variant learns
+Smaller differences are called chance below; larger ones show which variant learns
 fastest at first, not which is best when trained. Longer budgets are one option of the command:
 
 ```console
@@ -107,7 +107,7 @@ python -m tools.paper_tables --data cifar10/train.npz --minutes-each 60 \\
 def _verdict(
     paper: dict[str, float], here: dict[str, float], spread: float, pairs: list[tuple[str, str]] | None = None
 ) -> str:
-    """Whether the paper's order holds: over all pairs of variants (or those given) that the paper tells apart."""
+    """Whether the paper's order holds: over all pairs of variants (or those given) that differ in the paper."""
     told = [(a, b) for a, b in pairs or list(combinations(paper, 2)) if paper[a] != paper[b]]
     differences = [(here[a] - here[b]) * (1 if paper[a] > paper[b] else -1) for a, b in told]
     agree, differ = (sum(sign * value > spread for value in differences) for sign in (1, -1))
@@ -115,7 +115,7 @@ def _verdict(
     chance = len(told) - agree - differ
     return (
         f"The paper's order {holds} at this size and budget: of {len(told)} {'pair' if len(told) == 1 else 'pairs'} "
-        f"that the paper tells apart, {agree} "
+        f"that differ in the paper, {agree} "
         f"{'agrees' if agree == 1 else 'agree'}, {differ} {'is' if differ == 1 else 'are'} the other way round, and "
         f"{chance} {'lies' if chance == 1 else 'lie'} within chance."
     )
