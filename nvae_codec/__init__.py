@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nvae_codec.container.archive.reader import Archive
     from nvae_codec.dataset import ArchiveDataset
     from nvae_codec.images.layout import Samples
-    from nvae_codec.latents import Run
+    from nvae_codec.run import Run
     from nvae_codec.zoo.library import ImageCodec, Models
 
 _CLONE = Path(__file__).parents[1]
@@ -126,7 +126,7 @@ def open_run(run: str | Path) -> Run:
     ``run`` is a run's folder, a checkpoint file, or the name of a model whose checkpoint is installed with it. Raises
     NvaeCodecError for what is no run, OSError.
     """
-    from nvae_codec.latents import open_run
+    from nvae_codec.run import open_run
 
     return open_run(run)
 

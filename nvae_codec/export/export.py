@@ -14,10 +14,10 @@ from nvae_codec.export.layers import ConvolveLayer, InputLayer
 from nvae_codec.export.lower import Lowered, lower
 from nvae_codec.export.quantize import LayerReport, quantize
 from nvae_codec.export.trace import trace
+from nvae_codec.export.width import Width
 from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.model import IntegerModel, LatentGroup
 from nvae_codec.integer.model_file import finalize
-from nvae_codec.integer.width import Width
 from nvae_codec.likelihoods.likelihood import find_coded
 from nvae_codec.likelihoods.tables import FIXED, NORMAL_REACH, RAW_BOUND, RAW_UNIT, SHIFT_BOUND, LatentTables
 from nvae_codec.network.cells import ResidualCell

@@ -15,10 +15,10 @@ from torch import Tensor, fx, nn
 
 from nvae_codec.errors import ModelFileError
 from nvae_codec.export.weights import scale_weights, split_weights
+from nvae_codec.export.width import Width
 from nvae_codec.integer import operations as ops
 from nvae_codec.integer import resampling
 from nvae_codec.integer.operation import FLOAT32_BOUND, Operation
-from nvae_codec.integer.width import Width
 from nvae_codec.network.cells import Constant, ConstantMap, Scale
 from nvae_codec.network.convolution import FactorizedConv2d, applied_weight
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from nvae_codec.errors import ModelFileError
 from nvae_codec.export.layers import Layer
+from nvae_codec.export.width import Width
 from nvae_codec.integer.operation import Operation
 from nvae_codec.integer.operations import Convolve
-from nvae_codec.integer.width import Width
 
 MARGIN = 1.1
 """Room above the largest value seen in calibration; what exceeds it is clamped."""

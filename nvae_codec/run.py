@@ -1,4 +1,4 @@
-"""What a trained network thinks of images, in float: posteriors, priors and latents, and images from chosen latents.
+"""A training run in floating point: posteriors, priors and latents of images, and images from chosen latents.
 
 run = nvae_codec.open_run("photo")
 groups = run.infer(images)

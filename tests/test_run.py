@@ -10,8 +10,8 @@ import torch
 import nvae_codec
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.evaluation import float_elbo
-from nvae_codec.latents import Run
 from nvae_codec.network.sampling import reconstruct
+from nvae_codec.run import Run
 from tests.models import make_image, make_network, make_recipe
 
 
