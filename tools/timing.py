@@ -31,7 +31,7 @@ def profile(work: Callable[[], object]) -> dict[str, float]:
     stats = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
     total = sum(own for _, _, own, _, _ in stats.values())
     network = sum(all_of for (file, _, name), (_, _, _, all_of, _) in stats.items()
-                  if file.endswith("exact/graph.py") and name == "take")  # fmt: skip
+                  if file.endswith("integer/graph.py") and name == "take")  # fmt: skip
     stack = sum(own for (_, _, name), (_, _, own, _, _) in stats.items() if "AnsCoder" in name)
     return {"network": network / total, "stack": stack / total, "tables": 1 - (network + stack) / total}
 
