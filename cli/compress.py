@@ -118,12 +118,15 @@ class Compression:
         before, after = len(source.data), len(result)
         made = describe_file(job.name, result)
         if self.method == "model" and image.file is not None and not is_png:
-            self.report.warn("its pixels are kept, and its file is not: --method stored keeps that", job.name)
+            lost = f" ({image.not_in_pixels})" if image.not_in_pixels else ""
+            self.report.warn(f"its pixels are kept, and its file is not{lost}: --method stored keeps that", job.name)
         if self.expects_model and made["model"] is None:
             self.report.warn(f"kept as {made['method']}, not with the model, which --method model asks for", job.name)
         if after > before and not as_file and (self.remove or not is_png):
             kept = ", so it is kept" if self.remove else ""
             self.report.warn(f"smaller than its result, {before:,} to {after:,} bytes{kept}", job.name)
+        elif self.remove and image.not_in_pixels and not as_file:
+            self.report.warn("it is kept, as its result does not hold everything in it", job.name)
         elif self.remove:
             remove_source(job, source)
         by_model = f" {show_model(made['model'])}, effort {self.effort}" if made["model"] else ""

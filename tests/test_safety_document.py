@@ -35,6 +35,7 @@ FILES = {
     "animated PNG": save_apng(),
     "PNG of Xcode": join_chunks([Chunk(b"CgBI", b"0 \0\6")]),
     "JPEG": JPEG,
+    "JPEG with comments, IPTC data or more": JPEG[:2] + b"\xff\xfe\0\6text" + JPEG[2:],
     "JPEG with a second image: gain map, preview": JPEG + JPEG,
     "CMYK JPEG": save(noise(8, 8, 3), "JPEG", "CMYK"),
     "12-bit JPEG": GRAY_JPEG.replace(b"\xff\xc0\0\x0b\x08", b"\xff\xc1\0\x0b\x0c"),
@@ -73,7 +74,7 @@ def describe(data: bytes) -> tuple[str, str]:
         image = read_image(data)
     except UnsupportedImageError as error:
         return "", str(error)
-    if image.pixels is None:
+    if image.pixels is None or image.not_in_pixels:
         return "its own bytes", ""
     if data.startswith(b"\x89PNG"):
         return "pixels and every chunk", ""

@@ -77,7 +77,7 @@ def needs_own_file(image: RasterImage, method: str) -> Candidate | None:
     if method == "auto":
         with contextlib.suppress(UnsupportedImageError):
             describe(image)
-            return code_own_file(image) if _is_small_file(image) else None
+            return code_own_file(image) if image.not_in_pixels or _is_small_file(image) else None
     return code_own_file(image)
 
 

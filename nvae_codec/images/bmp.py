@@ -78,6 +78,8 @@ def _read_header(data: bytes) -> _Header:
         raise UnsupportedImageError(f"{_NAMES.get(compression, f'compression {compression} in')} BMP is not supported")
     if bits not in (1, 2, 4, 8, 24, 32):
         raise UnsupportedImageError(f"BMP of {bits} bits a pixel is not supported")
+    if offset < end:
+        raise DamagedFileError("damaged BMP: its pixels begin within its header")
     entries = 0 if bits > 8 else used or 1 << bits
     if entries > 1 << bits or end + entries * entry_bytes > offset:
         entries = min(entries, 1 << bits, max(0, offset - end) // entry_bytes)

@@ -12,7 +12,7 @@ from nvae_codec.images.layout import Layout
 from nvae_codec.images.raster import Chunk
 
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a segment: TEM and restarts
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _EXIF, _XMP, _PROFILE = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _METRE = {1: 39.37007874015748, 2: 100.0}  # inches and centimetres
 
@@ -26,7 +26,7 @@ class JpegFile:
     xmp: bytes = b""
     profile: bytes = b""
     density: tuple[int, int, int] = (0, 0, 0)  # unit (1: inch, 2: centimetre), horizontal, vertical
-    other: list[str] = field(default_factory=list)  # what else it holds, which pixels and chunks do not
+    other: list[str] = field(default_factory=list)  # what else it holds, which neither pixels nor chunks do
     trailing: bool = False  # whether bytes follow the end
 
     @property
@@ -96,6 +96,8 @@ def _read_frame(marker: int, body: bytes) -> Layout:
     if len(body) < 6:
         raise DamagedFileError("damaged JPEG: its frame header is too short")
     bits, height, width, components = struct.unpack_from(">BHHB", body)
+    if marker == 0xF7:
+        raise UnsupportedImageError("JPEG-LS is not supported")
     if marker not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
         raise UnsupportedImageError("lossless or hierarchical JPEG is not supported")
     if bits != 8:
@@ -133,5 +135,7 @@ def _read_metadata(marker: int, body: bytes, found: JpegFile, profiles: dict[int
         profiles[body[12]] = body[14:]
     elif marker == 0xFE:
         found.other.append("a comment")
+    elif body.startswith((_EXIF, _XMP)):
+        found.other.append("more metadata")
     elif 0xE0 <= marker <= 0xEF and not (marker == 0xEE and body.startswith(b"Adobe")):
         found.other.append(body[:40].split(b"\0")[0].decode("latin-1").strip() or f"segment APP{marker - 0xE0}")

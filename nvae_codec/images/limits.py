@@ -26,6 +26,16 @@ def check_pixel_count(count: int, what: str) -> None:
         raise UnsupportedImageError(f"{what} is more than the limit of {limit:,} pixels")
 
 
+def check_file_bytes(size: int, decoded: int, kind: str, free: int = 1 << 26) -> None:
+    """Raise UnsupportedImageError, before memory is taken, for a small file that claims to be a very large image.
+
+    size: of the file. decoded: what it decodes to, in bytes. Up to ``free`` bytes any file may claim; beyond, not more
+    than zlib's 1024 for each of its own.
+    """
+    if decoded > free + (size << 10):
+        raise UnsupportedImageError(f"{kind} of {size:,} bytes that claims {decoded:,} is not supported")
+
+
 def check_pixels(pixels: Any, channels: int = 3) -> None:
     """Raise TypeError or ValueError for anything but uint8 of shape (H, W, 3), or (H, W) of 1 channel, and for none."""
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:

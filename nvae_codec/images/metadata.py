@@ -30,7 +30,7 @@ def keep_metadata(image: RasterImage, keep: str) -> RasterImage:
         if image.pixels is None:
             raise UnsupportedImageError(f"it {image.why_file_only}, which only --metadata all keeps")
         chunks = tuple(chunk for chunk in image.chunks if chunk.type in kept)
-        return replace(image, chunks=chunks if len(chunks) > 1 else (), file=None)
+        return replace(image, chunks=chunks if len(chunks) > 1 else (), file=None, not_in_pixels="")
     png = parse_png(image.file)
     if all(chunk.type in kept for chunk in png.chunks) and not png.trailing:
         return image

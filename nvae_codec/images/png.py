@@ -36,7 +36,7 @@ class PngFile:
     interlaced: bool
     chunks: tuple[Chunk, ...]  # all but IHDR and IEND; one empty IDAT stands where the pixels were
     pixel_stream: bytes  # the data of all IDAT chunks: one zlib stream
-    trailing: bool  # whether bytes follow IEND
+    trailing: bool  # whether bytes follow IEND, or the stream in the IDAT chunks
 
 
 def parse_png(data: bytes) -> PngFile:
@@ -78,8 +78,10 @@ def parse_png(data: bytes) -> PngFile:
         raise DamagedFileError("damaged PNG: it has no IEND chunk")
     check_palette(colour, kept)
     png = PngFile(width, height, colour, interlaced, tuple(kept), b"".join(stream), size < len(data))
-    _check_stream(png)
-    return png
+    unused = _check_stream(png)
+    if not unused:
+        return png
+    return dataclasses.replace(png, pixel_stream=png.pixel_stream[:-unused], trailing=True)
 
 
 def split_chunks(data: bytes) -> Iterator[Chunk]:
@@ -218,8 +220,11 @@ def _check_chunk(chunk: Chunk) -> None:
         raise UnsupportedImageError(f"PNG with an unknown critical chunk ({chunk.type.decode('ascii')})")
 
 
-def _check_stream(png: PngFile) -> None:
-    """Inflate the pixels: the stream must be whole, of exactly the image's length, and of known row filters."""
+def _check_stream(png: PngFile) -> int:
+    """Inflate the pixels: the stream must be whole, of exactly the image's length, and of known row filters.
+
+    How many bytes follow it in the IDAT chunks.
+    """
     passes = list(_passes(png))
     expected = sum(rows * stride for rows, stride in passes)
     inflater = zlib.decompressobj()
@@ -239,6 +244,7 @@ def _check_stream(png: PngFile) -> None:
         if max(rows_of_bytes[start:end:stride]) > 4:
             raise DamagedFileError("damaged PNG: a row has an unknown filter")
         start = end
+    return len(inflater.unused_data)
 
 
 def _passes(png: PngFile) -> Iterator[tuple[int, int]]:

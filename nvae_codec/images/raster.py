@@ -80,7 +80,8 @@ class RasterImage:
     it has the high bytes, and ``low``, of the same shape, the low ones. ``chunks`` are the palette and the ancillary
     chunks of a PNG in their order, with one empty IDAT that says where the pixels stand; they are empty where there is
     nothing to keep.
-    ``file`` is the image's own file, byte for byte, where it came as a PNG, JPEG or WebP.
+    ``file`` is the image's own file, byte for byte, where it came as a PNG, JPEG or WebP. ``not_in_pixels`` names what
+    that file holds and neither pixels nor chunks do.
     """
 
     width: int
@@ -91,6 +92,7 @@ class RasterImage:
     file: bytes | None = None
     why_file_only: str = ""
     low: NDArray[np.uint8] | None = None
+    not_in_pixels: str = ""
 
     @property
     def dims(self) -> int:

@@ -5,6 +5,7 @@ What a file holds is read from its own header, by code of this room, and compare
 
 import io
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.bmp import read_bmp
 from nvae_codec.images.jpeg import parse_jpeg
 from nvae_codec.images.layout import MODES, make_image
-from nvae_codec.images.limits import check_size
+from nvae_codec.images.limits import check_file_bytes, check_size
 from nvae_codec.images.png import (
     HEADER_BYTES,
     SIGNATURE,
@@ -149,6 +150,7 @@ def _read_jpeg(data: bytes, *, pixels_alone: bool) -> RasterImage:
     jpeg = parse_jpeg(data)
     check_size(jpeg.layout.width, jpeg.layout.height)
     image = make_image(_decode(JpegImagePlugin.JpegImageFile, data, "JPEG"), 8, jpeg.chunks, file=data)
+    image = replace(image, not_in_pixels=", ".join(jpeg.other))
     jpeg.layout.check(image)
     if jpeg.trailing and not pixels_alone:
         why = "has data after its end, as of a second image"
@@ -159,6 +161,7 @@ def _read_jpeg(data: bytes, *, pixels_alone: bool) -> RasterImage:
 def _read_webp(data: bytes) -> RasterImage:
     webp = parse_webp(data)
     check_size(webp.layout.width, webp.layout.height)
+    check_file_bytes(len(data), 4 * webp.layout.width * webp.layout.height, "WebP")
     image = make_image(_decode(WebPImagePlugin.WebPImageFile, data, "WebP"), 8, webp.chunks, file=data)
     webp.layout.check(image)
     return image

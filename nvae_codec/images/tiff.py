@@ -17,7 +17,7 @@ from PIL import TiffImagePlugin
 
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
 from nvae_codec.images.layout import Layout, make_image, unpack_bits
-from nvae_codec.images.limits import check_size
+from nvae_codec.images.limits import check_file_bytes, check_size
 from nvae_codec.images.raster import Chunk, RasterImage
 from nvae_codec.images.tiff_tags import Directory, pack_directories, read_directory
 
@@ -27,7 +27,9 @@ T4_OPTIONS, T6_OPTIONS, UNIT, PREDICTOR, COLOUR_MAP = 292, 293, 296, 317, 320
 TILE_SIZE, TILES, TILE_BYTES = (322, 323), 324, 325
 SUB_IMAGES, EXTRA, FORMAT, XMP, EXIF, PROFILE, GPS = 330, 338, 339, 700, 34665, 34675, 34853
 NONE, JPEG, FAX = 1, 7, (2, 3, 4)
-_LOSSLESS = {NONE, *FAX, 5, 8, 32773, 32946, 34925, 50000}
+PREDICTED = {5, 8, 32946, 34925, 50000}  # the compressions to which a predictor belongs
+_LOSSLESS = {NONE, *FAX, 32773, *PREDICTED}
+_BAND = 1 << 26  # bytes that Pillow decompresses at once; it refuses 179 MB
 _OF_PIXELS = {
     254, 255, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, 263, 264, 265, FILL_ORDER, STRIPS, ORIENTATION, SAMPLES,
     STRIP_ROWS, STRIP_BYTES, 280, 281, *RESOLUTION, PLANAR, 288, 289, 290, 291, T4_OPTIONS, T6_OPTIONS, UNIT, PREDICTOR,
@@ -64,12 +66,11 @@ def read_tiff(data: bytes) -> RasterImage:
     if SUB_IMAGES in directory.tags:
         raise UnsupportedImageError("TIFF with images within its image is not supported")
     plan = _read_plan(directory)
-    check_size(plan.layout.width, plan.layout.height)
-    end = max(directory.end, *(offset + length for offset, length in zip(plan.offsets, plan.lengths, strict=True)))
-    if end > len(data):
-        raise DamagedFileError("truncated TIFF: pixels are missing")
-    if data[end:].strip(b"\0"):
-        raise UnsupportedImageError("TIFF with data after its end is not supported")
+    layout = plan.layout
+    check_size(layout.width, layout.height)
+    row_bits = layout.width * layout.channels * layout.bits
+    check_file_bytes(len(data), layout.height * row_bits // 8, "TIFF")
+    _check_all_is_used(data, directory, plan)
     samples = _read_jpeg(data, plan) if plan.compression == JPEG else _read_samples(data, plan, directory)
     if plan.inverted:
         samples = ((1 << plan.layout.bits) - 1) - samples
@@ -79,6 +80,20 @@ def read_tiff(data: bytes) -> RasterImage:
     width, height = (plan.layout.width, plan.layout.height)[:: -1 if turned else 1]
     Layout(width, height, plan.layout.channels, plan.layout.bits).check(image)
     return image
+
+
+def _check_all_is_used(data: bytes, directory: Directory, plan: _Plan) -> None:
+    """Refuse what lies in the file and no tag leads to, such as further frames that only a description tells of."""
+    pixels = ((offset, offset + length) for offset, length in zip(plan.offsets, plan.lengths, strict=True))
+    end = 8
+    for start, stop in sorted((*directory.used, *pixels)):
+        if stop > len(data):
+            raise DamagedFileError("truncated TIFF: pixels are missing")
+        if data[end:start].strip(b"\0"):
+            raise UnsupportedImageError("TIFF with data that no tag leads to is not supported")
+        end = max(end, stop)
+    if data[end:].strip(b"\0"):
+        raise UnsupportedImageError("TIFF with data after its end is not supported")
 
 
 def _read_plan(directory: Directory) -> _Plan:
@@ -105,7 +120,7 @@ def _read_plan(directory: Directory) -> _Plan:
     if len(offsets) != len(lengths) or len(offsets) != expected * (channels if separate else 1):
         raise DamagedFileError("damaged TIFF: it has not the strips that it needs")
     predictor = number(PREDICTOR, 1)
-    if predictor > 2 or (predictor == 2 and layout.bits < 8):
+    if predictor > 2 or (predictor == 2 and (layout.bits < 8 or compression not in PREDICTED)):
         raise UnsupportedImageError("TIFF with this predictor is not supported")
     palette = _read_palette(directory, layout) if photometric == 3 else b""
     return _Plan(
@@ -178,35 +193,58 @@ def _inflate(
     """The rows of bytes (H, bytes) of strips or tiles: Pillow reads them as a gray image of that width."""
     layout = plan.layout
     fax = plan.compression in FAX
+    rows_each = plan.strip_rows if plan.tile is None else plan.tile[1]
+    down = -(-layout.height // rows_each)
 
     def in_bytes(pixels: int) -> int:
         return -(-pixels * own * layout.bits // 8)
 
+    width = layout.width if fax else in_bytes(layout.width)
     parts = [data[offset : offset + length] for offset, length in zip(offsets, lengths, strict=True)]
+    if plan.compression == NONE and plan.tile is None and directory.number(FILL_ORDER, 1) == 1:
+        return _join_strips(parts, layout.height, width, rows_each)
+    if rows_each * width > 2 * _BAND:
+        raise UnsupportedImageError(f"TIFF with strips or tiles above {2 * _BAND >> 20} MiB is not supported")
     tags: dict[int, tuple[int, ...]] = {
-        WIDTH: (layout.width if fax else in_bytes(layout.width),),
-        HEIGHT: (layout.height,),
+        WIDTH: (width,),
         BITS: (1 if fax else 8,),
         COMPRESSION: (plan.compression,),
         PHOTOMETRIC: (1,),
         SAMPLES: (1,),
     }
     if plan.tile is None:
-        tags |= {STRIPS: (0,) * len(parts), STRIP_ROWS: (plan.strip_rows,), STRIP_BYTES: lengths}
+        tags[STRIP_ROWS] = (rows_each,)
     else:
-        width = plan.tile[0] if fax else in_bytes(plan.tile[0])
-        tags |= {TILE_SIZE[0]: (width,), TILE_SIZE[1]: (plan.tile[1],), TILES: (0,) * len(parts), TILE_BYTES: lengths}
+        tags |= {TILE_SIZE[0]: (plan.tile[0] if fax else in_bytes(plan.tile[0]),), TILE_SIZE[1]: (rows_each,)}
     for tag in (FILL_ORDER, T4_OPTIONS, T6_OPTIONS):
         if tag in directory.tags:
             tags[tag] = directory.numbers(tag, ())
-    rows = _decode(_pack_plain(tags, parts, STRIPS if plan.tile is None else TILES))
-    if rows.shape != (layout.height, tags[WIDTH][0]):
-        raise DamagedFileError("damaged TIFF: its rows are of another length")
-    return np.packbits(rows, axis=1) if fax else np.ascontiguousarray(rows)
+    at_once, across = max(1, _BAND // (rows_each * width)), len(parts) // down
+    bands = []
+    for first in range(0, down, at_once):
+        height = min(layout.height - first * rows_each, at_once * rows_each)
+        some = parts[first * across : (first + at_once) * across]
+        rows = _decode(_pack_plain(tags | {HEIGHT: (height,)}, some, tiles=plan.tile is not None))
+        if rows.shape != (height, width):
+            raise DamagedFileError("damaged TIFF: its rows are of another length")
+        bands.append(np.packbits(rows, axis=1) if fax else rows)
+    return np.concatenate(bands)
 
 
-def _pack_plain(tags: dict[int, tuple[int, ...]], parts: list[bytes], places: int) -> bytes:
+def _join_strips(parts: list[bytes], height: int, width: int, rows_each: int) -> NDArray[np.uint8]:
+    """Rows of uncompressed strips."""
+    tops = range(0, height, rows_each)
+    sizes = [min(rows_each, height - top) * width for top in tops]
+    if any(len(part) < size for part, size in zip(parts, sizes, strict=True)):
+        raise DamagedFileError("truncated TIFF: pixels are missing")
+    joined = b"".join(part[:size] for part, size in zip(parts, sizes, strict=True))
+    return np.frombuffer(joined, np.uint8).reshape(height, width).copy()
+
+
+def _pack_plain(tags: dict[int, tuple[int, ...]], parts: list[bytes], *, tiles: bool) -> bytes:
     """A TIFF of these tags, of 4 bytes a number, and strips or tiles."""
+    places = TILES if tiles else STRIPS
+    tags = tags | {places: (0,) * len(parts), TILE_BYTES if tiles else STRIP_BYTES: tuple(map(len, parts))}
     size = 8 + 2 + 12 * len(tags) + 4
     positions, at = {}, size
     for tag, values in tags.items():

@@ -20,7 +20,7 @@ class Directory:
     order: str
     tags: dict[int, tuple[int, bytes]]
     next: int  # where the next one is; 0: there is none
-    end: int  # of all that it, and those within it, lead to
+    used: tuple[tuple[int, int], ...]  # start and end of all bytes that it, and those within it, lead to
 
     def raw(self, tag: int) -> bytes:
         """The bytes of a tag that is there."""
@@ -68,24 +68,29 @@ def _read_at(data: bytes, order: str, offset: int, depth: int) -> Directory:
     if not 0 < count <= _MOST_TAGS or end > len(data):
         raise DamagedFileError("truncated TIFF: it ends within its directory")
     tags: dict[int, tuple[int, bytes]] = {}
-    furthest = end
+    used = [(offset, end)]
     for at in range(offset + 2, end - 4, 12):
         tag, kind, amount = struct.unpack_from(f"{order}HHI", data, at)
         size = _BYTES.get(kind, 0) * amount
-        if kind not in _BYTES or tag in tags:
+        if kind not in _BYTES:
             continue  # types of later versions, which the specification lets readers pass over
         start = at + 8 if size <= 4 else struct.unpack_from(f"{order}I", data, at + 8)[0]
         if start + size > len(data):
             raise DamagedFileError(f"truncated TIFF: the value of tag {tag} is missing")
-        tags[tag] = kind, data[start : start + size]
-        furthest = max(furthest, start + size)
+        value = data[start : start + size]
+        if tag in tags:
+            if kind != 2 or tags[tag][0] != 2:
+                raise UnsupportedImageError(f"TIFF with tag {tag} twice is not supported")
+            value = tags[tag][1].rstrip(b"\0") + b"\0" + value  # a tag of text may have several
+        tags[tag] = kind, value
+        used.append((start, start + size))
     (following,) = struct.unpack_from(f"{order}I", data, end - 4)
-    directory = Directory(data, order, tags, following, furthest)
+    directory = Directory(data, order, tags, following, ())
     if depth < 2:
         for tag in (34665, 34853, _INTEROPERABILITY):
             within = read_within(directory, tag, depth + 1)
-            furthest = furthest if within is None else max(furthest, within.end)
-    return Directory(data, order, tags, following, furthest)
+            used += () if within is None else within.used
+    return Directory(data, order, tags, following, tuple(used))
 
 
 def read_within(directory: Directory, tag: int, depth: int = 1) -> Directory | None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
+from nvae_codec.images.limits import check_file_bytes
 from nvae_codec.images.raster import Colour, colour_of
 
 LARGEST_SIDE = 16383  # what VP8L's 14 bits hold
@@ -45,15 +46,20 @@ def encode_webp(pixels: NDArray[np.uint8], effort: tuple[int, int] | None = None
     if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or length > len(data) - 20:
         raise UnsupportedImageError("this build of libwebp wrote something else than a plain lossless file")
     stream = data[20 : 20 + length]
+    check_file_bytes(length, 4 * height * width, "WebP")
     if not np.array_equal(decode_webp(stream, width, height, colour_of(pixels)), pixels):
         raise UnsupportedImageError("this build of libwebp did not keep every pixel")
     return stream
 
 
 def decode_webp(stream: bytes, width: int, height: int, colour: Colour) -> NDArray[np.uint8]:
-    """Decode a VP8L stream to 8-bit pixels of the colour: (H, W) or (H, W, C); raises DamagedFileError."""
+    """Decode a VP8L stream to 8-bit pixels of the colour: (H, W) or (H, W, C).
+
+    Raises DamagedFileError, and UnsupportedImageError for fewer bytes than such an image takes.
+    """
     if _size_of(stream) != (width, height):
         raise DamagedFileError("damaged: its WebP image has another size")
+    check_file_bytes(len(stream), 4 * height * width, "WebP")
     padded = stream + b"\0" * (len(stream) % 2)
     riff = b"RIFF" + struct.pack("<I", 12 + len(padded)) + b"WEBPVP8L" + struct.pack("<I", len(stream)) + padded
     try:

@@ -198,6 +198,19 @@ def test_rm_keeps_a_jpeg_whose_pixels_alone_are_kept(run: Run, tmp_path: Path) -
     assert (tmp_path / "photo.jpg").read_bytes() == data
 
 
+def test_rm_keeps_a_jpeg_of_which_more_than_pixels_would_be_lost(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "flat.jpg"
+    Image.new("RGB", (64, 64)).save(path, "JPEG", comment=b"By hand")
+    result = run("compress", path, "--rm", "--method", "webp")
+    assert result.code == 0
+    assert "does not hold everything in it" in result.error_lines[0]
+    assert path.exists()
+    assert run("compress", path, "--rm", "-f").code == 0
+    assert not path.exists()
+    assert run("decompress", tmp_path / "flat.nvae").code == 0
+    assert b"By hand" in path.read_bytes()
+
+
 def test_a_file_with_more_than_its_pixels_is_not_coded_by_the_model(run: Run, tmp_path: Path) -> None:
     save_jpeg(tmp_path / "photo.jpg", b"a gain map")
     result = run("compress", tmp_path / "photo.jpg", "--method", "model")

@@ -19,6 +19,7 @@ from nvae_codec.container.header import Kind, Parts, join_parts, split_parts
 from nvae_codec.container.image import Candidate, read_file
 from nvae_codec.container.methods import FAST, METHODS, code_webp, write_file
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
+from nvae_codec.images.metadata import keep_metadata
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.raster import COLOURS, WHOLE_BYTES, Chunk, Colour, RasterImage, find_colour, same_image
 from nvae_codec.images.read import read_image
@@ -238,6 +239,17 @@ def test_the_model_is_not_run_for_a_jpeg_that_is_smaller() -> None:
     Image.fromarray(noise(200, 200, 3)).save(buffer, "JPEG", quality=10)
     image = read_image(buffer.getvalue())
     assert split_parts(write_file(image, "auto", OneCodec(NeverCodec("photo")))).header.kind is Kind.FILE
+
+
+@pytest.mark.parametrize("segment", [b"\xff\xfe\0\6text", b"\xff\xed\0\6IPTC", 2 * b"\xff\xe1\0\x0aExif\0\0II"])
+def test_a_jpeg_with_more_than_pixels_and_chunks_is_its_own_bytes(segment: bytes) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (256, 256)).save(buffer, "JPEG")  # which the others keep in less
+    data = buffer.getvalue()[:2] + segment + buffer.getvalue()[2:]
+    image = read_image(data)
+    assert write_png(read_file(write_file(image, "auto", CODECS), CODECS)) == data
+    assert pack_segment([("a.jpg", image)], "auto", CODECS).entries[0].kind is Kind.FILE
+    assert write_file(keep_metadata(image, "none"), "auto", CODECS).find(segment) < 0
 
 
 @pytest.mark.parametrize("payload", [b"", b"BM", b"\xff\xd8\xff\xd9", b"RIFF\0\0\0\0WEBP", b"P6 1 1 255 abc"])

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nvae_codec.errors import DamagedFileError, UnsupportedImageError
+from nvae_codec.images import tiff
 from nvae_codec.images.raster import RasterImage
 from nvae_codec.images.read import read_image, read_size
+from nvae_codec.images.tiff_tags import read_directory
 from nvae_codec.images.write import write_png
 from tests.reference_png import decode_png
 
@@ -174,12 +176,34 @@ def test_tiffs_come_upright(orientation: int) -> None:
         (make_tiff(draw(5, 6), t330=(8,)), "images within its image"),
         (make_tiff(draw(5, 6), t259=(34712,)), "compression 34712"),
         (make_tiff(draw(5, 6)) + b"more", "data after its end"),
+        (
+            make_tiff(draw(7, 6)).replace(struct.pack("<3I", 18, 18, 6), struct.pack("<3I", 18, 17, 6)),
+            "data that no tag leads to",
+        ),
+        (make_tiff(draw(5, 6), predictor=2), "this predictor"),
+        (make_tiff(draw(3, 6), t256=(9000,), t257=(9000,), t278=(9000,), t259=(50000,)), "that claims"),
         (b"II+\0" + bytes(20), "BigTIFF"),
     ],
 )
 def test_tiffs_that_would_lose_something_are_refused_by_name(data: bytes, reason: str) -> None:
     with pytest.raises(UnsupportedImageError, match=reason):
         read_image(data)
+
+
+def test_tiffs_are_decompressed_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow refuses to decompress more than 179 MB at once, as a photograph of 16 bits and 30 megapixels has."""
+    samples = draw(50, 37, 3, bits=16)
+    data = make_tiff(samples, 16, deflate=True, rows=4), make_tiff(samples, 16, deflate=True, tile=16)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50 * 37 + 1)
+    monkeypatch.setattr(tiff, "_BAND", 16 * 37 * 6)
+    assert all(np.array_equal(whole(read_image(each)), samples) for each in data)
+
+
+def test_texts_of_a_tag_that_is_there_twice_are_both_kept() -> None:
+    entries = b"".join(struct.pack("<HHI4s", 270, 2, 2, text) for text in (b"a", b"b"))
+    assert read_directory(struct.pack("<2sHIH", b"II", 42, 8, 2) + entries + bytes(4)).raw(270) == b"a\0b\0"
+    with pytest.raises(UnsupportedImageError, match="tag 262 twice"):
+        read_image(make_tiff(draw(5, 6)).replace(struct.pack("<HHI", 277, 4, 1), struct.pack("<HHI", 262, 4, 1)))
 
 
 @pytest.mark.parametrize("length", range(0, 240, 7))
@@ -274,6 +298,13 @@ def test_bmps_with_a_fourth_sample_keep_it() -> None:
 def test_other_bmps_are_unsupported_and_not_damaged(data: bytes, reason: str) -> None:
     with pytest.raises(UnsupportedImageError, match=reason):
         read_image(data)
+
+
+def test_a_bmp_whose_pixels_begin_within_its_header_is_damaged() -> None:
+    data = bytearray(make_bmp(bytes(48), 4, 4, 24))
+    data[10] = 20
+    with pytest.raises(DamagedFileError, match="within its header"):
+        read_image(bytes(data))
 
 
 def test_a_bmp_whose_palette_is_too_short_is_damaged() -> None:

@@ -1,4 +1,5 @@
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ from PIL import Image, WebPImagePlugin
 
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
 from nvae_codec.images.metadata import keep_metadata
-from nvae_codec.images.png import IDAT_PLACE, join_chunks
-from nvae_codec.images.raster import PIXEL_COLOURS, Chunk
+from nvae_codec.images.png import IDAT_PLACE, join_chunks, split_chunks
+from nvae_codec.images.raster import PIXEL_COLOURS, RGB8, Chunk
 from nvae_codec.images.read import read_image, read_size
 from nvae_codec.images.webp import decode_webp, encode_webp
 from nvae_codec.images.write import write_png
@@ -105,6 +106,24 @@ def test_a_jpeg_with_more_than_its_image_is_kept_as_its_file(more: bytes) -> Non
     assert write_png(image) == data
     with pytest.raises(UnsupportedImageError, match="which only --metadata all keeps"):
         keep_metadata(image, "none")
+
+
+def test_data_after_the_pixels_in_idat_chunks_are_kept_or_dropped_as_asked() -> None:
+    sound = save(noise(8, 8, 3), "PNG")
+    header, pixels, end = split_chunks(sound)
+    data = join_chunks([header, Chunk(b"IDAT", pixels.data + b"hid"), Chunk(b"IDAT", b"den"), end])
+    image = read_image(data)
+    assert image.pixels is None
+    assert write_png(image) == data
+    assert keep_metadata(image, "none").file == sound
+
+
+@pytest.mark.parametrize("decode", [read_image, lambda data: decode_webp(data[20:], 8192, 8192, RGB8)])
+def test_a_small_webp_that_claims_a_large_image_is_refused(decode: Callable[[bytes], object]) -> None:
+    data = bytearray(save(noise(2, 2, 3), "WEBP", lossless=True))
+    data[21:25] = (8191 | 8191 << 14).to_bytes(4, "little")
+    with pytest.raises(UnsupportedImageError, match="that claims 268,435,456"):
+        decode(bytes(data))
 
 
 def test_a_decoder_that_drops_samples_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
