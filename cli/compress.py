@@ -55,8 +55,8 @@ def compress_command(
     """Compress images without loss: photo.png to photo.nvae.
 
     INPUT is a PNG, JPEG, WebP, TIFF, BMP, PPM, PGM, PBM or PAM file, a folder of them, or - for stdin. A JPEG or WebP
-    that is smaller than anything that keeps its pixels is kept as it is, and comes back as that file. Each file is
-    written next to its source, or to OUT, which a folder as INPUT needs. Sources are kept.
+    that is smaller than lossless coding of its pixels is kept and restored as the same file. Each file is written next
+    to its source, or to OUT, which is required for folders. Sources are kept.
     """
     from nvae_codec.zoo.library import Models
 

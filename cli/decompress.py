@@ -33,8 +33,8 @@ def decompress_command(
 ) -> int:
     """Restore images as PNGs: photo.nvae to photo.png.
 
-    FILE is an .nvae file, a folder of them, or - for stdin. Each image is written next to its file, or to OUT, which a
-    folder as FILE needs, after it was checked against its checksum. Sources are kept. An archive becomes a folder.
+    FILE is an .nvae file, a folder of them, or - for stdin. Each image is verified by its checksum and written next to
+    its file, or to OUT, which is required for folders. Sources are kept. An archive becomes a folder.
     """
     from nvae_codec.container.archive.reader import Archive, is_archive_file
     from nvae_codec.container.image import read_file

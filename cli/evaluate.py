@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How the bounds are taken: by draws of z from a seed, and for the float one with a run's weights."""
+    """How the bounds are measured: draws of z from a seed, and a run's weights for the float ELBO."""
 
     run: Path | None
     samples: int
@@ -49,11 +49,11 @@ class Bounds:
     effort: int
 
     def describe(self) -> str:
-        """What tells the shards of one evaluation from those of another."""
+        """The settings that all shards of one evaluation share."""
         return f"evaluate {self.run and self.run.resolve().name} {self.samples} {self.seed} {self.effort}"
 
     def evaluator(self, models: Models) -> Evaluator:
-        """What measures images with the model chosen."""
+        """An evaluator with the chosen model."""
         from typing import cast
 
         from nvae_codec.coding.codec import ModelCodec
@@ -65,7 +65,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is written besides the tables: JSON, an HTML page, charts, and baselines in all of them."""
+    """Outputs in addition to the tables: JSON, an HTML page, charts; and whether they have baselines."""
 
     json: Path | None
     html: Path | None
@@ -150,7 +150,7 @@ def evaluate_command(
     """Compare the files of images with the model's bounds, in bits/dim, and break down the difference by cause.
 
     INPUT is an image file, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or (N,H,W). A model of
-    RGB sees gray images as RGB. The numbers are the same wherever the work is done, except for the seconds.
+    RGB sees gray images as RGB. All numbers except seconds are the same on every machine.
     """
     from nvae_codec.container.archive.shards import take_shard
     from nvae_codec.evaluation.inputs import Input, find_inputs
@@ -223,7 +223,7 @@ def load_network(run: Path) -> Nvae:
 
 
 def measure_image(bounds: Bounds, models: Models, named: Named) -> Measured | Problem:
-    """An image as a file of its own."""
+    """Measure an image as a single file."""
     name, image = named
     try:
         return image, *bounds.evaluator(models).measure(name, image)

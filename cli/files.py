@@ -34,17 +34,17 @@ class Job:
 
     source: Path | None
     target: Path | None
-    in_folder: bool = False  # whether the target's folders may have to be made
+    in_folder: bool = False  # whether the target's folders are created
     problem: str = ""  # why there is nothing to do
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
         return "stdin" if self.source is None else str(self.source)
 
     @property
     def size(self) -> int:
-        """Bytes of the source, at least 1; 1 where that is not known."""
+        """Bytes of the source, at least 1; 1 if unknown."""
         try:
             return max(1, self.source.stat().st_size) if self.source is not None else 1
         except OSError:
@@ -53,7 +53,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of a command, the files that it reads, and what it left in folders."""
+    """The jobs of a command, the files that it reads, and those in folders that it leaves out."""
 
     jobs: list[Job]
     inputs: Inputs = field(default_factory=Inputs)
@@ -71,13 +71,13 @@ class Source:
 def plan_jobs(
     inputs: Sequence[str], output: str | None, rename: Rename, suffixes: Collection[str], *, others: bool = True
 ) -> Plan:
-    """Where each input goes.
+    """Plan the target of each input.
 
     Files go next to their sources; one may go to the file ``output`` or to ``-``; stdin goes to stdout or to the file
     ``output``; files go into the folder ``output``, and so do folders, of which the files with these ``suffixes`` are
     taken, mirrored. With ``others``, files of other kinds in them count as left out.
 
-    Raises click.UsageError where that cannot be.
+    Raises click.UsageError for impossible combinations.
     """
     many = len(inputs) > 1
     with_folder = any(name != "-" and Path(name).is_dir() for name in inputs)
@@ -147,9 +147,9 @@ def _empty(folder: Path, suffixes: Collection[str], found: Findings) -> list[Job
 
 
 def _part_collisions(jobs: list[Job], rename: Rename) -> list[Job]:
-    """Sources with one target among them keep their suffixes: p.jpg and p.png become p.jpg.nvae and p.png.nvae.
+    """Sources with the same target keep their suffixes: p.jpg and p.png become p.jpg.nvae and p.png.nvae.
 
-    Those that still have one target, as they lie in different folders, are not done: either would overwrite the other.
+    Sources in different folders may still have the same target. They are refused, since one would overwrite the other.
     """
     tried: set[int] = set()
     while True:
@@ -172,7 +172,7 @@ def _part_collisions(jobs: list[Job], rename: Rename) -> list[Job]:
 
 
 def find_all_inputs(paths: Iterable[Path | None]) -> Inputs:
-    """The files that are read where a command takes these files and folders: images, arrays and checkpoints."""
+    """All files that a command reads for these files and folders: images, arrays and checkpoints."""
     suffixes = SUFFIXES | {".npz", ".nvae", ".safetensors"}
     return Inputs(
         file
@@ -183,7 +183,7 @@ def find_all_inputs(paths: Iterable[Path | None]) -> Inputs:
 
 
 def check_outputs(targets: Iterable[Path | None], inputs: Inputs) -> None:
-    """Raise NvaeCodecError, before any work, where one of these files could not be written."""
+    """Raise NvaeCodecError, before any work, if one of these files cannot be written."""
     for target in filter(None, targets):
         check_folder(target)
         inputs.refuse(target)
@@ -199,7 +199,7 @@ def read_source(job: Job) -> Source:
 
 
 def check_target(job: Job, *, force: bool) -> None:
-    """Raise NvaeCodecError, before any work, where the result could not be written."""
+    """Raise NvaeCodecError, before any work, if the result cannot be written."""
     if job.target is None:
         if sys.stdout is None:
             raise NvaeCodecError("stdout is closed")
@@ -216,7 +216,7 @@ def check_target(job: Job, *, force: bool) -> None:
 def write_target(
     job: Job, data: bytes, *, force: bool, like: Snapshot | None = None, mask: int = 0o777, inputs: Inputs | None = None
 ) -> None:
-    """Write a job's result; raises NvaeCodecError, which names the target, and then leaves nothing behind."""
+    """Write a job's result. On failure, raises NvaeCodecError, which names the target, and leaves no file."""
     check_target(job, force=force)
     target = job.target
     if target is None:
@@ -232,7 +232,7 @@ def write_target(
 
 
 def remove_source(job: Job, source: Source) -> None:
-    """Remove a file whose result is written; raises NvaeCodecError where it is not what was read any longer."""
+    """Remove a file whose result is written. Raises NvaeCodecError if the file has changed since it was read."""
     if job.source is not None and source.snapshot is not None and job.target is not None:
         if is_special(job.target):
             raise NvaeCodecError(f"it is kept, as {job.target} is no file")
@@ -241,9 +241,9 @@ def remove_source(job: Job, source: Source) -> None:
 
 @contextlib.contextmanager
 def hold(target: Path) -> Iterator[None]:
-    """Wait until no other process holds the file at ``target``, and hold it: for what makes a new one out of the old.
+    """Lock the file at ``target`` while it is replaced by a new version of itself; waits for other processes.
 
-    A file that does not exist yet is held by its folder. Where the system has no such locks, nothing is held.
+    For a file that does not exist yet, the folder is locked. Without such locks in the system, there is no lock.
     """
     try:
         import fcntl
@@ -267,7 +267,7 @@ def _lockable(target: Path) -> Path:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """What goes wrong with a file, with its name before the reason."""
+    """A context that puts a file's name before the messages of errors."""
     try:
         yield
     except NvaeCodecError as error:

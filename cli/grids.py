@@ -1,4 +1,4 @@
-"""What sample and reconstruct share: a float network by its run, how images are drawn, and a grid of them as a PNG."""
+"""The common parts of sample and reconstruct: the float network of a run, options of drawing, a grid as a PNG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inputs of pack and evaluate: images that are read one after another, and reported where they cannot be."""
+"""The inputs of pack and evaluate: images that are read one after another; unreadable ones are reported."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Found = tuple[str, "Input", str]
 
 
 def list_inputs(paths: tuple[Path, ...], there: list[str], left: Findings) -> list[Found]:
-    """The images of all inputs, under names that go together with each other and with those that are there.
+    """The images of all inputs, with names that do not conflict with each other and with existing ones.
 
-    ``left`` takes what is left in folders.
+    ``left`` collects the files in folders that are left out.
     """
     from nvae_codec.container.archive.index import check_count
     from nvae_codec.container.archive.names import name_problems
@@ -52,18 +52,18 @@ class Reader:
     def __init__(
         self, found: list[Found], report: Reporter, read: Callable[[Input], RasterImage] = lambda item: item.read()
     ) -> None:
-        """``read``: how, as for a model that takes only some images."""
+        """``read``: how to read an image, such as for a model that takes only some images."""
         self.found, self._report, self._read = found, report, read
         self.bytes_read = 0
 
     def refuse_names(self) -> None:
-        """Report the names that do not go together with the others."""
+        """Report the names that conflict with others."""
         for name, _, problem in self.found:
             if problem:
                 self._report.fail(Problem(name, f"the name {problem}", ""))
 
     def measure(self) -> Iterator[tuple[str, Unread]]:
-        """All images with good names, by their headers alone."""
+        """All images with valid names; only their headers are read."""
         for name, item, problem in self.found:
             if not problem:
                 yield name, Unread(item, *item.size())

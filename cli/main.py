@@ -1,4 +1,4 @@
-"""nvae-codec: the group of commands, each imported when it is called, and what becomes of their errors."""
+"""nvae-codec: the group of commands, each imported when it is called, and the handling of their errors."""
 
 import atexit
 import contextlib
@@ -38,18 +38,18 @@ COMMANDS = {
 }
 
 COLLECT_AFTER = 100_000
-"""Objects, rather than Python's 700, that may become garbage in cycles before anyone looks for them."""
+"""New objects after which Python looks for garbage in cycles, instead of its usual 700."""
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported one by one, as they are called."""
+    """A group that imports each command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands' names in the order of the table above."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command, or None where there is none of that name."""
+        """Import a command; None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         module, attribute = COMMANDS[cmd_name][0].split(":")
@@ -69,7 +69,7 @@ def nvae_codec() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code: 0, 1 where something failed, 2 for wrong usage, 130 interrupted."""
+    """Run the command line. Returns the exit code: 0, 1 if something failed, 2 for wrong usage, 130 if interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = nvae_codec.main(given, prog_name="nvae-codec", standalone_mode=False)
@@ -90,11 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run() -> int:
-    """The program nvae-codec: ``main`` in a process of its own.
+    """The program nvae-codec: ``main``, as the only work of its process.
 
-    Importing torch makes 150,000 objects that stay. Python would look through them for garbage again and again, and
-    free them one by one at the end: a fifth of the time that a small image takes. So the process ends with this exit
-    code, whatever else would be raised after it.
+    Importing torch creates 150,000 permanent objects. Python would search them for garbage repeatedly, and free them
+    one by one at exit, which takes a fifth of the time of a small image. So the process exits without that, with the
+    code of ``main``.
     """
     gc.set_threshold(COLLECT_AFTER)
     end_on_signals()
@@ -105,7 +105,8 @@ def run() -> int:
 
 
 def end_on_signals() -> None:
-    """Leave no temporary files where the process is asked to end: unwind as for an error, and exit as shells expect."""
+    """On signals that end the process, unwind as for an error, so that temporary files are removed, and exit with 128 +
+    the signal's number."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
@@ -118,9 +119,9 @@ def end_on_signals() -> None:
 
 
 def end_at_once(codes: Sequence[int]) -> None:
-    """End the process with the first of these exit codes, if there is one, and free nothing.
+    """End the process with the first of these exit codes, if there is one, without freeing memory.
 
-    Called where Python has joined all threads and all else that asked to be called at the end has been.
+    Runs last at exit, after Python has joined all threads and called all other exit handlers.
     """
     if codes:
         code = flush_stdout(codes[0])
@@ -130,9 +131,9 @@ def end_at_once(codes: Sequence[int]) -> None:
 
 
 def flush_stdout(code: int) -> int:
-    """Write what stdout still holds; ``code``, or 1 where that fails.
+    """Flush stdout. Returns ``code``, or 1 if that fails.
 
-    It is told where the command has not failed already, and not once more by Python as it ends.
+    A failure is reported unless the command has failed already; Python does not report it again at exit.
     """
     try:
         if sys.stdout is not None:

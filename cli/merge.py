@@ -21,10 +21,10 @@ Opened = AbstractContextManager[BinaryIO]
 @force_option
 @reporting_options
 def merge_command(shards: tuple[Path, ...], output: Path, force: bool, report: Reporter) -> int:
-    """Merge the shards of pack --shard, in any order, to the archive that pack alone would have made.
+    """Merge the shards of pack --shard, in any order, into the archive that pack without --shard makes.
 
-    All shards must be given, each once. Nothing is decoded. The .json reports of evaluate --shard are merged to one
-    report, with the numbers that evaluate alone would have given.
+    All shards must be given, each once. Nothing is decoded. The .json reports of evaluate --shard are merged into the
+    report that evaluate makes without --shard.
     """
     check_absent(output, force=force)
     own = Inputs(shards)

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 ANY_PATH = click.Path(allow_dash=True)
-"""A file, a folder or -; the jobs that come of it say what is wrong with it. Shells complete it as a path."""
+"""A file, a folder or -, which is checked when it is read. Shells complete it as a path."""
 EXISTING = click.Path(exists=True, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def together(argument: str, make: Callable[..., object], *options: Command) -> Callable[[Command], Command]:
-    """Options whose values a command gets as one argument: ``make`` of them by name."""
+    """Combine options into one argument of a command: ``make(**values)``."""
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -61,7 +61,7 @@ class ModelName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 class FiniteRange(click.FloatRange):
-    """A number within bounds, and neither nan, which is beyond no bound, nor infinite."""
+    """A finite number within bounds; nan would pass the bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read a number; fails for anything else."""
@@ -99,7 +99,7 @@ class ShardNumber(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 def refuse_stdout(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
-    """The callback of options that take a path where - would be a file of that name."""
+    """The callback of options whose path must not be -, which would be a file of that name."""
     if path == Path("-"):
         raise click.BadParameter("it cannot go to stdout")
     return path
@@ -125,7 +125,7 @@ def choice_option(name: str, choices: Sequence[str], *, text: str) -> Callable[[
 
 
 def output_option(what: str) -> Callable[[Command], Command]:
-    """-o FILE, of a command that makes one file, ``what``, and nothing without it."""
+    """-o FILE, required, of a command that makes one file: the ``what``."""
     path = click.Path(path_type=Path)
     return click.option(
         "-o", "output", required=True, metavar="FILE", type=path, callback=refuse_stdout, help=f"The {what}."
@@ -133,7 +133,7 @@ def output_option(what: str) -> Callable[[Command], Command]:
 
 
 def destination_option(source: str) -> Callable[[Command], Command]:
-    """-o OUT, of a command that puts each result next to its ``source`` without it."""
+    """-o OUT, of a command that by default puts each result next to its ``source``."""
     text = f"File or folder to write to, - for stdout.  [default: next to {source}]"
     return click.option("-o", "output", type=ANY_PATH, metavar="OUT", help=text)
 

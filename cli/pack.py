@@ -60,7 +60,7 @@ def pack_command(
 
     INPUT is an image file as compress takes it, a folder of them, or an .npz file with images, uint8 (N,H,W,3) or
     (N,H,W). Files keep their names, those of a folder their paths in it; arrays are named by their index: 00000.png.
-    The archive has the same bytes wherever the work is done: --workers, --ray, or several machines with --shard.
+    The archive has the same bytes with --workers, --ray, and --shard on several machines.
     """
     from nvae_codec.container.archive.writer import write_archive
     from nvae_codec.container.header import METHOD_NAMES
@@ -119,7 +119,7 @@ def _take_groups(
 
 @contextmanager
 def _open_base(output: Path, *, append: bool, force: bool) -> Iterator[Archive | None]:
-    """The archive to append to, or None for a new one; what is there no other pack or merge changes meanwhile.
+    """The archive to append to, or None for a new one; it is locked against other pack and merge commands.
 
     Raises NvaeCodecError where neither can be at ``output``.
     """

@@ -1,4 +1,4 @@
-"""What a command says on stderr: a line per error, progress on a terminal, details with -v, a summary at the end."""
+"""The output of commands on stderr: a line per error, progress on a terminal, details with -v, a summary."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def print_line(line: str) -> None:
 
 
 def echo(text: str) -> None:
-    """Lines on stdout, which may hold names of files and models."""
+    """Print lines on stdout, which may contain names of files and models."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     click.echo(escape(text).encode(encoding, "backslashreplace").decode(encoding))
 
 
 def escape(text: str) -> str:
-    """Text as a terminal may have it: what controls terminals, or the order of text, is spelled out."""
+    """Text that is safe on a terminal: characters that control terminals, or the order of text, are spelled out."""
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -73,7 +73,7 @@ def format_bytes(count: float) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why something failed, and where; worker processes send it to the one that reports it."""
+    """The reason and place of a failure; worker processes send it to the process that reports it."""
 
     name: str
     reason: str
@@ -87,14 +87,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input. text: the line that -v shows; bytes_in, bytes_out: 0 where that means nothing."""
+    """The result of one input. text: the line for -v; bytes_in, bytes_out: 0 where they have no meaning."""
 
     text: str
     images: int = 1
     pixels: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
-    note: str = ""  # what the summary says of how many images
+    note: str = ""  # the summary counts outcomes by their notes
 
 
 @dataclass
@@ -118,7 +118,7 @@ class Totals:
             self.notes[done.note] += 1
 
     def speed(self, more: int = 0) -> str:
-        """``, 1.9 MP/s``, with so many pixels more than those that were counted; nothing if there are none."""
+        """``, 1.9 MP/s``, with ``more`` pixels than were counted; empty without pixels."""
         pixels = self.pixels + more
         return f", {pixels / 1e6 / max(time.monotonic() - self.start, 1e-6):.2g} MP/s" if pixels else ""
 
@@ -136,7 +136,7 @@ class Totals:
 
 
 class Bar:
-    """How far a command is. ``show`` is told the share that is done, from 0 to 1, and pixels beyond those counted."""
+    """The progress of a command. ``show`` is called with the fraction done and the pixels that are not counted yet."""
 
     def __init__(self, show: Callable[[float, int], None], total: float) -> None:
         self._show, self._total = show, total
@@ -147,25 +147,25 @@ class Bar:
         self._part = size
 
     def move(self, share: float, pixels: int = 0) -> None:
-        """So much of the current part is done, from 0 to 1; the bar never goes back."""
+        """Set the fraction of the current part that is done, from 0 to 1; the bar never goes back."""
         self._shown = max(self._shown, (self._done + share * self._part) / self._total)
         self._show(self._shown, pixels)
 
     def advance(self, size: float) -> None:
-        """A part, begun or not, is done."""
+        """Complete a part, begun or not."""
         self._done, self._part = self._done + size, 0.0
         self.move(0.0)
 
     @contextlib.contextmanager
     def follow(self, size: float) -> Iterator[None]:
-        """A part that is done when the block ends; meanwhile the codec moves it, phase by phase."""
+        """A context for one part: the codec moves the bar phase by phase, and the part is complete at the end."""
         self.begin(size)
         with listen_to_progress(lambda done, total: self.move(done / total, done)):
             yield
         self.advance(size)
 
     def follow_each(self, results: Iterator[Result], sizes: Iterable[float]) -> Iterator[Result]:
-        """The results, of which each takes a part of its size."""
+        """Yield the results; the work for each is a part of its size."""
         for size in sizes:
             with self.follow(size):
                 result = next(results, None)
@@ -176,7 +176,7 @@ class Bar:
 
 @dataclass
 class Reporter:
-    """How much a command says (-q, -v, --debug), what it has done, and whether something failed."""
+    """The verbosity of a command (-q, -v, --debug), what it has done, and whether something failed."""
 
     quiet: bool = False
     verbose: bool = False
@@ -203,7 +203,7 @@ class Reporter:
             print_error(f"warning: {text}", name)
 
     def leave(self, left: Findings) -> None:
-        """Say in one line what is left out in folders; the command fails where something there cannot be read."""
+        """Report in one line what is left out in folders; the command fails if something there cannot be read."""
         self.failed = self.failed or bool(left.unreadable)
         if (left.unreadable or not self.quiet) and (line := left.summarize()):
             print_error(line)
@@ -214,7 +214,7 @@ class Reporter:
             print_line(text)
 
     def count(self, name: str, done: Outcome) -> None:
-        """Add what became of an input to the summary, and show it with -v."""
+        """Add an outcome to the summary, and print it with -v."""
         self.totals.add(done)
         self.detail(f"{name}: {done.text}")
 

@@ -108,7 +108,7 @@ class Unpacking:
 
 @dataclass(frozen=True)
 class Task:
-    """What a process does: restore the images of a segment that have a target."""
+    """The work of a process: restore the images of a segment that have a target."""
 
     path: Path
     identity: bytes
@@ -121,7 +121,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a task: images where they were asked for, bytes written, and all that went wrong."""
+    """The result of a task: the number of images, bytes written, pixels if requested, and problems."""
 
     task: Task
     restored: int
@@ -131,9 +131,9 @@ class Done:
 
 
 def unpack_to_folder(unpacking: Unpacking, folder: Path) -> bool:
-    """Write PNGs and report what cannot be restored; whether that was nothing.
+    """Write PNGs and report what cannot be restored. Returns whether everything was restored.
 
-    Raises NvaeCodecError where ``folder`` is something else.
+    Raises NvaeCodecError if ``folder`` is not a folder.
     """
     if folder.exists() and not folder.is_dir():
         raise NvaeCodecError(f"{folder}: it is not a folder")
@@ -145,7 +145,7 @@ def unpack_to_folder(unpacking: Unpacking, folder: Path) -> bool:
 
 
 def unpack_to_arrays(unpacking: Unpacking, output: Path) -> bool:
-    """Write an .npz with ``images`` if all images can be restored, or report what cannot; whether they could."""
+    """Write an .npz with ``images`` if all can be restored; otherwise report. Returns whether it was written."""
     import numpy as np
 
     from nvae_codec.images.raster import GRAY8, RGB8
@@ -174,9 +174,9 @@ def check_segments(unpacking: Unpacking) -> Iterator[Done]:
 
 
 def name_restored(entries: Sequence[Entry]) -> list[str]:
-    """The files that images are restored as: a.jpg as a.png, or as a.jpg.png where a.png is another.
+    """The names of restored files: a.png for a.jpg, or a.jpg.png if there is another a.png, or a folder of that name.
 
-    Those that are kept as their own files have the names of these. A folder a.png counts as another, too.
+    Images that are kept as their own files keep their names.
     """
     from nvae_codec.container.header import Kind
 
@@ -256,7 +256,7 @@ def check_images(models: Models, task: Task) -> Done:
 
 
 def _decode(models: Models, task: Task) -> tuple[list[tuple[str, RasterImage, Path]], list[Problem]]:
-    """Name, image and target of those that have one; or what is wrong with the segment."""
+    """Name, image and target of the images that have one, or the problem of the segment."""
     from nvae_codec.container.archive.reader import read_wanted
 
     wanted = {at: target for at, target in enumerate(task.targets) if target is not None}

@@ -1,1 +1,1 @@
-"""The frozen network on integers: the same numbers on every machine."""
+"""The integer network: the same numbers on every machine."""
