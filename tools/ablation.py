@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nvae_codec.network.nvae import Draw, Nvae
-from nvae_codec.recipes.files import format_recipe, read_recipe
+from nvae_codec.recipes.files import format_recipe, parse_recipe, read_recipe
 from nvae_codec.recipes.recipe import Recipe
 from nvae_codec.training.data import Crops, held_out_crops
 from nvae_codec.training.sources import open_source
@@ -36,12 +36,12 @@ class Variant:
     change: Callable[[Nvae], None] = lambda network: None
 
 
-def base_recipe(seed: int = 1) -> Recipe:
+def base_recipe() -> Recipe:
     """Photo's without experts, trained as at the start of a training, some of the time for the hierarchy alone."""
     photo = read_recipe("photo")
     training = dataclasses.replace(
         photo.training, batch=4, crop=96, learning_rate=1.2e-3, decay_fraction=0.5, ema=0.999,
-        kl_start=0.8, base_first_fraction=0.2, seed=seed, histories=None,
+        kl_start=0.8, base_first_fraction=0.2, seed=1, histories=None,
     )  # fmt: skip
     likelihood = dataclasses.replace(photo.likelihood, experts=1)
     return dataclasses.replace(photo, name="ablation", likelihood=likelihood, training=training)
@@ -62,45 +62,34 @@ def list_variants() -> dict[str, Variant]:
     """Every variant by name."""
     base = base_recipe()
 
-    def network(**values: Any) -> Recipe:
-        return dataclasses.replace(base, network=dataclasses.replace(base.network, **values))
+    def change(question: str, *changes: str) -> Variant:
+        return Variant(parse_recipe(format_recipe(base), changes), question)
 
-    def likelihood(**values: Any) -> Recipe:
-        return dataclasses.replace(base, likelihood=dataclasses.replace(base.likelihood, **values))
-
-    def training(**values: Any) -> Recipe:
-        return dataclasses.replace(base, training=dataclasses.replace(base.training, **values))
-
-    deeper = dataclasses.replace(
-        likelihood(scales=3),
-        network=dataclasses.replace(base.network, patch=8),
-        training=dataclasses.replace(base.training, batch=2, crop=128),  # a multiple of the stride, which is twice
-    )
-    rgb = dataclasses.replace(base, image=dataclasses.replace(base.image, colour_order="rgb"))
-    before = network(
-        width=64, preprocess_blocks=0, preprocess_cells=3, postprocess_cells=0, groups=[1, 2, 1], latents=[4, 8, 16],
-        scale_cells=[], encoder_cells=2, posterior_log_sigma=-2.0, pyramid_start=False, posterior_reads_prior=False,
-    )  # fmt: skip
-    annealed = dataclasses.replace(
-        base.training, kl_start=0.02, kl_hold_fraction=0.0, kl_warmup_fraction=0.3, kl_balancing=True
-    )
     return {
         "photo": Variant(base, "the base of all others"),
         "without latents": Variant(base, "do the latents earn their place?", without_latents),
-        "learned latents": Variant(
-            dataclasses.replace(before, training=annealed), "the photo before: random weights, 4 groups, KL annealed"
+        "learned latents": change(
+            "the photo before: random weights, 4 groups, KL annealed", "network.width=64",
+            "network.preprocess_blocks=0", "network.preprocess_cells=3", "network.postprocess_cells=0",
+            "network.groups=[1, 2, 1]", "network.latents=[4, 8, 16]", "network.scale_cells=[]",
+            "network.encoder_cells=2", "network.posterior_log_sigma=-2.0", "network.pyramid_start=false",
+            "network.posterior_reads_prior=false", "training.kl_start=0.02", "training.kl_hold_fraction=0.0",
+            "training.kl_warmup_fraction=0.3", "training.kl_balancing=true",
         ),
-        "random start": Variant(
-            network(pyramid_start=False, posterior_log_sigma=-2.0), "the same layers with random weights"
+        "random start": change(
+            "the same layers with random weights", "network.pyramid_start=false", "network.posterior_log_sigma=-2.0"
         ),
-        "KL at its full weight": Variant(training(kl_start=1.0), "the KL's weight is 1 from the first step"),
-        "three levels of phases": Variant(deeper, "phases down to 1/64 of the pixels, the hierarchy from 1/16"),
-        "one scale": Variant(network(groups=[4], scale_cells=[1]), "all latents on 1/8"),
-        "photo, seed 2": Variant(base_recipe(seed=2), "what is chance?"),
-        "from red": Variant(rgb, "red, green, blue in the place of green, red, blue"),
-        "3 logistics": Variant(likelihood(components=3), "of 5"),
-        "all at once": Variant(training(base_first_fraction=0.0), "the hierarchy and the base are not trained first"),
-    }
+        "KL at its full weight": change("the KL's weight is 1 from the first step", "training.kl_start=1.0"),
+        "three levels of phases": change(
+            "phases down to 1/64 of the pixels, the hierarchy from 1/16", "likelihood.scales=3", "network.patch=8",
+            "training.batch=2", "training.crop=128",  # a multiple of the stride, which is twice as large
+        ),
+        "one scale": change("all latents on 1/8", "network.groups=[4]", "network.scale_cells=[1]"),
+        "photo, seed 2": change("what is chance?", "training.seed=2"),
+        "from red": change("red, green, blue in the place of green, red, blue", "image.colour_order=rgb"),
+        "3 logistics": change("of 5", "likelihood.components=3"),
+        "all at once": change("the hierarchy and the base are not trained first", "training.base_first_fraction=0.0"),
+    }  # fmt: skip
 
 
 def main() -> None:
