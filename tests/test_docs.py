@@ -114,6 +114,17 @@ def test_the_worked_example_of_the_theory_runs() -> None:
     assert names["bits"] < 1.01 * 20_000
 
 
+def test_the_files_and_names_of_the_concepts_exist() -> None:
+    text = (DOCS / "concepts.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`([\w/]+(?:\.py|/))`", text)
+    assert len(paths) > 20
+    assert [path for path in paths if not any((root / path).exists() for root in (ROOT, ROOT / "nvae_codec"))] == []
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "nvae_codec").rglob("*.py"))
+    names = {*re.findall(r"`(?:\w+\.)?(\w+)\([^`]*\)`", text), *re.findall(r"`(\w*[A-Z_]\w+)`", text)}
+    assert len(names) > 20
+    assert names - set(re.findall(r"(?:def|class) (\w+)", source)) == set()
+
+
 @pytest.mark.usefixtures("desk")
 def test_the_page_on_pillow_and_arrays_runs() -> None:
     for block in blocks("python.md", "python"):

@@ -35,7 +35,7 @@ class _Skeleton(nn.Module):
         outputs: dict[str, Tensor] = {}
         inputs: dict[str, Any] = {}
 
-        def place(name: str) -> Any:
+        def find_input(name: str) -> Any:
             if name not in inputs:
                 inputs[name] = self._tracer[0].create_proxy("placeholder", name.replace(".", "_"), (), {})
                 inputs[name].node.meta["input"] = name
@@ -45,10 +45,10 @@ class _Skeleton(nn.Module):
             if prior is not None:
                 outputs[ports.prior(group)] = prior
             outputs[ports.posterior(group)] = posterior
-            return place(ports.z(group))  # type: ignore[no-any-return]
+            return find_input(ports.z(group))  # type: ignore[no-any-return]
 
         def look(plane: Plane) -> Tensor:
-            return place(plane.name)  # type: ignore[no-any-return]
+            return find_input(plane.name)  # type: ignore[no-any-return]
 
         def predict(phase: int, expert: int, raw: Tensor) -> None:
             outputs[ports.pixels(phase, expert)] = raw
@@ -61,7 +61,7 @@ class _Skeleton(nn.Module):
             heads(features, look, lambda phase, raw: predict(phase, 0, raw))
         for group, module in enumerate(self.network.hierarchy.groups):
             for half, shift in enumerate(list_halves(cast(Group, module).flows)):
-                outputs[ports.shift(group, half)] = shift.mean(place(ports.flow(group, half)))
+                outputs[ports.shift(group, half)] = shift.mean(find_input(ports.flow(group, half)))
         return outputs
 
 

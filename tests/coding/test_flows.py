@@ -73,9 +73,9 @@ def shift_of(graphs: list[Graph]) -> Shift:
 
     def shift(half: int, z: NDArray[np.float32]) -> Int32:
         with exact_inference(torch.device("cpu")):
-            walk = graphs[half].evaluate()
-            walk.give(f"flow.0.{half}", torch.from_numpy(z))
-            whole: Int32 = walk.take(f"shift.0.{half}").to(torch.int32).contiguous().numpy()
+            evaluation = graphs[half].evaluate()
+            evaluation.give(f"flow.0.{half}", torch.from_numpy(z))
+            whole: Int32 = evaluation.take(f"shift.0.{half}").to(torch.int32).contiguous().numpy()
         return whole
 
     return shift
@@ -136,9 +136,9 @@ def test_the_prior_sees_z_less_the_shifts() -> None:
 def exported_shift(model: IntegerModel, group: int) -> Shift:
     def shift(half: int, z: NDArray[np.float32]) -> Int32:
         with exact_inference(torch.device("cpu")):
-            walk = model.graph.evaluate([f"shift.{group}.{half}"])
-            walk.give(f"flow.{group}.{half}", torch.from_numpy(z))
-            whole: Int32 = walk.take(f"shift.{group}.{half}").to(torch.int32).contiguous().numpy()
+            evaluation = model.graph.evaluate([f"shift.{group}.{half}"])
+            evaluation.give(f"flow.{group}.{half}", torch.from_numpy(z))
+            whole: Int32 = evaluation.take(f"shift.{group}.{half}").to(torch.int32).contiguous().numpy()
         return whole
 
     return shift

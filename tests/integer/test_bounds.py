@@ -156,7 +156,7 @@ def test_the_average_over_space_rounds_half_up_in_sixteenths() -> None:
 
 def test_a_missing_input_is_named() -> None:
     graph = exported_model().graph
-    walk = graph.evaluate()
-    walk.give("blank", make_inputs(graph, 1)["blank"])
+    evaluation = graph.evaluate()
+    evaluation.give("blank", make_inputs(graph, 1)["blank"])
     with pytest.raises(KeyError, match=r"prior\.1 needs z\.0"):
-        walk.take("prior.1")
+        evaluation.take("prior.1")

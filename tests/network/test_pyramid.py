@@ -29,7 +29,7 @@ def start(which: str) -> Nvae:
     return Nvae(make_recipe(name, f"network.groups = {groups}", f"likelihood.mean_scale = {scale}")).eval()
 
 
-def walk_means(network: Nvae, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+def posterior_means(network: Nvae, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Means of the first phase's mixture (B, 3, K, h, w) with each z at its posterior's mean, and those a group.
 
     Of each group (posterior, prior).
@@ -62,7 +62,7 @@ def test_latents_carry_every_pixel(which: str) -> None:
     """Of random noise, which nothing but the latents can tell; each within three levels, but for strong colours."""
     network = start(which)
     x = network.normalize(torch.randint(64, 192, (2, 3, 32, 32)).byte())
-    means, _ = walk_means(network, x)
+    means, _ = posterior_means(network, x)
     seen = look(network.likelihood.phases[0].plane, x)
     assert means.shape[3:] == seen.shape[2:]
     assert float((means - seen[:, :, None]).abs().max()) < 3 / 127.5
@@ -74,7 +74,7 @@ def test_priors_begin_at_the_neighbours_mean(which: str) -> None:
     network = start(which)
     y, x = torch.meshgrid(torch.linspace(-0.06, 0.06, 64), torch.linspace(-0.04, 0.04, 64), indexing="ij")
     slope = (x + y).expand(1, 3, 64, 64) + torch.tensor([0.02, 0.0, -0.02]).view(1, 3, 1, 1)
-    _, groups = walk_means(network, slope)
+    _, groups = posterior_means(network, slope)
     for posterior, prior in groups[1:]:
         inside = (posterior - prior)[:, :, 1:-1, 1:-1]
         assert float(inside.abs().max()) < 0.02
