@@ -229,6 +229,8 @@ def write_target(
     except OSError as error:
         raise cannot_write(target, error) from error
     write_atomic(target, data, force=force, like=like, mask=mask, inputs=inputs)
+    if inputs is not None:
+        inputs.add_written(target)
 
 
 def remove_source(job: Job, source: Source) -> None:

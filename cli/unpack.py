@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import click
 
 from nvae_codec.errors import NvaeCodecError
-from nvae_codec.files import Inputs, check_absent, open_atomic, shared_mode
+from nvae_codec.files import Inputs, Snapshot, check_absent, open_atomic, shared_mode
 from nvae_codec.runtime import Runtime
 
 from . import options
@@ -141,7 +142,24 @@ def unpack_to_folder(unpacking: Unpacking, folder: Path) -> bool:
     restored = dict(zip(names, name_restored(unpacking.archive.entries), strict=True))
     targets = {name: folder / os.fsdecode(restored[name].encode()) for name in names if name in unpacking.wanted}
     done = list(_run(unpacking, targets, write_images))
-    return not any(each.problems for each in done)
+    lost = [
+        Problem(str(one), f"in this folder it is the same file as {other}", "")
+        for one, other in find_same_files(targets.values())
+    ]
+    for problem in lost:
+        unpacking.report.fail(problem)
+    return not lost and not any(each.problems for each in done)
+
+
+def find_same_files(targets: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    """Targets that differ in case or Unicode form and are one file, as on file systems that ignore these."""
+    seen: dict[str, Path] = {}
+    for target in targets:
+        key = unicodedata.normalize("NFC", str(target).casefold())
+        with contextlib.suppress(OSError):
+            if key in seen and target.samefile(seen[key]):
+                yield seen[key], target
+        seen[key] = target
 
 
 def unpack_to_arrays(unpacking: Unpacking, output: Path) -> bool:
@@ -229,12 +247,16 @@ def write_images(models: Models, task: Task) -> Done:
     from nvae_codec.images.write import write_png
 
     images, problems = _decode(models, task)
-    own, mask = Inputs([task.path]), shared_mode([task.path])
+    if not images:
+        return Done(task, 0, 0, [], problems)
+    own, archive = Inputs([task.path]), Snapshot.of(task.path.stat())
+    mask = shared_mode([task.path])
     written = count = 0
     for name, image, target in images:
         try:
             data = write_png(image)
-            write_target(Job(None, target, in_folder=True), data, force=task.force, mask=mask, inputs=own)
+            like = None if image.modified is None else replace(archive, modified=image.modified * 10**9)
+            write_target(Job(None, target, in_folder=True), data, force=task.force, like=like, mask=mask, inputs=own)
             written, count = written + len(data), count + 1
         except Exception as error:
             problems.append(Problem.of(f"{task.path}: {name}", error))

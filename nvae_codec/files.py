@@ -82,10 +82,11 @@ def shared_mode(paths: Iterable[Path]) -> int:
 
 
 class Inputs:
-    """The files that a command reads, none of which it may write over."""
+    """The files that a command reads, and those that it has written, none of which it may write over."""
 
     def __init__(self, paths: Iterable[str | Path] = ()) -> None:
         self._known: set[tuple[int, int]] = set()
+        self._written: set[tuple[int, int]] = set()
         for path in paths:
             with contextlib.suppress(OSError):
                 self._known.add(_identity(Path(path).stat()))
@@ -95,6 +96,13 @@ class Inputs:
         with contextlib.suppress(OSError):
             if _identity(target.stat()) in self._known:
                 raise NvaeCodecError(f"{target} is one of the inputs; nothing is written over an input")
+            if _identity(target.stat()) in self._written:
+                raise NvaeCodecError(f"{target} was written just now for another input, by another of its names")
+
+    def add_written(self, target: Path) -> None:
+        """Count ``target`` among the files that were written: two names may lead to one, by case or through links."""
+        with contextlib.suppress(OSError):
+            self._written.add(_identity(target.stat()))
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

@@ -29,8 +29,9 @@ class ExtensionType(NamedTuple):
 METADATA = ExtensionType(1, "metadata", critical=True)  # container/metadata.py
 ADAPTATION = ExtensionType(ADAPTATION_BLOCK, "adaptation", critical=True)  # changes of the model for these images
 SHARD = ExtensionType(3, "shard", critical=False)  # container/archive/shards.py
+TIMES = ExtensionType(4, "times", critical=False)  # container/archive/times.py
 
-TYPES = {each.number: each for each in (METADATA, ADAPTATION, SHARD)}
+TYPES = {each.number: each for each in (METADATA, ADAPTATION, SHARD, TIMES)}
 """All types that this release knows. Numbers are never used again; those from 64 on are free for experiments."""
 
 CODER_TYPES = (ADAPTATION.number,)

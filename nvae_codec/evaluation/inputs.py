@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvae_codec.errors import NvaeCodecError, UnsupportedImageError
+from nvae_codec.files import read_with_snapshot
 from nvae_codec.images.find import Findings, find_files
 from nvae_codec.images.raster import GRAY1, GRAY8, RGB8, RasterImage
 from nvae_codec.images.read import read_image, read_size
@@ -126,4 +127,5 @@ def _size_of(path: Path) -> tuple[int, int]:
 
 
 def _read(path: Path) -> RasterImage:
-    return read_image(path.read_bytes())
+    data, snapshot = read_with_snapshot(path)
+    return replace(read_image(data), modified=snapshot.modified // 10**9)

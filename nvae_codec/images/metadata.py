@@ -20,11 +20,12 @@ OF_MEANING = OF_PIXELS | {
 def keep_metadata(image: RasterImage, keep: str) -> RasterImage:
     """The image with the metadata that one of ``KEEP`` says; where nothing goes, its file stays as it is.
 
-    ``meaning`` drops text, XMP, time, thumbnails, private chunks, and data behind a PNG's end; EXIF data, which hold
+    ``meaning`` drops text, XMP, times, thumbnails, private chunks, and data behind a PNG's end; EXIF data, which hold
     which way up an image is, stay whole.
     """
     if keep == "all":
         return image
+    image = replace(image, modified=None)
     kept = OF_MEANING if keep == "meaning" else OF_PIXELS
     if image.file is None or not image.file.startswith(SIGNATURE):
         if image.pixels is None:

@@ -136,6 +136,38 @@ def test_times_are_kept(run: Run, tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_mtime == 981158400
 
 
+def test_archives_keep_times_unless_metadata_are_dropped(run: Run, tmp_path: Path) -> None:
+    for number, name in enumerate(("a.png", "b/c.png")):
+        os.utime(save(tmp_path / "in" / name), (5, 981158400 + number))
+    for keep, expected in (("all", {"a.png": 981158400, "b/c.png": 981158401}), ("none", {})):
+        archive = tmp_path / f"{keep}.nvae"
+        assert run("pack", tmp_path / "in", "-o", archive, "--method", "stored", "--metadata", keep).code == 0
+        assert run("unpack", archive).code == 0
+        found = {name: (tmp_path / keep / name).stat().st_mtime for name in ("a.png", "b/c.png")}
+        assert {name: time for name, time in found.items() if time < 1e9} == expected
+
+
+def test_two_names_of_one_target_lose_nothing(run: Run, tmp_path: Path) -> None:
+    first, second = save(tmp_path / "in" / "a" / "x.png"), save(tmp_path / "in" / "b" / "x.png")
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    (tmp_path / "out" / "b").symlink_to("a")
+    result = run("compress", tmp_path / "in", "-o", tmp_path / "out", "-f", "--rm", "--method", "stored")
+    assert result.code == 1
+    assert "was written just now for another input" in result.err
+    assert (first.exists(), second.exists()) == (False, True)
+
+
+def test_names_that_a_file_system_takes_for_one_are_reported(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a" / "x.png")
+    save(tmp_path / "in" / "A" / "x.png")
+    assert run("pack", tmp_path / "in", "-o", tmp_path / "x.nvae", "--method", "stored").code == 0
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    (tmp_path / "out" / "A").symlink_to("a")  # as where case is ignored
+    result = run("unpack", tmp_path / "x.nvae", "-o", tmp_path / "out", "-f")
+    assert result.code == 1
+    assert "it is the same file as" in result.err
+
+
 def test_archives_are_as_private_as_their_images_and_images_as_their_archive(run: Run, tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         save(tmp_path / "in" / name)

@@ -16,6 +16,7 @@ from nvae_codec.adaptation import DEFAULT_EFFORT
 from nvae_codec.coding.coded import Coded
 from nvae_codec.coding.ledger import Ledger
 from nvae_codec.container.archive.index import Entry
+from nvae_codec.container.archive.times import pack_times, unpack_times
 from nvae_codec.container.checksums import content_checksum
 from nvae_codec.container.extensions import (
     METADATA,
@@ -95,7 +96,8 @@ def pack_segment(
         out += candidate.planes if candidate.kind in MODEL_KINDS else pack_sized(candidate.coded.payload)
     chunks = [image.chunks for (_, image, _), entry in zip(kept, entries, strict=True) if entry.metadata]
     metadata = (extension(METADATA, pack_shared_metadata(chunks)),) if chunks else ()
-    out += pack_extensions(metadata + (pack_coder_blocks(coded) if coded is not None else ()))
+    coder = pack_coder_blocks(coded) if coded is not None else ()
+    out += pack_extensions(metadata + coder + pack_times([image.modified for _, image, _ in kept]))
     return PackedSegment(bytes(out), entries, tuple((named[at][0], reason) for at, reason in problems.items()))
 
 
@@ -167,6 +169,7 @@ def unpack_wanted(
     if reader.left:
         raise DamagedFileError("damaged: it is too long")
     chunks = iter(_shared_metadata(extensions, sum(entry.metadata for entry in entries), len(data)))
+    times = unpack_times(extensions, len(entries))
     pixels: dict[int, NDArray[np.uint8]] = {}
     if modelled:
         all_of_them = not all(_is_by_model_alone(entries[index]) for index in wanted)
@@ -185,7 +188,8 @@ def unpack_wanted(
             samples, low = add_planes(pixels[index], entry.colour, payload)
         else:
             samples, png = read_payload(entry.kind, entry.colour, entry.width, entry.height, payload[0])
-        image = RasterImage(entry.width, entry.height, entry.colour, samples, its_chunks, png, low=low)
+        size = entry.width, entry.height
+        image = RasterImage(*size, entry.colour, samples, its_chunks, png, low=low, modified=times[index])
         check_samples(image)
         images[index] = image
     if whole and join_checksums([content_checksum(image) for image in images.values()]) != checksum:
