@@ -1,4 +1,4 @@
-"""What is in files, archives and models, as the fields that ``info``, ``list`` and ``models`` show."""
+"""The fields of files, archives and models that ``info``, ``list`` and ``models`` show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nvae_codec.container.archive.index import Entry
     from nvae_codec.container.archive.reader import Archive
+    from nvae_codec.container.header import Header
     from nvae_codec.zoo.library import ModelInfo
 
 Fields = dict[str, Any]
@@ -17,7 +19,7 @@ Fields = dict[str, Any]
 def describe_file(name: str, data: bytes) -> Fields:
     """The fields of ``info --json`` for one image; raises DamagedFileError."""
     from nvae_codec.container.extensions import ADAPTATION, find_extension
-    from nvae_codec.container.header import METHOD_NAMES, MODEL_KINDS, VERSION, split_parts
+    from nvae_codec.container.header import MODEL_KINDS, VERSION, split_parts
 
     parts = split_parts(data)
     header = parts.header
@@ -28,11 +30,7 @@ def describe_file(name: str, data: bytes) -> Fields:
     return {
         "file": name,
         "format_version": VERSION,
-        "width": header.width,
-        "height": header.height,
-        "mode": header.colour.mode,
-        "bits": header.colour.bits,
-        "method": METHOD_NAMES[header.kind],
+        **_describe_image(header),
         "model": model,
         "plan": list(header.plan),
         "images": 1,
@@ -46,9 +44,16 @@ def describe_file(name: str, data: bytes) -> Fields:
     }
 
 
+def _describe_image(image: Header | Entry) -> Fields:
+    from nvae_codec.container.header import METHOD_NAMES
+
+    size = {"width": image.width, "height": image.height}
+    return size | {"mode": image.colour.mode, "bits": image.colour.bits, "method": METHOD_NAMES[image.kind]}
+
+
 def describe_archive(archive: Archive) -> Fields:
     """The fields of ``list --json``. bytes of an image: its segment's, shared in proportion to dims."""
-    from nvae_codec.container.header import METHOD_NAMES, VERSION
+    from nvae_codec.container.header import VERSION
 
     rows = []
     for number, segment in enumerate(archive.segments, 1):
@@ -56,11 +61,7 @@ def describe_archive(archive: Archive) -> Fields:
         rows += [
             {
                 "name": entry.name,
-                "width": entry.width,
-                "height": entry.height,
-                "mode": entry.colour.mode,
-                "bits": entry.colour.bits,
-                "method": METHOD_NAMES[entry.kind],
+                **_describe_image(entry),
                 "segment": number,
                 "bytes": round(segment.length * entry.dims / segment_dims),
                 "bits_per_dim": round(8 * segment.length / segment_dims, 6),

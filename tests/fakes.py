@@ -4,7 +4,7 @@ import hashlib
 import json
 import types
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from nvae_codec.coding.coded import Coded
 from nvae_codec.coding.ledger import Ledger
+from nvae_codec.container.archive.segment import Named
+from nvae_codec.container.archive.writer import write_archive
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.images.levels import ModelInput
 from nvae_codec.integer.header import MODEL_FORMAT
 from nvae_codec.runtime import Runtime
 from nvae_codec.schedule.shape import Shape
-from nvae_codec.zoo.library import read_model_info
+from nvae_codec.zoo.library import Models, read_model_info
 
 PLAN = (7, 1, 0, 19)
 
@@ -74,6 +76,14 @@ class OneCodec:
     def made_by(self, model_id: bytes) -> FakeCodec:
         assert self.codec.identity.startswith(model_id)
         return self.codec
+
+
+def write_archive_file(path: Path, groups: Iterable[list[Named]], *, method: str, models: Models, **more: Any) -> Path:
+    """Write an archive, which may replace its ``base``."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as out:
+        list(write_archive(out, groups, method=method, models=models, **more))
+    return part.replace(path)
 
 
 class NeverCodec(FakeCodec):

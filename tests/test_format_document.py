@@ -14,7 +14,6 @@ import nvae_codec
 from nvae_codec.coding.ans import Int32, Stack
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.container.archive.index import Shard
-from nvae_codec.container.archive.writer import write_archive
 from nvae_codec.container.extensions import Extension
 from nvae_codec.container.image import read_file
 from nvae_codec.container.methods import write_file
@@ -29,6 +28,7 @@ from tests.conftest import PNGSUITE
 from tests.decoder.files import decode_archive, decode_file, decode_stack
 from tests.decoder.model import Model
 from tests.decoder.stack import Ans
+from tests.fakes import write_archive_file
 from tests.golden_files import GOLDEN, check_golden, golden_model
 from tests.models import OF_LIKELIHOODS, exported_model
 
@@ -155,9 +155,7 @@ def write_golden_archive(path: Path) -> tuple[bytes, list[tuple[str, RasterImage
     ]
     base, blocks = None, [SHARD.pack(), Extension(70, b"of a later release")]
     for method, named in groups:
-        with path.with_suffix(".part").open("wb") as out:
-            list(write_archive(out, [named], method=method, models=Models(codec), base=base, extensions=tuple(blocks)))
-        path.with_suffix(".part").replace(path)
+        write_archive_file(path, [named], method=method, models=Models(codec), base=base, extensions=tuple(blocks))
         base, blocks = nvae_codec.open_archive(path, model=codec), []
     return path.read_bytes(), [each for _, named in groups for each in named]
 

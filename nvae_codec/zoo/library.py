@@ -57,9 +57,9 @@ class ImageCodec(Protocol):
         ...
 
     def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None, *, effort: int = 1) -> Coded:
-        """Code images together, at least one; the ``ledger`` learns what each of them costs.
+        """Code one or more images together; the ``ledger`` gets the cost of each.
 
-        ``effort``, from 1 to 9: how long to adapt the model to them.
+        ``effort``, from 1 to 9: how long to adapt the model to the images.
         """
         ...
 
@@ -72,7 +72,7 @@ class ImageCodec(Protocol):
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model file says about itself."""
+    """The description of a model in the header of its file."""
 
     name: str
     identity: bytes
@@ -124,7 +124,7 @@ def _read_all(paths: Iterable[Path]) -> Iterator[ModelInfo]:
 def find_model(name_or_path: str | Path) -> ModelInfo:
     """The model of that name or path; raises UnknownModelError or ModelFileError.
 
-    A path is of a model file or of a folder that holds one. ``hf://ORG/NAME`` is a model of the Hugging Face Hub, which
+    A path is that of a model file or of its folder. ``hf://ORG/NAME`` is a model of the Hugging Face Hub, which
     is downloaded if the local cache does not have it.
     """
     for info in itertools.chain(installed_models(), more_models()):
@@ -176,25 +176,25 @@ class Models:
         self._loaded: dict[bytes, ImageCodec] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs to load the same models."""
+        """The state for another process, which loads the models itself."""
         return self.__dict__ | {"_loaded": {}}
 
     def identity(self) -> bytes:
         """The identity of the model to compress with, 32 bytes, without loading it; raises as ``find_model``."""
-        if self._model is None or isinstance(self._model, str | Path):
-            return find_model(self._model or DEFAULT_MODEL).identity
-        return self._model.identity
+        return self._find().identity
 
     def input(self) -> ModelInput:
-        """What the model to compress with takes, without loading it; raises as ``find_model``."""
-        if self._model is None or isinstance(self._model, str | Path):
-            return find_model(self._model or DEFAULT_MODEL).input
-        return self._model.input
+        """The images that the model to compress with takes, without loading it; raises as ``find_model``."""
+        return self._find().input
 
     def chosen(self) -> ImageCodec:
         """The model to compress with; raises UnknownModelError, ModelFileError or NumericsError."""
+        found = self._find()
+        return self._load(found) if isinstance(found, ModelInfo) else found
+
+    def _find(self) -> ModelInfo | ImageCodec:
         if self._model is None or isinstance(self._model, str | Path):
-            return self._load(find_model(self._model or DEFAULT_MODEL))
+            return find_model(self._model or DEFAULT_MODEL)
         return self._model
 
     def made_by(self, model_id: bytes) -> ImageCodec:
@@ -210,7 +210,7 @@ class Models:
 
     def _load(self, info: ModelInfo) -> ImageCodec:
         if info.identity not in self._loaded:
-            # imported here: it brings torch, which takes longer than everything else that a command does
+            # imported here, since importing torch takes longer than the rest of a command
             from nvae_codec.zoo.load import load_codec
 
             codec: ImageCodec = load_codec(str(info.path), self._runtime)

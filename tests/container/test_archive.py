@@ -26,14 +26,14 @@ from nvae_codec.container.archive.index import (
 )
 from nvae_codec.container.archive.reader import Archive
 from nvae_codec.container.archive.segment import Named, pack_segment, unpack_segment, unpack_wanted
-from nvae_codec.container.archive.writer import group_images, write_archive
+from nvae_codec.container.archive.writer import group_images
 from nvae_codec.container.header import Kind
 from nvae_codec.errors import DamagedFileError, NvaeCodecError, UnsupportedImageError
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.raster import COLOURS, RGB8, Chunk, RasterImage, same_image
 from nvae_codec.images.read import read_image
 from nvae_codec.zoo.library import Models
-from tests.fakes import FakeCodec, OneCodec
+from tests.fakes import FakeCodec, OneCodec, write_archive_file
 from tests.models import make_image
 
 MODEL = Path(__file__).parents[1] / "golden" / "tiny.safetensors"
@@ -46,20 +46,9 @@ def named_images(count: int, side: int = 20, chunks: tuple[Chunk, ...] = ()) -> 
 
 
 def write(
-    path: Path,
-    named: list[Named],
-    *,
-    method: str = "auto",
-    most: int = 3,
-    base: Archive | None = None,
-    model: Any = FAKE,
+    path: Path, named: list[Named], *, method: str = "auto", most: int = 3, model: Any = FAKE, **more: Any
 ) -> Path:
-    part = path.with_suffix(".part")
-    with part.open("wb") as out:
-        for _ in write_archive(out, group_images(named, most, 1 << 22), method=method, models=Models(model), base=base):
-            pass
-    part.replace(path)
-    return path
+    return write_archive_file(path, group_images(named, most, 1 << 22), method=method, models=Models(model), **more)
 
 
 def open_fake(path: Path) -> Archive:

@@ -11,7 +11,7 @@ import pytest
 from nvae_codec.container.archive.index import Index, pack_index, read_index, segment_checksum
 from nvae_codec.container.archive.reader import Archive
 from nvae_codec.container.archive.shards import merge_shards, take_shard
-from nvae_codec.container.archive.writer import group_images, write_archive
+from nvae_codec.container.archive.writer import group_images
 from nvae_codec.container.extensions import Extension, Extensions, pack_extensions, read_extensions
 from nvae_codec.container.fields import ByteReader
 from nvae_codec.container.header import Parts, join_parts, split_parts
@@ -20,7 +20,7 @@ from nvae_codec.container.methods import write_file
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
 from nvae_codec.images.raster import RasterImage, same_image
 from nvae_codec.zoo.library import Models
-from tests.fakes import FakeCodec, OneCodec
+from tests.fakes import FakeCodec, OneCodec, write_archive_file
 from tests.models import make_image
 
 MODELS = Models(FakeCodec("photo"))
@@ -50,11 +50,8 @@ def replace_type(block: Extension, number: int) -> Extension:
 
 
 def write(path: Path, blocks: Extensions = (), name: str = "a.png", base: Archive | None = None) -> Archive:
-    part = path.with_suffix(".part")
-    with part.open("wb") as out:
-        groups = [[(name, IMAGE)]]
-        list(write_archive(out, groups, method="model", models=MODELS, base=base, extensions=blocks))
-    part.replace(path)
+    groups = [[(name, IMAGE)]]
+    write_archive_file(path, groups, method="model", models=MODELS, base=base, extensions=blocks)
     return Archive(path, MODELS)
 
 
@@ -102,8 +99,7 @@ def write_shards(folder: Path, blocks: Sequence[Extensions]) -> list[Path]:
     for number, own in enumerate(blocks, 1):
         mine, shard = take_shard(list(group_images(named, 1, 1 << 20)), number, len(blocks), "")
         paths.append(folder / f"{number}.nvae")
-        with paths[-1].open("wb") as out:
-            list(write_archive(out, mine, method="stored", models=MODELS, extensions=(shard.pack(), *own)))
+        write_archive_file(paths[-1], mine, method="stored", models=MODELS, extensions=(shard.pack(), *own))
     return paths
 
 
