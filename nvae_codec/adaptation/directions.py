@@ -47,7 +47,7 @@ def learn_directions(model: IntegerModel, images: Iterable[Sequence[NDArray[np.u
         if not all(isinstance(op, Convolve) and op.weight.shape[2:] == (1, 1) for op in operations):
             return model
         shown = kinds[min(expert, len(kinds) - 1)]
-        own = dataclasses.replace(model, expert=expert)
+        own = model.with_expert(expert)
         rng = np.random.Generator(np.random.PCG64(expert))
         for sample in take_sample(own, shown, LEARNED_PIXELS, rng, torch.device("cpu")):
             layers.setdefault(sample.operation, learn_layer(own, sample))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nvae_codec import ports
 from nvae_codec.coding.batch import Batch, order_colours
@@ -61,40 +62,57 @@ def take_sample(
 
     Either colour or gray images are sampled, whichever have more pixels. The model's expert says which heads are seen.
     """
+    return sample_experts(model, images, budget, rng, device, [model.expert])[0]
+
+
+def sample_experts(
+    model: IntegerModel,
+    images: Sequence[NDArray[np.uint8]],
+    budget: int,
+    rng: np.random.Generator,
+    device: torch.device,
+    experts: Sequence[int],
+    crop: int = CROP,
+) -> list[list[PhaseSample]]:
+    """As :func:`take_sample`, for each of some experts: their heads read what one evaluation of the rest gives."""
     total = sum(image.shape[0] * image.shape[1] for image in images)
     in_gray = sum(image.shape[0] * image.shape[1] for image in images if image.ndim == 2)
     gray = 2 * in_gray > total
     planes = [order_colours(image, model.colour_order) for image in images]
-    tiles = choose_tiles([Shape.of(image) for image in images], budget, gray, rng)
-    watched = _watch_features(model)
-    found: list[list[tuple[Float32, Float32, Float32]]] = [[] for _ in model.phases]
+    tiles = choose_tiles([Shape.of(image) for image in images], budget, gray, rng, crop)
+    watched = _watch_features(model, experts)
+    batches = []
     with exact_inference(device):
         for part in _batches(tiles):
-            batch = _fill(watched, planes, part, device)
-            for index, phase in enumerate(model.phases):
-                found[index].append(_read(batch, index, phase))
+            batch = _fill(watched, planes, part, device, experts)
+            batches.append([_read(batch, index, phase, experts) for index, phase in enumerate(model.phases)])
     coded = 1 if gray else model.channels
-    samples = []
-    for index, parts in enumerate(found):
-        features, prediction, values = (np.concatenate(each, 1) for each in zip(*parts, strict=True))
-        order = rng.permutation(features.shape[1])
-        share = total / max(1, sum(tile.height * tile.width for tile in tiles))
-        name, pixels = model.graph.outputs[ports.pixels(index, model.expert)], round(share * features.shape[1])
-        features, prediction, values = (np.ascontiguousarray(each[:, order]) for each in (features, prediction, values))
-        samples.append(PhaseSample(name, features, prediction, values, coded, pixels))
+    share = total / max(1, sum(tile.height * tile.width for tile in tiles))
+    samples: list[list[PhaseSample]] = [[] for _ in experts]
+    for index, parts in enumerate(zip(*batches, strict=True)):
+        prediction, values = (np.concatenate(each, 1) for each in zip(*(known for known, _ in parts), strict=True))
+        order = rng.permutation(prediction.shape[1])
+        prediction, values = (np.ascontiguousarray(each[:, order]) for each in (prediction, values))
+        pixels = round(share * len(order))
+        for place, expert in enumerate(experts):
+            features = _shuffle([seen[place] for _, seen in parts], order)
+            name = model.graph.outputs[ports.pixels(index, expert)]
+            samples[place].append(PhaseSample(name, features, prediction, values, coded, pixels))
     return samples
 
 
-def choose_tiles(shapes: Sequence[Shape], budget: int, gray: bool, rng: np.random.Generator) -> list[Tile]:
+def choose_tiles(
+    shapes: Sequence[Shape], budget: int, gray: bool, rng: np.random.Generator, crop: int = CROP
+) -> list[Tile]:
     """All gray or all other images where they fit the budget of pixels, else a random part of them, cut into crops."""
     whole = [Tile(0, 0, s.height, s.width, index, gray) for index, s in enumerate(shapes) if s.gray == gray]
     if sum(tile.height * tile.width for tile in whole) <= budget:
         return whole
     cells: list[Tile] = []
     for tile in whole:
-        for top in range(0, max(1, tile.height - CROP // 2), CROP):
-            for left in range(0, max(1, tile.width - CROP // 2), CROP):
-                height, width = min(CROP, tile.height - top), min(CROP, tile.width - left)
+        for top in range(0, max(1, tile.height - crop // 2), crop):
+            for left in range(0, max(1, tile.width - crop // 2), crop):
+                height, width = min(crop, tile.height - top), min(crop, tile.width - left)
                 cells.append(Tile(top, left, height, width, tile.image, gray))
     picked, taken = list[Tile](), 0
     for index in rng.permutation(len(cells)):
@@ -117,21 +135,26 @@ def _batches(tiles: Sequence[Tile]) -> Iterator[list[Tile]]:
             yield alike[start : start + together]
 
 
-def _watch_features(model: IntegerModel) -> IntegerModel:
+def _watch_features(model: IntegerModel, experts: Sequence[int]) -> IntegerModel:
     """The same network, whose outputs for pixels are what the last layer of each phase reads."""
     outputs = dict(model.graph.outputs)
     for index in range(len(model.phases)):
-        name = ports.pixels(index, model.expert)
-        outputs[name] = model.graph.operations[outputs[name]].inputs[0]
+        for expert in experts:
+            name = ports.pixels(index, expert)
+            outputs[name] = model.graph.operations[outputs[name]].inputs[0]
     return dataclasses.replace(model, graph=Graph(list(model.graph.operations.values()), outputs))
 
 
 def _fill(
-    model: IntegerModel, planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], device: torch.device
+    model: IntegerModel,
+    planes: Sequence[NDArray[np.uint8]],
+    tiles: Sequence[Tile],
+    device: torch.device,
+    experts: Sequence[int],
 ) -> Batch:
     """A batch whose latents are drawn from the posterior."""
     canvas = Canvas(len(tiles), (tiles[0].height, tiles[0].width), model.stride, model.channels, model.padding)
-    batch = Batch(model, canvas, first=False, chunk=None, device=device, gray=tiles[0].gray)
+    batch = Batch(model, canvas, first=False, chunk=None, device=device, gray=tiles[0].gray, experts=experts)
     for phase in model.phases:
         canvas.write(phase.plane, cut_plane(planes, tiles, phase.plane))
     batch.show_image()
@@ -144,14 +167,25 @@ def _fill(
     return batch
 
 
-def _read(batch: Batch, index: int, phase: Phase) -> tuple[Float32, Float32, Float32]:
-    """Features, prediction and values of a phase of a batch."""
+def _read(
+    batch: Batch, index: int, phase: Phase, experts: Sequence[int]
+) -> tuple[tuple[Float32, Float32], list[Tensor]]:
+    """Prediction and values (3, n) of a phase of a batch, and its features for each expert, (n, P - 1)."""
     rows, columns = plane_size(batch.canvas.size, phase.plane)
     edge = batch.canvas.edge
-    seen = batch.raw(index)[:, :, edge : edge + rows, edge : edge + columns].transpose(0, 1).flatten(1)
-    features = np.ones((len(seen) + 1, seen.shape[1]), np.float32)
-    features[:-1] = seen.cpu().numpy()
+    batch.show_known(index)
+    ports_of = [ports.pixels(index, expert) for expert in experts]
+    seen = {port: batch.network_output(port) for port in dict.fromkeys(ports_of)}  # experts share the base
+    own = [seen[port][:, :, edge : edge + rows, edge : edge + columns].permute(0, 2, 3, 1) for port in ports_of]
     prediction = np.stack(predict(phase, batch.canvas)).astype(np.float32)
     values = np.zeros_like(prediction)
     values[: batch.coded] = np.stack(batch.known_values(index))
-    return features, prediction, values
+    return (prediction, values), [each.reshape(-1, each.shape[3]).cpu() for each in own]
+
+
+def _shuffle(parts: Sequence[Tensor], order: NDArray[np.intp]) -> Float32:
+    """Features of a phase (P, n) in an order of its pixels, the last of them ones. Rows are moved before columns."""
+    rows = (parts[0] if len(parts) == 1 else torch.cat(list(parts)))[torch.from_numpy(order)]
+    features = np.ones((rows.shape[1] + 1, len(rows)), np.float32)
+    torch.from_numpy(features)[:-1] = rows.t()
+    return features

@@ -36,10 +36,12 @@ class Batch:
         chunk: int | None,
         device: torch.device,
         gray: bool = False,
+        experts: Sequence[int] = (),
     ) -> None:
         """``first``: whether the segment's stack is empty below this batch. ``dense``: see tiles.Growth.
 
-        ``gray``: whether all colours of a pixel are equal, so that only the first one is coded.
+        ``gray``: whether all colours of a pixel are equal, so that only the first one is coded. ``experts``: whose
+        outputs :meth:`network_output` will be asked for; by default those of the model's own.
         """
         self.model, self.canvas, self.device, self.dense = model, canvas, device, dense
         self.coded = 1 if gray else model.channels
@@ -48,7 +50,8 @@ class Batch:
         self.padded: tuple[int, ...] = canvas.pixels.shape[2:]
         size = chunk or self.tiles
         self.chunks = [slice(at, min(at + size, self.tiles)) for at in range(0, self.tiles, size)]
-        self.evaluations = [model.graph.evaluate(model.outputs_of(model.expert)) for _ in self.chunks]
+        wanted = model.outputs_of(*(experts or [model.expert]))
+        self.evaluations = [model.graph.evaluate(wanted) for _ in self.chunks]
         self.grids = [Grid(model, group, first) for group in model.groups]
         blank = np.zeros((self.tiles, 1, *(side // model.stride for side in self.padded)))
         self._give(self.evaluations, ports.BLANK, blank)
@@ -114,10 +117,17 @@ class Batch:
 
     def raw(self, index: int) -> Tensor:
         """The network's output for the pixels of a phase, int32 (B, R, h, w). Earlier phases must be on the canvas."""
+        self.show_known(index)
+        return self.network_output(ports.pixels(index, self.model.expert)).to(torch.int32).contiguous()
+
+    def show_known(self, index: int) -> None:
+        """Give the network the pixels that the head of a phase sees, from the canvas."""
         for plane in self.model.phases[index].known:
             self._give(self.evaluations, plane.name, self._normalized(self.canvas.read(plane)))
-        output = ports.pixels(index, self.model.expert)
-        parts = [each.take(output).to(torch.int32).contiguous() for each in self.evaluations]
+
+    def network_output(self, port: str) -> Tensor:
+        """An output for the pixels of a phase, float32 (B, R, h, w), once, after :meth:`show_known`."""
+        parts = [each.take(port) for each in self.evaluations]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _normalized(self, pixels: NDArray[np.int32]) -> NDArray[np.float32]:

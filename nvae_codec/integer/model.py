@@ -120,9 +120,15 @@ class IntegerModel:
             count += 1
         return count
 
-    def outputs_of(self, expert: int) -> list[str]:
-        """Names of the graph's outputs that coding with an expert takes."""
-        own = {ports.pixels(phase, expert) for phase in range(len(self.phases))}
+    def with_expert(self, expert: int) -> IntegerModel:
+        """The same model, whose pixels are coded by another expert; what was proved of it need not be proved again."""
+        other = dataclasses.replace(self, expert=expert)
+        other.__dict__["bounds"] = self.bounds
+        return other
+
+    def outputs_of(self, *experts: int) -> list[str]:
+        """Names of the graph's outputs that coding with one of these experts takes."""
+        own = {ports.pixels(phase, expert) for phase in range(len(self.phases)) for expert in experts}
         return [name for name in self.graph.outputs if name in own or ports.parse(name).kind != "pixels"]
 
     @cached_property
