@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from nvae_codec.adaptation.parameters import Adaptation, LayerChange
 from nvae_codec.errors import DamagedFileError
-from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.model import Adaptable, IntegerModel
 from nvae_codec.integer.operation import FLOAT32_BOUND, FLOAT64_BOUND
 from nvae_codec.integer.operations import Convolve
@@ -19,13 +18,11 @@ def adapt_model(model: IntegerModel, adaptation: Adaptation) -> IntegerModel:
 
     Raises DamagedFileError where an accumulator of the changed layers might not be exact.
     """
-    operations = dict(model.graph.operations)
+    changed = {}
     for place, change in adaptation.changes.items():
         layer = model.adaptable[place]
-        operations[layer.operation] = change_layer(model, layer, change)
-    return dataclasses.replace(
-        model, graph=Graph(list(operations.values()), model.graph.outputs), expert=adaptation.expert
-    )
+        changed[layer.operation] = change_layer(model, layer, change)
+    return dataclasses.replace(model, graph=model.graph.replace(changed), expert=adaptation.expert)
 
 
 def change_layer(model: IntegerModel, layer: Adaptable, change: LayerChange) -> Convolve:

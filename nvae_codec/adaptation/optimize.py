@@ -35,6 +35,8 @@ PRICE = 6.0
 MOMENTUM, MEMORY, QUIET = 0.8, 0.95, 3.0
 """Adam's beta_1 and beta_2, and its epsilon: nats per step that are noise in a gradient."""
 LARGEST_COORDINATE = 2000
+LEAST_MEASURED = 1 << 13
+"""Pixels that tell what a change gains, or half of the sample if that is more."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,13 @@ def optimize_phase(phase: Phase, schedule: Schedule, each: Callable[[], object] 
     if not np.isfinite(found).all() or not whole.any():
         return Found(None, 0.0)
     change = LayerChange(phase.step, whole)
-    before = measure(phase.model, phase.weight, sample)[0]
+    seen = range(max(min(sample.count, LEAST_MEASURED), sample.count // 2))
+    before = measure(phase.model, phase.weight, sample, seen)[0]
     try:
-        after = measure(phase.model, phase.rounded_weights(change), sample)[0]
+        after = measure(phase.model, phase.rounded_weights(change), sample, seen)[0]
     except DamagedFileError:  # so large that accumulators would not be exact
         return Found(None, 0.0)
-    return Found(change, (before - after) * sample.pixels / sample.count / np.log(2))
+    return Found(change, (before - after) * sample.pixels / len(seen) / np.log(2))
 
 
 def optimize(

@@ -16,7 +16,6 @@ from torch import Tensor
 from nvae_codec import ports
 from nvae_codec.coding.batch import Batch, order_colours
 from nvae_codec.coding.canvas import Canvas, cut_plane, plane_size
-from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.inference import exact_inference
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.colourwise import predict
@@ -142,7 +141,7 @@ def _watch_features(model: IntegerModel, experts: Sequence[int]) -> IntegerModel
         for expert in experts:
             name = ports.pixels(index, expert)
             outputs[name] = model.graph.operations[outputs[name]].inputs[0]
-    return dataclasses.replace(model, graph=Graph(list(model.graph.operations.values()), outputs))
+    return dataclasses.replace(model, graph=model.graph.with_outputs(outputs))
 
 
 def _fill(

@@ -116,7 +116,9 @@ class ModelCodec:
         if adaptation and sum(levels.shape[0] * levels.shape[1] for levels in images) <= FEW_PIXELS:
             adapted, plain = (self.encode_adapted(images, block) for block in (adaptation, b""))
             if len(plain.payload) <= len(adapted.payload) + len(adaptation) + BLOCK_BYTES:
-                adaptation = b""
+                adaptation, adapted = b"", plain
+            if ledger is None:
+                return adapted
         return self.encode_adapted(images, adaptation, ledger)
 
     def choose_adaptation(self, images: Sequence[Levels], effort: int) -> bytes:
@@ -134,6 +136,7 @@ class ModelCodec:
         from nvae_codec.adaptation.parameters import Adaptation
 
         codec = copy.copy(self)
+        codec._proved = self._proved
         codec.model = adapt_model(self.base, Adaptation.unpack(adaptation, self.base))
         return codec
 

@@ -87,3 +87,10 @@ def fuse(operations: Mapping[str, Operation], outputs: Iterable[str]) -> dict[st
             inputs = dict.fromkeys(source for step in steps for source in step.inputs if source not in own)
             schedule[name] = Chain(name, tuple(inputs), steps)
     return schedule
+
+
+def replace_steps(chain: Chain, changed: Mapping[str, Operation]) -> Chain:
+    """The chain with other parameters in some of its steps."""
+    if not any(step.name in changed for step in chain.steps):
+        return chain
+    return Chain(chain.name, chain.inputs, tuple(changed.get(step.name, step) for step in chain.steps))

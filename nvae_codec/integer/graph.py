@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nvae_codec.errors import ModelFileError, NumericsError
-from nvae_codec.integer.fusion import Chain, fuse
+from nvae_codec.integer.fusion import Chain, fuse, replace_steps
 from nvae_codec.integer.operation import Operation
 from nvae_codec.integer.operations import Convolve, Input
 
@@ -38,6 +38,40 @@ class Graph:
             raise ModelFileError("two operations have the same name")
         self.outputs = dict(outputs)
         self.inputs = {name: op for name, op in self.operations.items() if isinstance(op, Input)}
+        self._uses: dict[tuple[str, ...], Counter[str]] = {}
+        self._views: dict[tuple[str, ...], Graph] = {}
+
+    def replace(self, changed: Mapping[str, Operation]) -> Graph:
+        """The graph with other parameters in some operations; how it is evaluated stays the same."""
+        graph = Graph([changed.get(name, operation) for name, operation in self.operations.items()], self.outputs)
+        graph.__dict__["schedule"] = {
+            name: replace_steps(operation, changed) if isinstance(operation, Chain) else changed.get(name, operation)
+            for name, operation in self.schedule.items()
+        }
+        graph._uses = self._uses
+        return graph
+
+    def with_outputs(self, outputs: Mapping[str, str]) -> Graph:
+        """The same operations with other outputs. The graph is made once: planning its evaluation takes a while."""
+        key = tuple(part for item in outputs.items() for part in item)
+        if key not in self._views:
+            self._views[key] = Graph(list(self.operations.values()), outputs)
+        return self._views[key]
+
+    def uses(self, wanted: Sequence[str]) -> Counter[str]:
+        """How often each value is used where the ``wanted`` outputs are taken once each."""
+        found = self._uses.get(tuple(wanted))
+        if found is None:
+            stack = [self.outputs[name] for name in wanted]
+            found, seen = Counter(stack), set[str]()
+            while stack:
+                name = stack.pop()
+                if name not in seen:
+                    seen.add(name)
+                    found.update(self.schedule[name].inputs)
+                    stack += self.schedule[name].inputs
+            self._uses[tuple(wanted)] = found
+        return found.copy()
 
     @property
     def stride(self) -> int:
@@ -76,15 +110,7 @@ class Evaluation:
         """Count the uses of every value by the wanted outputs."""
         self.graph, self.debug = graph, debug
         self.values: dict[str, Tensor] = {}
-        stack = [graph.outputs[name] for name in wanted]
-        self.uses = Counter(stack)
-        seen: set[str] = set()
-        while stack:
-            name = stack.pop()
-            if name not in seen:
-                seen.add(name)
-                self.uses.update(graph.schedule[name].inputs)
-                stack += graph.schedule[name].inputs
+        self.uses = graph.uses(wanted)
 
     def give(self, name: str, value: Tensor) -> None:
         """Set an input, integers within its bound, (B, C, H, W); ignored if no wanted output needs it."""

@@ -218,3 +218,12 @@ def test_directions_are_in_model_files_and_checked(tmp_path) -> None:  # type: i
         path.write_bytes(pack_model(finalize(dataclasses.replace(MODEL, adaptable=(layer,))), "", {}))
         with pytest.raises(ModelFileError, match="its description cannot be"):
             read_model(path)
+
+
+def test_an_adapted_codec_needs_no_canary_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    codec, image = ModelCodec(MODEL), make_image(24, 24, 1)
+    monkeypatch.setattr("nvae_codec.coding.codec.check_canary", lambda *_: runs.append(1))
+    for _ in range(2):
+        codec.encode_adapted([image], random_adaptation(1).pack(MODEL))
+    assert len(runs) == 1
