@@ -112,7 +112,8 @@ def _reseal_file(data: bytes) -> bytes:
 
 def _archive_targets(models: Models, folder: Path) -> list[Target]:
     path = folder / "archive.nvae"
-    image, tagged = (RasterImage.from_pixels(make_image(40, 56)), read_image((PNGSUITE / "ccwn2c08.png").read_bytes()))
+    image = dataclasses.replace(RasterImage.from_pixels(make_image(40, 56)), modified=981158400)
+    tagged = read_image((PNGSUITE / "ccwn2c08.png").read_bytes())
     with path.open("wb") as out:
         groups = [[(f"{name}.png", image), (f"{name}/tagged.png", tagged)] for name in ("one", "two")]
         for _ in write_archive(out, groups, method="auto", models=models):

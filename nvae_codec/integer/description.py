@@ -51,7 +51,13 @@ def rebuild(kind: type[Record], values: object, prefix: str, arrays: Arrays, **g
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
-    return {item.name: hints[item.name] for item in dataclasses.fields(kind)}
+    return {item.name: resolve_alias(hints[item.name]) for item in dataclasses.fields(kind)}
+
+
+def resolve_alias(hint: Any) -> Any:
+    """What an alias of a type stands for: from NumPy 2.5 on, ``NDArray`` is one."""
+    alias = get_origin(hint)
+    return alias.__value__[get_args(hint)] if hasattr(alias, "__value__") else hint
 
 
 def _read(values: Mapping[str, Any], name: str, hint: Any, where: str, arrays: Arrays) -> object:

@@ -7,18 +7,22 @@ import pickle
 import random
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load, save
+from typing_extensions import TypeAliasType
 
 from nvae_codec.errors import ModelFileError
+from nvae_codec.integer.description import resolve_alias
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.integer.model_file import pack_model, read_model
 from tests.integer.hashing import evaluate, hash_outputs, make_inputs
 from tests.models import RECIPES, exported_model
+
+Kind = TypeVar("Kind")
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +129,13 @@ def test_foreign_files_are_refused(path: Path, tmp_path: Path) -> None:
     refuse(save(arrays, {**metadata, "identity": "not hexadecimal"}), broken)
     with pytest.raises(OSError, match="No such file"):
         read_model(tmp_path / "none")
+
+
+def test_types_of_arrays_may_be_aliases() -> None:
+    """NumPy's ``NDArray`` is one from NumPy 2.5 on."""
+    make_alias: Any = TypeAliasType
+    array: Any = np.ndarray
+    dtype: Any = np.dtype
+    alias = make_alias("alias", array[tuple[int, ...], dtype[Kind]], type_params=(Kind,))
+    assert resolve_alias(alias[np.int32]) == np.ndarray[tuple[int, ...], np.dtype[np.int32]]
+    assert resolve_alias(tuple[int, ...]) == tuple[int, ...]
