@@ -245,6 +245,20 @@ sys.exit(any(codes) or "torch" in sys.modules or "rich" in sys.modules)
     assert "--version" in finished.stdout
 
 
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "passive"), ("active", "active")])
+def test_threads_sleep_while_they_wait_unless_the_user_chose(chosen: str | None, expected: str) -> None:
+    code = (
+        "import os, sys; from nvae_codec.cli import main\n"
+        "sys.argv = ['nvae-codec', '--version']; early = 'torch' in sys.modules; main.run()\n"
+        "print(os.environ['OMP_WAIT_POLICY'], early)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if chosen is None else {"OMP_WAIT_POLICY": chosen}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == f"{expected} False"
+
+
 def test_the_program_ends_immediately_after_exit_handlers_and_threads() -> None:
     code = (
         "import atexit, gc, sys, threading, time; from nvae_codec.cli import main\n"
