@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import nvae_codec
 import nvae_codec.pillow
@@ -41,20 +40,6 @@ def test_a_loaded_model_serves_many_calls(fake_models: FakeLoader) -> None:
         assert np.array_equal(nvae_codec.decompress(data, model=model), PIXELS)
     assert fake_models.calls == [{"name": "mnist", "device": "cpu", "threads": 2, "batch_tiles": None}]
     assert split_parts(data).header.model_id == model.identity[:4]
-
-
-@pytest.mark.usefixtures("fake_models")
-def test_gray_and_alpha_come_back_from_files(tmp_path: Path) -> None:
-    from nvae_codec.container.methods import write_file
-    from nvae_codec.images.read import read_image
-    from nvae_codec.zoo.library import Models
-
-    for pixels in (PIXELS[:, :, 0], PIXELS[:, :, :2], PIXELS, PIXELS.repeat(2, 2)[:, :, :4]):
-        path = tmp_path / "image.png"
-        Image.fromarray(pixels).save(path)
-        for method in ("auto", "stored"):
-            file = write_file(read_image(path.read_bytes()), method, Models())
-            assert np.array_equal(nvae_codec.decompress(file), pixels)
 
 
 @pytest.mark.parametrize("method", ["auto", "model", "stored"])

@@ -13,7 +13,7 @@ from PIL import Image
 import nvae_codec
 from nvae_codec.evaluation import integer_elbo
 from nvae_codec.recipes.files import read_recipe
-from nvae_codec.zoo.library import MODELS_FOLDER, ModelInfo, find_model, installed_models
+from nvae_codec.zoo.library import ModelInfo, find_model, installed_models
 from tests.golden_files import keep_golden
 
 ROOT = Path(__file__).parent.parent
@@ -91,10 +91,6 @@ def test_the_rates_of_the_readme_are_those_that_were_measured() -> None:
     }
     rows = re.findall(r"^\| (.+?) \| (\d\.\d+) \|", (ROOT / "README.md").read_text().replace("**", ""), re.MULTILINE)
     assert rows == [(name, f"{rate:.3f}") for name, rate in expected.items()]
-
-
-def test_models_folder_holds_photo() -> None:
-    assert (MODELS_FOLDER / "photo" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("info", installed_models(), ids=lambda info: info.name)

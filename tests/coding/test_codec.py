@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from nvae_codec.coding import codec as codec_module
 from nvae_codec.coding.ans import Stack
 from nvae_codec.coding.batch import Batch
-from nvae_codec.coding.bitsback import decode_batch, encode_batch
+from nvae_codec.coding.bitsback import encode_batch
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.coded import Coded
 from nvae_codec.errors import DamagedFileError, NumericsError, NvaeCodecError
+from nvae_codec.progress import listen_to_progress
 from nvae_codec.runtime import Runtime
-from nvae_codec.schedule.plan import CHECKED, read_plan
+from nvae_codec.schedule.plan import CHECKED, read_plan, tile_pixels
 from nvae_codec.schedule.record import BatchRecord
 from nvae_codec.schedule.shape import Shape
 from nvae_codec.schedule.tiles import DENSE, GROWTHS
@@ -186,21 +187,19 @@ def test_damaged_plans_are_refused() -> None:
         assert refused(plan=(*plan[:place], 2**40, *plan[place + 1 :]))
 
 
-def test_stack_sizes_that_no_encoder_found_are_refused_with_their_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = make_image(150, 100)
+def test_wrong_stack_sizes_are_refused_after_their_batch() -> None:
+    image, shapes = make_image(150, 100), [Shape(150, 100)]
     coded = codec().encode([image])
     *plan, middle, last = coded.plan
-    assert len(plan) > 5, "several batches"
-    decoded = []
-
-    def count(*given: Any) -> None:
-        decoded.append(given)
-        decode_batch(*given)
-
-    monkeypatch.setattr(codec_module, "decode_batch", count)
-    with pytest.raises(DamagedFileError, match="do not leave what they found"):
-        codec().decode([Shape(150, 100)], replace(coded, plan=(*plan, middle - 20, last)))
-    assert len(decoded) == 1
+    batches = read_plan(shapes, coded.plan)
+    assert len(batches) > 1
+    done: list[int] = []
+    with (
+        listen_to_progress(lambda pixels, _: done.append(pixels)),
+        pytest.raises(DamagedFileError, match="do not leave what they found"),
+    ):
+        codec().decode(shapes, replace(coded, plan=(*plan, middle - 20, last)))
+    assert done[-1] == tile_pixels(batches[-1][0])
 
 
 @pytest.mark.parametrize(
