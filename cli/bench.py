@@ -56,11 +56,11 @@ def bench_command(
     own = find_all_inputs(inputs)
     check_outputs((json_file,), own)
 
-    def tell(name: str) -> None:
+    def announce(name: str) -> None:
         if report.verbose or (not report.quiet and sys.stderr.isatty()):
             print_line(f"{name} ...")
 
-    result = bench(inputs, {"model": model, "effort": effort, **vars(runtime)}, only or names, tell)
+    result = bench(inputs, {"model": model, "effort": effort, **vars(runtime)}, only or names, announce)
     if json_file is not None:
         write_atomic(json_file, (json.dumps(result, indent=1) + "\n").encode(), force=True, inputs=own)
     if not report.quiet:

@@ -246,12 +246,12 @@ class Reporter:
 
     @contextlib.contextmanager
     def _say_progress(self, label: str) -> Iterator[Callable[[float, int], None]]:
-        told = time.monotonic()
+        last = time.monotonic()
 
         def say(share: float, pixels: int) -> None:
-            nonlocal told
-            if self.verbose and time.monotonic() - told > SECONDS_BETWEEN_LINES:
-                told = time.monotonic()
+            nonlocal last
+            if self.verbose and time.monotonic() - last > SECONDS_BETWEEN_LINES:
+                last = time.monotonic()
                 print_line(f"{label}: {share:.0%}{self.totals.speed(pixels)}")
 
         yield say

@@ -193,18 +193,18 @@ def print_progress(steps: int, report: Reporter) -> Callable[[dict[str, Any]], N
     """Print progress lines, and a warning whenever other groups of latents than before carry no information."""
     from nvae_codec.training.log import describe_dead_groups
 
-    told = ""
+    shown = ""
 
     def show(line: dict[str, Any]) -> None:
-        nonlocal told
+        nonlocal shown
         if not report.quiet:
             if sys.stderr.isatty():
                 print("\r\x1b[K", end="", file=sys.stderr, flush=True)  # the line replaces the progress bar
             click.echo(format_progress(line, steps))
         warning = describe_dead_groups(line["valid"]["active"])
-        if warning and warning != told:
+        if warning and warning != shown:
             note(warning, report)
-        told = warning
+        shown = warning
 
     return show
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nvae_codec import ports
 from nvae_codec.coding.batch import Batch, order_colours
-from nvae_codec.coding.canvas import Canvas, cut_plane, plane_size
+from nvae_codec.coding.canvas import Canvas, gather_plane, plane_size
 from nvae_codec.integer.inference import exact_inference
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.colourwise import predict
@@ -155,7 +155,7 @@ def _fill(
     canvas = Canvas(len(tiles), (tiles[0].height, tiles[0].width), model.stride, model.channels, model.padding)
     batch = Batch(model, canvas, first=False, chunk=None, device=device, gray=tiles[0].gray, experts=experts)
     for phase in model.phases:
-        canvas.write(phase.plane, cut_plane(planes, tiles, phase.plane))
+        canvas.write(phase.plane, gather_plane(planes, tiles, phase.plane))
     batch.show_image()
     rng = np.random.Generator(np.random.PCG64(0))
     for index in range(len(model.groups)):

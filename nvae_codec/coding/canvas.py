@@ -63,7 +63,7 @@ class Canvas:
         return self.tiles[:, :, plane.row :: plane.stride, plane.column :: plane.stride]
 
 
-def cut_plane(planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], plane: Plane) -> NDArray[np.uint8]:
+def gather_plane(planes: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], plane: Plane) -> NDArray[np.uint8]:
     """A plane of several tiles, (B, C, rows, columns); ``planes`` are the images, (C, H, W) each."""
     inside = [planes[tile.image][:, tile.rows, tile.columns] for tile in tiles]
     return np.stack([tile[:, plane.row :: plane.stride, plane.column :: plane.stride] for tile in inside])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nvae_codec.coding.ans import Stack
 from nvae_codec.coding.batch import Batch, order_colours, restore_colours
 from nvae_codec.coding.bitsback import decode_batch, encode_batch
-from nvae_codec.coding.canvas import Canvas, cut_plane
+from nvae_codec.coding.canvas import Canvas, gather_plane
 from nvae_codec.coding.coded import ADAPTATION_BLOCK, Coded
 from nvae_codec.coding.ledger import BatchCosts, Ledger
 from nvae_codec.errors import DamagedFileError, NvaeCodecError
@@ -263,5 +263,5 @@ class ModelCodec:
     def _fill_batch(self, planes: Sequence[Levels], tiles: Sequence[Tile], kind: PlanKind, *, first: bool) -> Batch:
         batch = self._batch(tiles, kind, first=first)
         for phase in self.model.phases:
-            batch.canvas.write(phase.plane, cut_plane(planes, tiles, phase.plane))
+            batch.canvas.write(phase.plane, gather_plane(planes, tiles, phase.plane))
         return batch

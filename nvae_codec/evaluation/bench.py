@@ -47,15 +47,15 @@ def run_codec(name: str, inputs: Sequence[str | Path], options: dict[str, Any]) 
 
 
 def bench(
-    inputs: Sequence[str | Path], options: dict[str, Any], names: Sequence[str], tell: Callable[[str], None]
+    inputs: Sequence[str | Path], options: dict[str, Any], names: Sequence[str], announce: Callable[[str], None]
 ) -> Row:
-    """The named codecs over all images. ``tell`` is called with the name of each before it runs."""
+    """The named codecs over all images. ``announce`` is called with the name of each before it runs."""
     from nvae_codec.evaluation.machine import describe_machine
 
     images = [item.read_colours() for item in find_inputs(inputs)]
     rows, load = [], [machine_load()]
     for name in names:
-        tell(name)
+        announce(name)
         rows.append(run_codec(name, inputs, options))
     return {
         "format": "nvae-codec bench 1",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvae_codec.coding.batch import Batch, order_colours
-from nvae_codec.coding.canvas import Canvas, cut_plane, plane_size
+from nvae_codec.coding.canvas import Canvas, gather_plane, plane_size
 from nvae_codec.coding.codec import ModelCodec
 from nvae_codec.coding.latents import Binned, Posterior, Prior
 from nvae_codec.errors import UnsupportedImageError
@@ -198,7 +198,7 @@ def fill_canvas(
         raise UnsupportedImageError(f"values that {value_bits} bits do not show")
     planes = order_colours(levels[1], colour_order)
     for phase in phases:
-        canvas.write(phase.plane, cut_plane([planes], [Tile(0, 0, height, width)], phase.plane))
+        canvas.write(phase.plane, gather_plane([planes], [Tile(0, 0, height, width)], phase.plane))
     return canvas
 
 

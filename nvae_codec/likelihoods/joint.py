@@ -173,11 +173,11 @@ class JointCoder(PixelCoder):
 
     def centre(self, colour: int, at: slice = slice(None)) -> Int32:
         """What is added to the means of the next colour (K, n): the middle, and what the colours before tell."""
-        told = np.zeros((self.model.components, len(self.values[0][at]) if colour else 1), np.int32)
+        total = np.zeros((self.model.components, len(self.values[0][at]) if colour else 1), np.int32)
         for before in range(colour):
             coefficient = self.coefficients[colour - 1 + before][:, at]
-            told += coefficient * (self.unit * self.values[before][at] - self.middle)
-        return self.middle + (told + COLOUR_UNIT // 2 >> COLOUR_UNIT.bit_length() - 1)
+            total += coefficient * (self.unit * self.values[before][at] - self.middle)
+        return self.middle + (total + COLOUR_UNIT // 2 >> COLOUR_UNIT.bit_length() - 1)
 
     def observe(self, values: Int32) -> None:
         """Weigh the components by what each says of the values (n,) of the next colour."""
