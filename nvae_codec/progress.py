@@ -14,12 +14,13 @@ Listener = Callable[[int, int], None]
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _pass: ContextVar[list[int] | None] = ContextVar("pass", default=None)
-"""Pixels that are done, and pixels of the whole pass."""
+"""Work that is done, pixels of the whole pass, and its work; work is measured in pixels."""
 
 
 @contextmanager
 def listen_to_progress(listener: Listener) -> Iterator[None]:
-    """Call ``listener`` with the pixels that are done and all those of a coding pass, as it goes on, in this thread."""
+    """Call ``listener`` with the pixels that are done and all those of a coding pass, as it goes on, in this thread and
+    those that work for it."""
     token = _listener.set(listener)
     try:
         yield
@@ -28,9 +29,12 @@ def listen_to_progress(listener: Listener) -> Iterator[None]:
 
 
 @contextmanager
-def count_pixels(total: int) -> Iterator[None]:
-    """A coding pass over so many pixels."""
-    token = _pass.set([0, max(1, total)])
+def count_pixels(total: int, more: int = 0) -> Iterator[None]:
+    """A coding pass over so many pixels, and other work that takes as long as so many ``more``.
+
+    Within another pass it is a part of that one.
+    """
+    token = _pass.set(_pass.get() or [0, max(1, total), total + more])
     try:
         yield
     finally:
@@ -42,4 +46,5 @@ def advance(pixels: int) -> None:
     listener, counts = _listener.get(), _pass.get()
     if listener is not None and counts is not None:
         counts[0] += pixels
-        listener(min(counts[0], counts[1]), counts[1])
+        _, total, work = counts
+        listener(min(counts[0] * total // max(work, total), total), total)

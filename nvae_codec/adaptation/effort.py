@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nvae_codec.adaptation import EFFORTS
 from nvae_codec.adaptation.directions import real_weight
 from nvae_codec.adaptation.kernel import measure
-from nvae_codec.adaptation.optimize import Found, Schedule, optimize
+from nvae_codec.adaptation.optimize import STEP_WORK, Found, Schedule, optimize
 from nvae_codec.adaptation.parameters import Adaptation, LayerChange
 from nvae_codec.adaptation.sample import PhaseSample, sample_experts, take_sample
 from nvae_codec.integer.model import IntegerModel
@@ -57,7 +57,7 @@ def adapt_to(model: IntegerModel, images: Sequence[NDArray[np.uint8]], effort: i
     """
     if effort not in EFFORTS:
         raise ValueError(f"effort must be from 1 to 9, not {effort}")
-    if effort == 1 or not model.adaptable or sum(image.shape[0] * image.shape[1] for image in images) < LEAST_PIXELS:
+    if not _is_adapted(model, sum(image.shape[0] * image.shape[1] for image in images), effort):
         return b""
     for level in dict.fromkeys((effort, LEAST_EFFORT)):  # where many changes are too dear, few may still pay
         adaptation = choose_adaptation(model, images, LEVELS[level], device, torch.get_num_threads())
@@ -68,6 +68,18 @@ def adapt_to(model: IntegerModel, images: Sequence[NDArray[np.uint8]], effort: i
 
 LEAST_PIXELS = 256
 """Images of fewer pixels together are too small to pay for anything."""
+
+
+def _is_adapted(model: IntegerModel, pixels: int, effort: int) -> bool:
+    return effort > 1 and bool(model.adaptable) and pixels >= LEAST_PIXELS
+
+
+def count_work(model: IntegerModel, pixels: int, effort: int) -> int:
+    """How many pixels are coded in the time that adaptation takes for images of so many pixels, about."""
+    if effort not in LEVELS or not _is_adapted(model, pixels, effort):
+        return 0
+    sample, schedule = min(pixels, LEVELS[effort].budget), LEVELS[effort].schedule
+    return sample + round(sample * schedule.passes * STEP_WORK)
 
 
 def choose_adaptation(

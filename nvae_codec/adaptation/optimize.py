@@ -9,8 +9,9 @@ has a sparse solution, whose rounding to integers costs about the last quarter o
 (Kingma and Ba 2015) on growing batches of the sample, and the |c| a soft threshold after each step (as in ISTA).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from nvae_codec.adaptation.sample import PhaseSample
 from nvae_codec.errors import DamagedFileError
 from nvae_codec.integer.model import Adaptable, IntegerModel
 from nvae_codec.integer.operations import Convolve
+from nvae_codec.progress import advance
 
 Float64 = NDArray[np.float64]
 
@@ -35,6 +37,8 @@ PRICE = 6.0
 MOMENTUM, MEMORY, QUIET = 0.8, 0.95, 3.0
 """Adam's beta_1 and beta_2, and its epsilon: nats per step that are noise in a gradient."""
 LARGEST_COORDINATE = 2000
+STEP_WORK = 0.15
+"""The time for value and gradient of a pixel, as a share of the time to code it."""
 LEAST_MEASURED = 1 << 13
 """Pixels that tell what a change gains, or half of the sample if that is more."""
 
@@ -49,6 +53,15 @@ class Schedule:
     last: float = 3.0
     rate: float = 1.2
     directions: int | None = None
+
+    def share(self, step: int) -> float:
+        """How much of a phase's sample a step looks at."""
+        return 1 / (self.first + (self.last - self.first) * step / self.steps)
+
+    @property
+    def passes(self) -> float:
+        """How often a pixel of the sample is looked at, about."""
+        return sum(map(self.share, range(self.steps)))
 
 
 @dataclass(frozen=True)
@@ -93,11 +106,8 @@ def _to_float(values: Float64) -> NDArray[np.float32]:
     return single
 
 
-def optimize_phase(phase: Phase, schedule: Schedule, each: Callable[[], object] = lambda: None) -> Found:
-    """Coordinates of one layer, rounded, and what they gain on the sample, in bits of all pixels.
-
-    ``each`` is called after every step.
-    """
+def optimize_phase(phase: Phase, schedule: Schedule) -> Found:
+    """Coordinates of one layer, rounded, and what they gain on the sample, in bits of all pixels."""
     sample, shape = phase.sample, phase.layer.shape
     if not sample.count:
         return Found(None, 0.0)
@@ -105,8 +115,7 @@ def optimize_phase(phase: Phase, schedule: Schedule, each: Callable[[], object] 
     mean, square = np.zeros(shape), np.zeros(shape)
     at = 0
     for k in range(schedule.steps):
-        share = 1 / (schedule.first + (schedule.last - schedule.first) * k / schedule.steps)
-        size = min(sample.count, max(2048, int(share * sample.count)))
+        size = min(sample.count, max(2048, int(schedule.share(k) * sample.count)))
         at = 0 if at + size > sample.count else at
         _, by_weight = measure(phase.model, phase.weights(found), sample, range(at, at + size))
         at += size
@@ -119,7 +128,7 @@ def optimize_phase(phase: Phase, schedule: Schedule, each: Callable[[], object] 
         scale = rate / (np.sqrt(square / (1 - MEMORY ** (k + 1))) + QUIET)
         found -= scale * mean / (1 - MOMENTUM ** (k + 1))
         found = np.sign(found) * np.maximum(np.abs(found) - scale * PRICE, 0)
-        each()
+        advance(round(size * STEP_WORK))
     whole = np.clip(np.rint(found), -LARGEST_COORDINATE, LARGEST_COORDINATE).astype(np.int32)
     if not np.isfinite(found).all() or not whole.any():
         return Found(None, 0.0)
@@ -142,5 +151,5 @@ def optimize(
     phases = [Phase(model, model.adaptable[place], sample) for place, sample in known]
     # the largest first, so that threads end together
     order = sorted(range(len(phases)), key=lambda index: -phases[index].sample.count)
-    results = {index: pool.submit(optimize_phase, phases[index], schedule) for index in order}
+    results = {index: pool.submit(copy_context().run, optimize_phase, phases[index], schedule) for index in order}
     return {known[index][0]: results[index].result() for index in range(len(phases))}

@@ -20,6 +20,7 @@ from nvae_codec.integer.inference import exact_inference
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.likelihoods.colourwise import predict
 from nvae_codec.polyphase import Phase
+from nvae_codec.progress import advance
 from nvae_codec.schedule.shape import Shape
 from nvae_codec.schedule.tiles import LARGEST_BATCH, Tile
 
@@ -176,6 +177,7 @@ def _read(
     ports_of = [ports.pixels(index, expert) for expert in experts]
     seen = {port: batch.network_output(port) for port in dict.fromkeys(ports_of)}  # experts share the base
     own = [seen[port][:, :, edge : edge + rows, edge : edge + columns].permute(0, 2, 3, 1) for port in ports_of]
+    advance(batch.pixel_counts[index])
     prediction = np.stack(predict(phase, batch.canvas)).astype(np.float32)
     values = np.zeros_like(prediction)
     values[: batch.coded] = np.stack(batch.known_values(index))

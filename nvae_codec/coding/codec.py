@@ -112,14 +112,19 @@ class ModelCodec:
         (docs/adaptation.md). Raises NumericsError as :meth:`prove`, NvaeCodecError if a GPU has too little memory for
         one tile, ValueError for an effort that is not from 1 to 9.
         """
-        adaptation = self.choose_adaptation(images, effort)
-        if adaptation and sum(levels.shape[0] * levels.shape[1] for levels in images) <= FEW_PIXELS:
+        if effort == 1:
+            return self.encode_adapted(images, b"", ledger)
+        from nvae_codec.adaptation.effort import count_work  # which takes a quarter of a second
+
+        pixels = sum(levels.shape[0] * levels.shape[1] for levels in images)
+        with count_pixels(pixels, count_work(self.base, pixels, effort)):
+            adaptation = self.choose_adaptation(images, effort)
+            if not adaptation or pixels > FEW_PIXELS:
+                return self.encode_adapted(images, adaptation, ledger)
             adapted, plain = (self.encode_adapted(images, block) for block in (adaptation, b""))
             if len(plain.payload) <= len(adapted.payload) + len(adaptation) + BLOCK_BYTES:
                 adaptation, adapted = b"", plain
-            if ledger is None:
-                return adapted
-        return self.encode_adapted(images, adaptation, ledger)
+            return adapted if ledger is None else self.encode_adapted(images, adaptation, ledger)
 
     def choose_adaptation(self, images: Sequence[Levels], effort: int) -> bytes:
         """The content of an adaptation block for images that share it; empty if none makes them smaller."""

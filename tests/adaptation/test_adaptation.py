@@ -21,6 +21,7 @@ from nvae_codec.integer.graph import Graph
 from nvae_codec.integer.model import Adaptable
 from nvae_codec.integer.model_file import finalize, pack_model, read_model
 from nvae_codec.integer.operations import Convolve
+from nvae_codec.progress import listen_to_progress
 from nvae_codec.schedule.shape import Shape
 from tests.adaptation.models import adaptable_model, odd_image
 from tests.models import make_image
@@ -227,3 +228,16 @@ def test_an_adapted_codec_needs_no_canary_of_its_own(monkeypatch: pytest.MonkeyP
     for _ in range(2):
         codec.encode_adapted([image], random_adaptation(1).pack(MODEL))
     assert len(runs) == 1
+
+
+def test_progress_moves_while_the_model_is_adapted() -> None:
+    moves: list[tuple[int, int]] = []
+    with listen_to_progress(lambda done, total: moves.append((done, total))):
+        ModelCodec(MODEL).choose_adaptation([make_image(80, 80, 1)], 3)
+        assert not moves, "no pass has begun"
+        ModelCodec(MODEL).encode([make_image(80, 80, 1)], effort=3)
+    done = [each for each, _ in moves]
+    assert {total for _, total in moves} == {6400}
+    assert done == sorted(done)
+    assert len(done) > 24 + 14, "a move for each step and each phase"
+    assert done[-1] >= 6300
