@@ -85,7 +85,7 @@ class Kernel:
     def _compiled(self) -> Callable[..., None]:
         compiled = njit(error_model="numpy")(self.function)
         cache = compiled.stats.cache_path
-        if cache and not any(Path(cache).glob(f"*.{self.function.__name__}-*.nbi")):
+        if cache and not any(Path(cache).parent.glob("*/*.nbi")):  # other commands compile more, in less time
             _tell_compiling()
         function: Callable[..., None] = compiled
         return function
