@@ -15,3 +15,5 @@ docs/adaptation.md.
 EFFORTS = range(1, 10)
 """Levels of effort: 1 takes the model as it is, higher ones search longer for smaller files."""
 DEFAULT_EFFORT = 5
+LEAST_PIXELS = 256
+"""Images of fewer pixels together are too small to pay for any adaptation."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nvae_codec.adaptation import EFFORTS
+from nvae_codec.adaptation import EFFORTS, LEAST_PIXELS
 from nvae_codec.adaptation.directions import real_weight
 from nvae_codec.adaptation.kernel import measure
 from nvae_codec.adaptation.optimize import STEP_WORK, Found, Schedule, optimize
@@ -64,10 +64,6 @@ def adapt_to(model: IntegerModel, images: Sequence[NDArray[np.uint8]], effort: i
         if adaptation.changes:
             break
     return adaptation.pack(model) if adaptation else b""
-
-
-LEAST_PIXELS = 256
-"""Images of fewer pixels together are too small to pay for anything."""
 
 
 def _is_adapted(model: IntegerModel, pixels: int, effort: int) -> bool:

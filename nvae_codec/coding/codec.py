@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nvae_codec.adaptation import EFFORTS, LEAST_PIXELS
 from nvae_codec.coding.ans import Stack
 from nvae_codec.coding.batch import Batch, order_colours, restore_colours
 from nvae_codec.coding.bitsback import decode_batch, encode_batch
@@ -112,11 +113,11 @@ class ModelCodec:
         (docs/adaptation.md). Raises NumericsError as :meth:`prove`, NvaeCodecError if a GPU has too little memory for
         one tile, ValueError for an effort that is not from 1 to 9.
         """
-        if effort == 1:
-            return self.encode_adapted(images, b"", ledger)
-        from nvae_codec.adaptation.effort import count_work  # which takes a quarter of a second
-
         pixels = sum(levels.shape[0] * levels.shape[1] for levels in images)
+        if effort == 1 or (effort in EFFORTS and pixels < LEAST_PIXELS):
+            return self.encode_adapted(images, b"", ledger)
+        from nvae_codec.adaptation.effort import count_work  # compiled code: half a second
+
         with count_pixels(pixels, count_work(self.base, pixels, effort)):
             adaptation = self.choose_adaptation(images, effort)
             if not adaptation or pixels > FEW_PIXELS:
