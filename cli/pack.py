@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from nvae_codec.zoo.library import Models
 
 
+Groups = list[list[tuple[str, Unread]]]
+
+
 @click.command("pack")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=options.EXISTING)
 @options.output_option("archive")
@@ -79,14 +82,15 @@ def pack_command(
         own.refuse(output)
         opened = open_atomic(output, force=force or base is not None, mask=shared_mode(files), inputs=own)
         reader = Reader(found, report, lambda item: keep_metadata(item.read(), metadata))
-        groups, part = _take_groups(reader, segment, machines, f"{method} {effort} {metadata}")
+        every, groups, part = _take_groups(reader, segment, machines, f"{method} {effort} {metadata}")
+        shared = _choose_shared(every, base, method, models, effort)
         total = sum(map(len, groups))
         methods = Counter[str]()
         with report.progress(f"{total} images", total) as bar, opened as out:
             read = (list(reader.read(group)) for group in groups)
             extensions = () if part is None else (part.pack(),)
             write = partial(write_archive, method=method, effort=effort, models=models, workers=workers)
-            segments = write(out, read, base=base, extensions=extensions)
+            segments = write(out, read, base=base, extensions=extensions, shared=shared)
             for packed in bar.follow_each(segments, map(len, groups)):
                 for name, reason in packed.problems:
                     report.fail(Problem(name, reason, ""))
@@ -104,17 +108,27 @@ def pack_command(
 
 def _take_groups(
     reader: Reader, segment: int | None, machines: options.Machines, settings: str
-) -> tuple[list[list[tuple[str, Unread]]], Shard | None]:
-    """The images of each segment, all or those of a shard, and which shard that is; the first reports refused names."""
+) -> tuple[Groups, Groups, Shard | None]:
+    """The images of each segment; all or those of a shard, and which shard that is. The first reports refused names."""
     from nvae_codec.container.archive.shards import take_shard
     from nvae_codec.container.archive.writer import group_images, segment_limits
 
-    groups, part = list(group_images(reader.measure(), *segment_limits(segment))), None
+    groups = every = list(group_images(reader.measure(), *segment_limits(segment)))
+    part = None
     if machines.shard is not None:
         groups, part = take_shard(groups, *machines.shard, f"{settings} {segment_limits(segment)}")
     if machines.shard is None or machines.shard[0] == 1:
         reader.refuse_names()
-    return groups, part
+    return every, groups, part
+
+
+def _choose_shared(groups: Groups, base: Archive | None, method: str, models: Models, effort: int) -> bytes:
+    """The adaptation block of a new archive; empty if it has none."""
+    from nvae_codec.container.archive.sharing import choose_shared
+
+    if base is not None or method not in ("auto", "model"):
+        return b""
+    return choose_shared(groups, lambda unread: unread.item.read(), models, effort)
 
 
 @contextmanager

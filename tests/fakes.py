@@ -35,12 +35,22 @@ class FakeCodec:
         self.encoded = 0
         self.input = ModelInput()
 
-    def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None, *, effort: int = 1) -> Coded:
+    def encode(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        ledger: Ledger | None = None,
+        *,
+        effort: int = 1,
+        shared: bytes = b"",
+    ) -> Coded:
         self.encoded += len(images)
         if ledger is not None:
             deflated = [8.0 * len(zlib.compress(levels.tobytes(), 9)) for levels in images]
             ledger.image_bits = list(self.costs)[: len(images)] or deflated
         return Coded(zlib.compress(b"".join(levels.tobytes() for levels in images), 9), PLAN)
+
+    def choose_adaptation(self, images: object, effort: int, total: int | None = None) -> bytes:
+        return b""
 
     def decode(
         self, shapes: Sequence[Shape], coded: Coded, wanted: Collection[int] | None = None

@@ -15,7 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from nvae_codec import ports
+from nvae_codec.adaptation.depthwise import measure_effects
+from nvae_codec.adaptation.differentiable import PixelNetwork
 from nvae_codec.adaptation.kernel import raw_gradient
+from nvae_codec.adaptation.layers import real_weight
 from nvae_codec.adaptation.sample import PhaseSample, take_sample
 from nvae_codec.integer.model import Adaptable, IntegerModel
 from nvae_codec.integer.operations import Convolve
@@ -51,6 +54,11 @@ def learn_directions(model: IntegerModel, images: Iterable[Sequence[NDArray[np.u
         rng = np.random.Generator(np.random.PCG64(expert))
         for sample in take_sample(own, shown, LEARNED_PIXELS, rng, torch.device("cpu")):
             layers.setdefault(sample.operation, learn_layer(own, sample))
+    for expert in range(model.experts):
+        own = dataclasses.replace(model, expert=expert)
+        shown = kinds[min(expert, len(kinds) - 1)]
+        for layer in learn_depthwise(own, shown):
+            layers.setdefault(layer.operation, layer)
     return dataclasses.replace(model, adaptable=tuple(layers.values()))
 
 
@@ -67,6 +75,22 @@ def learn_layer(model: IntegerModel, sample: PhaseSample) -> Adaptable:
     by_direction = _with_floor(np.sqrt(effect.mean(0, dtype=np.float64)), LEAST_EFFECT)
     gains = 1 / (by_output * operation.multiplier.double().numpy())
     return round_layer(sample.operation, directions / by_direction[:, None], gains)
+
+
+def learn_depthwise(model: IntegerModel, images: Sequence[NDArray[np.uint8]]) -> list[Adaptable]:
+    """Depthwise layers that only pixels depend on: each tap and the bias are a direction of their own."""
+    network = PixelNetwork(model)
+    frames = network.frames(images, LEARNED_PIXELS // 4, np.random.Generator(np.random.PCG64(0)), torch.device("cpu"))
+    layers = []
+    for name, (reach, slope) in measure_effects(network, frames).items():
+        operation = model.graph.operations[name]
+        assert isinstance(operation, Convolve)
+        least = _with_floor(reach, LEAST_EFFECT)
+        effect = _with_floor(least * slope, LEAST_EFFECT)
+        directions = np.eye(operation.weight[0].numel() + 1)
+        directions[-1, -1] = np.median(least)
+        layers.append(round_layer(name, directions, 1 / (effect * operation.multiplier.double().numpy())))
+    return layers
 
 
 def find_directions(sample: PhaseSample) -> Float64:
@@ -104,9 +128,3 @@ def round_layer(name: str, directions: Float64, gains: Float64) -> Adaptable:
         np.rint(each * 2.0**bits).astype(np.int32) for each, bits in ((directions, first), (gains, second))
     )
     return Adaptable(name, integers, factors, first + second)
-
-
-def real_weight(operation: Convolve) -> NDArray[np.float32]:
-    """Weight and bias of a 1x1 convolution, (O, P), in the units of its outputs."""
-    weight = torch.cat([operation.weight.flatten(1), operation.bias[:, None]], 1).cpu().double()
-    return (weight * operation.multiplier.cpu().double()[:, None]).float().numpy()

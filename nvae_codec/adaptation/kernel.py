@@ -261,8 +261,15 @@ def measure(
 
 def raw_gradient(model: IntegerModel, raw: Float32, sample: PhaseSample) -> tuple[float, Float32]:
     """-ln p of a sample's pixels in nats, and its gradient by their raw parameters, (R, n) both."""
+    return raw_nats(model, raw, sample.prediction, sample.values, sample.coded)
+
+
+def raw_nats(
+    model: IntegerModel, raw: Float32, prediction: Float32, values: Float32, coded: int
+) -> tuple[float, Float32]:
+    """The same of pixels with their prediction and values (3, n), of which so many colours are coded."""
     gradient = np.zeros_like(raw)
-    nats = _raw_gradient(raw, sample.prediction, sample.values, gradient, _settings(model, sample.coded))
+    nats = _raw_gradient(raw, prediction, values, gradient, _settings(model, coded))
     return nats, gradient
 
 

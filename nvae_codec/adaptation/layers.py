@@ -22,7 +22,9 @@ def adapt_model(model: IntegerModel, adaptation: Adaptation) -> IntegerModel:
     for place, change in adaptation.changes.items():
         layer = model.adaptable[place]
         changed[layer.operation] = change_layer(model, layer, change)
-    return dataclasses.replace(model, graph=model.graph.replace(changed), expert=adaptation.expert)
+    adapted = dataclasses.replace(model, graph=model.graph.replace(changed), expert=adaptation.expert)
+    adapted.__dict__["bounds"] = model.bounds
+    return adapted
 
 
 def change_layer(model: IntegerModel, layer: Adaptable, change: LayerChange) -> Convolve:
@@ -49,6 +51,15 @@ def change_layer(model: IntegerModel, layer: Adaptable, change: LayerChange) -> 
 
 
 MOST_HALVINGS = 8
+
+
+def is_exact(model: IntegerModel, layer: Adaptable, change: LayerChange) -> bool:
+    """Whether :func:`change_layer` can keep the accumulators exact."""
+    try:
+        change_layer(model, layer, change)
+    except DamagedFileError:
+        return False
+    return True
 
 
 def _halve(row: NDArray[np.int64], halvings: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -93,3 +104,9 @@ def integer_change(layer: Adaptable, change: LayerChange) -> NDArray[np.int64]:
 
 FURTHEST = 2**23
 """Beyond what any proof allows, and well within what sums hold."""
+
+
+def real_weight(operation: Convolve) -> NDArray[np.float32]:
+    """Weight and bias of a 1x1 convolution, (O, P), in the units of its outputs."""
+    weight = torch.cat([operation.weight.flatten(1), operation.bias[:, None]], 1).cpu().double()
+    return (weight * operation.multiplier.cpu().double()[:, None]).float().numpy()

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nvae_codec.adaptation.directions import real_weight
 from nvae_codec.adaptation.kernel import measure
-from nvae_codec.adaptation.layers import change_layer
+from nvae_codec.adaptation.layers import change_layer, real_weight
 from nvae_codec.adaptation.parameters import STEPS, LayerChange, step_size
 from nvae_codec.adaptation.sample import PhaseSample
 from nvae_codec.errors import DamagedFileError
@@ -81,8 +80,7 @@ class Phase:
         self.model, self.layer, self.sample = model, layer, sample
         self.weight = real_weight(operation)
         self.multiplier = operation.multiplier.double().cpu().numpy()[:, None]
-        ideal = STEP / np.sqrt(max(1, sample.pixels))
-        self.step = min(range(STEPS), key=lambda step: abs(np.log(step_size(step) / ideal)))
+        self.step = choose_step(STEP, sample.pixels)
         gains = layer.gains.astype(np.float64) * 2.0**-layer.shift * step_size(self.step)
         self.gains = gains[:, None] * self.multiplier
         self.directions = layer.directions.astype(np.float64)
@@ -99,6 +97,12 @@ class Phase:
         """The gradient by coordinates, of one by weights."""
         product: Float64 = (gradient * self.gains) @ self.directions.T
         return product
+
+
+def choose_step(errors: float, pixels: int) -> int:
+    """The step that is nearest to so many standard errors of a coordinate that ``pixels`` tell."""
+    ideal = errors / np.sqrt(max(1, pixels))
+    return min(range(STEPS), key=lambda step: abs(float(np.log(step_size(step) / ideal))))
 
 
 def _to_float(values: Float64) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """What a file says about its images beyond the model: which expert codes them, and changes of the model's layers.
 
-    expert, 1 byte ┬ [layers that change, a bit each from the lowest, of all that the model lets change]
+    expert, 1 byte ┬ [layers that change, a bit each from the lowest, 7 bits a byte]
                    ┴ [step of each of these, 1 byte] ┬ [coordinates of all of them: binary.py]
 
 The bytes after the expert are there if a layer changes. Coordinates are in units of their layer's step.
@@ -47,8 +47,7 @@ class Adaptation:
         """The bytes of an extension block."""
         out = bytearray([self.expert])
         if self.changes:
-            count = len(model.adaptable)
-            out += sum(1 << place for place in self.changes).to_bytes(-(-count // 8), "little")
+            out += _pack_mask(sum(1 << place for place in self.changes))
             out += bytes(self.changes[place].step for place in sorted(self.changes))
             arrays = [self.changes[place].coordinates for place in sorted(self.changes)]
             out += pack_arrays(arrays)
@@ -64,8 +63,7 @@ class Adaptation:
             raise DamagedFileError(f"damaged: its model has no expert {expert}")
         changes: dict[int, LayerChange] = {}
         if len(data) > 1:
-            start = 1 + -(-count // 8)
-            mask = int.from_bytes(data[1:start], "little")
+            mask, start = _unpack_mask(data[: 1 + -(-count // 7)], 1)
             places = [place for place in range(count) if mask >> place & 1]
             end = start + len(places)
             if not mask or mask >> count or len(data) < end:
@@ -78,3 +76,19 @@ class Adaptation:
                 place: LayerChange(step, array) for place, step, array in zip(places, steps, arrays, strict=True)
             }
         return cls(expert, changes)
+
+
+def _pack_mask(mask: int) -> bytes:
+    """Seven bits a byte, the lowest first; the highest bit says that another byte follows."""
+    out = bytearray()
+    while mask > 127:
+        out.append(mask & 127 | 128)
+        mask >>= 7
+    return bytes([*out, mask])
+
+
+def _unpack_mask(data: bytes, start: int) -> tuple[int, int]:
+    """The mask, and where it ends; 0 for bytes that :func:`_pack_mask` does not make."""
+    end = next((at for at in range(start, len(data)) if data[at] < 128), start - 1) + 1
+    mask = sum((byte & 127) << 7 * at for at, byte in enumerate(data[start:end]))
+    return mask if _pack_mask(mask) == data[start:end] else 0, end

@@ -57,12 +57,14 @@ def take_sample(
     budget: int,
     rng: np.random.Generator,
     device: torch.device,
+    total: int | None = None,
 ) -> list[PhaseSample]:
     """A sample of every phase, of about ``budget`` pixels of the images, uint8 (H, W, 3) or (H, W), as coding has them.
 
     Either colour or gray images are sampled, whichever have more pixels. The model's expert says which heads are seen.
+    ``total``: pixels of all that the sample stands for, by default of the images.
     """
-    return sample_experts(model, images, budget, rng, device, [model.expert])[0]
+    return sample_experts(model, images, budget, rng, device, [model.expert], total=total)[0]
 
 
 def sample_experts(
@@ -73,21 +75,22 @@ def sample_experts(
     device: torch.device,
     experts: Sequence[int],
     crop: int = CROP,
+    total: int | None = None,
 ) -> list[list[PhaseSample]]:
     """As :func:`take_sample`, for each of some experts: their heads read what one evaluation of the rest gives."""
-    total = sum(image.shape[0] * image.shape[1] for image in images)
+    given = sum(image.shape[0] * image.shape[1] for image in images)
     in_gray = sum(image.shape[0] * image.shape[1] for image in images if image.ndim == 2)
-    gray = 2 * in_gray > total
+    gray = 2 * in_gray > given
     planes = [order_colours(image, model.colour_order) for image in images]
     tiles = choose_tiles([Shape.of(image) for image in images], budget, gray, rng, crop)
     watched = _watch_features(model, experts)
     batches = []
     with exact_inference(device):
         for part in _batches(tiles):
-            batch = _fill(watched, planes, part, device, experts)
+            batch = fill_batch(watched, planes, part, device, experts)
             batches.append([_read(batch, index, phase, experts) for index, phase in enumerate(model.phases)])
     coded = 1 if gray else model.channels
-    share = total / max(1, sum(tile.height * tile.width for tile in tiles))
+    share = (total or given) / max(1, sum(tile.height * tile.width for tile in tiles))
     samples: list[list[PhaseSample]] = [[] for _ in experts]
     for index, parts in enumerate(zip(*batches, strict=True)):
         prediction, values = (np.concatenate(each, 1) for each in zip(*(known for known, _ in parts), strict=True))
@@ -108,12 +111,21 @@ def choose_tiles(
     whole = [Tile(0, 0, s.height, s.width, index, gray) for index, s in enumerate(shapes) if s.gray == gray]
     if sum(tile.height * tile.width for tile in whole) <= budget:
         return whole
+    return cut_crops(shapes, budget, gray, rng, crop)
+
+
+def cut_crops(
+    shapes: Sequence[Shape], budget: int, gray: bool, rng: np.random.Generator, crop: int = CROP
+) -> list[Tile]:
+    """Crops of all gray or all other images, in random order, up to a budget of pixels but at least one."""
     cells: list[Tile] = []
-    for tile in whole:
-        for top in range(0, max(1, tile.height - crop // 2), crop):
-            for left in range(0, max(1, tile.width - crop // 2), crop):
-                height, width = min(crop, tile.height - top), min(crop, tile.width - left)
-                cells.append(Tile(top, left, height, width, tile.image, gray))
+    for index, shape in enumerate(shapes):
+        if shape.gray != gray:
+            continue
+        for top in range(0, max(1, shape.height - crop // 2), crop):
+            for left in range(0, max(1, shape.width - crop // 2), crop):
+                height, width = min(crop, shape.height - top), min(crop, shape.width - left)
+                cells.append(Tile(top, left, height, width, index, gray))
     picked, taken = list[Tile](), 0
     for index in rng.permutation(len(cells)):
         cell = cells[index]
@@ -145,7 +157,7 @@ def _watch_features(model: IntegerModel, experts: Sequence[int]) -> IntegerModel
     return dataclasses.replace(model, graph=model.graph.with_outputs(outputs))
 
 
-def _fill(
+def fill_batch(
     model: IntegerModel,
     planes: Sequence[NDArray[np.uint8]],
     tiles: Sequence[Tile],
@@ -178,10 +190,15 @@ def _read(
     seen = {port: batch.network_output(port) for port in dict.fromkeys(ports_of)}  # experts share the base
     own = [seen[port][:, :, edge : edge + rows, edge : edge + columns].permute(0, 2, 3, 1) for port in ports_of]
     advance(batch.pixel_counts[index])
+    return read_values(batch, index, phase), [each.reshape(-1, each.shape[3]).cpu() for each in own]
+
+
+def read_values(batch: Batch, index: int, phase: Phase) -> tuple[Float32, Float32]:
+    """Prediction and values (3, n) of a phase of a batch."""
     prediction = np.stack(predict(phase, batch.canvas)).astype(np.float32)
     values = np.zeros_like(prediction)
     values[: batch.coded] = np.stack(batch.known_values(index))
-    return (prediction, values), [each.reshape(-1, each.shape[3]).cpu() for each in own]
+    return prediction, values
 
 
 def _shuffle(parts: Sequence[Tensor], order: NDArray[np.intp]) -> Float32:

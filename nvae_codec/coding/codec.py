@@ -46,6 +46,8 @@ FEWER_TILES = 16
 FEW_PIXELS, BLOCK_BYTES = 1 << 16, 2
 """Images of fewer pixels are coded with and without adaptation, whose block has so many bytes besides its content. For
 larger images the estimate of the gain is accurate enough."""
+FEW_PIXELS_OF_ARCHIVE = 1 << 20
+"""The same for segments of an archive that has an adaptation: in larger segments their own costs next to nothing."""
 
 
 class ModelCodec:
@@ -106,33 +108,48 @@ class ModelCodec:
         """The images that the model takes."""
         return ModelInput(self.model.channels, self.model.value_bits)
 
-    def encode(self, images: Sequence[Levels], ledger: Ledger | None = None, *, effort: int = 1) -> Coded:
+    def encode(
+        self, images: Sequence[Levels], ledger: Ledger | None = None, *, effort: int = 1, shared: bytes = b""
+    ) -> Coded:
         """Code one or more images on one stack, and report what they cost to the ``ledger``.
 
         With an ``effort`` above 1 the model is adapted to the images if that makes the result smaller
-        (docs/adaptation.md). Raises NumericsError as :meth:`prove`, NvaeCodecError if a GPU has too little memory for
+        (docs/adaptation.md). ``shared`` is the adaptation block of their archive, which codes images that have none of
+        their own. Raises NumericsError as :meth:`prove`, NvaeCodecError if a GPU has too little memory for
         one tile, ValueError for an effort that is not from 1 to 9.
         """
         pixels = sum(levels.shape[0] * levels.shape[1] for levels in images)
         if effort == 1 or (effort in EFFORTS and pixels < LEAST_PIXELS):
-            return self.encode_adapted(images, b"", ledger)
+            return self._encode_shared(images, shared, ledger)
         from nvae_codec.adaptation.effort import count_work  # compiled code: half a second
 
         with count_pixels(pixels, count_work(self.base, pixels, effort)):
             adaptation = self.choose_adaptation(images, effort)
-            if not adaptation or pixels > FEW_PIXELS:
+            if not adaptation:
+                return self._encode_shared(images, shared, ledger)
+            if pixels > (FEW_PIXELS_OF_ARCHIVE if shared else FEW_PIXELS):
                 return self.encode_adapted(images, adaptation, ledger)
-            adapted, plain = (self.encode_adapted(images, block) for block in (adaptation, b""))
-            if len(plain.payload) <= len(adapted.payload) + len(adaptation) + BLOCK_BYTES:
-                adaptation, adapted = b"", plain
-            return adapted if ledger is None else self.encode_adapted(images, adaptation, ledger)
+            adapted, without = self.encode_adapted(images, adaptation), self._encode_shared(images, shared)
+            own = len(without.payload) > len(adapted.payload) + len(adaptation) + BLOCK_BYTES
+            if ledger is None:
+                return adapted if own else without
+            return (
+                self.encode_adapted(images, adaptation, ledger) if own else self._encode_shared(images, shared, ledger)
+            )
 
-    def choose_adaptation(self, images: Sequence[Levels], effort: int) -> bytes:
-        """The content of an adaptation block for images that share it; empty if none makes them smaller."""
+    def _encode_shared(self, images: Sequence[Levels], shared: bytes, ledger: Ledger | None = None) -> Coded:
+        """Code images with the adaptation of their archive, which is no part of the result."""
+        return replace(self.encode_adapted(images, shared, ledger), extensions=())
+
+    def choose_adaptation(self, images: Sequence[Levels], effort: int, total: int | None = None) -> bytes:
+        """The content of an adaptation block for images that share it; empty if none makes them smaller.
+
+        ``total`` is the number of pixels of all images that will share it, if ``images`` are a sample of them.
+        """
         from nvae_codec.adaptation.effort import adapt_to
 
         with self.ready():
-            return adapt_to(self.base, images, effort, self.device)
+            return adapt_to(self.base, images, effort, self.device, total)
 
     def adapted(self, adaptation: bytes) -> ModelCodec:
         """The codec of the model that an adaptation block makes, itself for an empty one. Raises DamagedFileError."""

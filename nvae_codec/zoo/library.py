@@ -56,11 +56,22 @@ class ImageCodec(Protocol):
         """The images that it takes."""
         ...
 
-    def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None, *, effort: int = 1) -> Coded:
+    def encode(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        ledger: Ledger | None = None,
+        *,
+        effort: int = 1,
+        shared: bytes = b"",
+    ) -> Coded:
         """Code one or more images together; the ``ledger`` gets the cost of each.
 
-        ``effort``, from 1 to 9: how long to adapt the model to the images.
+        ``effort``, from 1 to 9: how long to adapt the model to the images. ``shared``: the adaptation of their archive.
         """
+        ...
+
+    def choose_adaptation(self, images: Sequence[NDArray[np.uint8]], effort: int, total: int | None = None) -> bytes:
+        """The adaptation of an archive with ``total`` pixels, of which ``images`` are a sample; empty for none."""
         ...
 
     def decode(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nvae_codec.adaptation.directions import real_weight
 from nvae_codec.adaptation.kernel import measure, raw_gradient
+from nvae_codec.adaptation.layers import real_weight
 from nvae_codec.adaptation.sample import PhaseSample, take_sample
 from nvae_codec.integer.model import IntegerModel
 from nvae_codec.integer.operations import Convolve

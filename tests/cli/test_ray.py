@@ -24,7 +24,14 @@ class Mortal(FakeCodec):
         super().__init__("photo")
         self.died = died
 
-    def encode(self, images: Sequence[NDArray[np.uint8]], ledger: Ledger | None = None, *, effort: int = 1) -> Coded:
+    def encode(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        ledger: Ledger | None = None,
+        *,
+        effort: int = 1,
+        shared: bytes = b"",
+    ) -> Coded:
         if self.encoded >= 4:
             try:
                 with self.died.open("x") as file:

@@ -208,7 +208,7 @@ def test_webp_gets_no_more_time_than_it_may_win() -> None:
         return tried
 
     class Winner(FakeCodec):
-        def encode(self, images: object, ledger: object = None, *, effort: int = 1) -> Coded:
+        def encode(self, images: object, ledger: object = None, *, effort: int = 1, shared: bytes = b"") -> Coded:
             return Coded(b"short", (7, 1, 0, 19))
 
     graphic = np.repeat(noise(400, 400, 1) // 128 * 255, 3, axis=2)

@@ -13,6 +13,7 @@ from nvae_codec.evaluation.images import Evaluator, sum_rows
 from nvae_codec.evaluation.overhead import CAUSES
 from nvae_codec.images.png import IDAT_PLACE
 from nvae_codec.images.raster import Chunk, RasterImage
+from tests.adaptation.models import adaptable_model, odd_image
 from tests.models import RECIPES, exported_model, exported_network, make_image
 
 SIZES = [(1, 1), (33, 20), (64, 64), (130, 200)]
@@ -41,6 +42,18 @@ def test_the_causes_add_up_to_the_files_bits(which: str, size: tuple[int, int]) 
         assert row["bits"]["tile_edges"] == row["bits"]["latent_rounding"] == 0
     rest = row["file_bits"] - sum(row["bits"][cause] for cause in ("integer_elbo", "header", "checksums"))
     assert abs(rest) < 0.05 * row["file_bits"] + 8 * 64
+
+
+def test_the_adaptation_has_a_part_and_lowers_the_bound() -> None:
+    codec, pixels = ModelCodec(adaptable_model()), odd_image(128, 192)
+    image = RasterImage.from_pixels(pixels)
+    rows = [Evaluator(codec, samples=2, effort=effort).measure("it", image)[0] for effort in (1, 4)]
+    block = codec.choose_adaptation([pixels], 4)
+    assert [row["bits"]["adaptation"] for row in rows] == [0, 8 * len(block)]
+    for row, effort in zip(rows, (1, 4), strict=True):
+        file = compress(pixels, model=codec, method="model", effort=effort)
+        assert sum(row["bits"].values()) == row["file_bits"] == 8 * len(file)
+    assert rows[1]["bits"]["integer_elbo"] + rows[1]["bits"]["adaptation"] < rows[0]["bits"]["integer_elbo"]
 
 
 def test_metadata_has_a_part() -> None:

@@ -53,11 +53,12 @@ class PackedSegment:
 
 
 def pack_segment(
-    named: Sequence[Named], method: str, codecs: ChosenCodec, effort: int = DEFAULT_EFFORT
+    named: Sequence[Named], method: str, codecs: ChosenCodec, effort: int = DEFAULT_EFFORT, shared: bytes = b""
 ) -> PackedSegment:
     """Code images into a segment, each by the method or, for ``auto``, by the one that takes least for it.
 
-    An image that the method does not take is left out. Raises what loading a model raises.
+    An image that the method does not take is left out. ``shared`` is the adaptation of the archive, empty if it has
+    none. Raises what loading a model raises.
     """
     candidates: dict[int, Candidate] = {}
     problems: dict[int, str] = {}
@@ -80,7 +81,7 @@ def pack_segment(
             problems[index] = str(error)
     coded = None
     if modelled:
-        coded, chosen = _code_together({index: named[index][1] for index in modelled}, method, codecs, effort)
+        coded, chosen = _code_together({index: named[index][1] for index in modelled}, method, codecs, effort, shared)
         candidates |= chosen
     kept = [(*named[index], candidates[index]) for index in sorted(candidates)]
     entries = tuple(
@@ -102,13 +103,13 @@ def pack_segment(
 
 
 def _code_together(
-    images: dict[int, RasterImage], method: str, codecs: ChosenCodec, effort: int
+    images: dict[int, RasterImage], method: str, codecs: ChosenCodec, effort: int, shared: bytes
 ) -> tuple[Coded | None, dict[int, Candidate]]:
     """What the model makes of those images that it codes best, and how each image is kept."""
     codec = codecs.chosen()
     taken = {index: codec.input.take(image) for index, image in images.items()}
     ledger = Ledger() if method == "auto" else None
-    coded = codec.encode([levels for _, levels in taken.values()], ledger, effort=effort)
+    coded = codec.encode([levels for _, levels in taken.values()], ledger, effort=effort, shared=shared)
     kept = {
         index: Candidate(model_kind(shown), Coded(b""), pack_planes(images[index]))
         for index, (shown, _) in taken.items()
@@ -123,7 +124,7 @@ def _code_together(
         if not left:
             return None, kept
         if len(left) < len(kept):
-            coded = codec.encode([taken[index][1] for index in left], effort=effort)
+            coded = codec.encode([taken[index][1] for index in left], effort=effort, shared=shared)
     pixels = sum(images[index].width * images[index].height for index in kept if kept[index].kind in MODEL_KINDS)
     if pixels > pixel_limit(len(coded.payload)):
         raise UnsupportedImageError("the model takes too few bytes for so many pixels; --method webp keeps them")

@@ -17,7 +17,7 @@ from nvae_codec.container.archive.index import (
 )
 from nvae_codec.container.archive.reader import Archive
 from nvae_codec.container.archive.segment import Named, PackedSegment, pack_segment
-from nvae_codec.container.extensions import Extensions, merge_extensions
+from nvae_codec.container.extensions import ADAPTATION, Extensions, extension, find_extension, merge_extensions
 from nvae_codec.errors import NvaeCodecError
 from nvae_codec.parallel.processes import HERE, Workers, map_in_order
 from nvae_codec.zoo.library import Models
@@ -76,11 +76,13 @@ def write_archive(
     workers: Workers = HERE,
     base: Archive | None = None,
     extensions: Extensions = (),
+    shared: bytes = b"",
 ) -> Iterator[PackedSegment]:
     """Write an archive of these segments, after those of ``base`` if there is one, and yield each once it is written.
 
     The index follows the last of them, with the ``extensions`` of the archive and those of ``base``. The bytes are the
-    same for any workers. Raises as ``pack_segment`` and ``map_in_order`` do, and NvaeCodecError where a worker
+    same for any workers. ``shared`` is an adaptation that segments may use; new segments of ``base`` use that of
+    ``base``. Raises as ``pack_segment`` and ``map_in_order`` do, and NvaeCodecError where a worker
     has another model.
     """
     identity = models.identity() if base is None else base.identity
@@ -96,17 +98,23 @@ def write_archive(
         end = segments[-1].start + segments[-1].length if segments else HEADER_BYTES
         out.seek(end)
         out.truncate()
-    for packed in map_in_order(partial(_pack, method, effort, identity), groups, models, workers):
+    kept = () if base is None else base.extensions
+    if base is not None:  # a new adaptation would also hold for the old segments
+        shared = find_extension(kept, ADAPTATION) or b""
+    elif shared:
+        extensions = merge_extensions(extensions, (extension(ADAPTATION, shared),))
+    for packed in map_in_order(partial(_pack, method, effort, shared, identity), groups, models, workers):
         if packed.entries:
             out.write(packed.data)
             segments.append(Segment(end, len(packed.data), segment_checksum(packed.data), packed.entries))
             end += len(packed.data)
         yield packed
-    kept = () if base is None else base.extensions
     out.write(pack_index(Index(identity, tuple(segments), merge_extensions(kept, extensions))))
 
 
-def _pack(method: str, effort: int, identity: bytes, models: Models, group: Sequence[Named]) -> PackedSegment:
+def _pack(
+    method: str, effort: int, shared: bytes, identity: bytes, models: Models, group: Sequence[Named]
+) -> PackedSegment:
     if models.identity() != identity:  # another machine may have another model of the same name
         raise NvaeCodecError(f"a worker has model {models.identity()[:4].hex()}, not {identity[:4].hex()}")
-    return pack_segment(group, method, models, effort)
+    return pack_segment(group, method, models, effort, shared)
