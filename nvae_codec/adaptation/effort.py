@@ -108,7 +108,7 @@ def choose_adaptation(
         def change_outputs(by: IntegerModel, schedule: Schedule) -> dict[int, Found]:
             return optimize(by, take_sample(by, images, level.budget, rng, device, total), schedule, pool)
 
-        if not level.depthwise:
+        if not level.depthwise or not _has_depthwise(chosen):
             return _keep_best(model, expert, change_outputs(chosen, level.schedule))
         first = _keep_best(model, expert, change_outputs(chosen, LEVELS[DEFAULT_EFFORT].schedule))
         changes, gain = _change_depthwise(adapt_model(model, first), images, level, total, device)
@@ -121,6 +121,12 @@ def choose_adaptation(
 DEPTHWISE_BUDGET, DEPTHWISE_PASSES, MOST_STEPS = 1 << 20, 4, 400
 """Depthwise layers are optimized and measured on crops of so many pixels, each seen so often if that takes more steps
 than the effort has, and at most so many steps."""
+
+
+def _has_depthwise(model: IntegerModel) -> bool:
+    """Whether its file lets depthwise layers change."""
+    names = {operation.name for operation in PixelNetwork(model).depthwise}
+    return any(layer.operation in names for layer in model.adaptable)
 
 
 def _change_depthwise(

@@ -13,5 +13,9 @@ def test_a_model_file_gets_directions(tmp_path: Path) -> None:
     before, after = read_model(tmp_path / "m.safetensors"), read_model(tmp_path / "n.safetensors")
     assert after.identity.hex() == identity != before.identity.hex()
     assert not before.adaptable
-    assert len(after.adaptable) == len(after.phases)
+    names = [layer.operation for layer in after.adaptable]
+    assert sum(name.endswith("_out") for name in names) == len(after.phases)
+    assert sum(name.endswith("_body_0") for name in names) == len(names) - len(after.phases) > 0, "depthwise layers"
+    learn(tmp_path / "n.safetensors", [tmp_path / "images"], tmp_path / "o.safetensors", 16, keep=True)
+    assert read_model(tmp_path / "o.safetensors").identity == after.identity
     assert after.canary == before.canary
