@@ -81,7 +81,7 @@ class RasterImage:
     chunks of a PNG in their order, with one empty IDAT that says where the pixels stand; they are empty where there is
     nothing to keep.
     ``file`` is the image's own file, byte for byte, where it came as a PNG, JPEG or WebP. ``not_in_pixels`` names what
-    that file holds and neither pixels nor chunks do. ``modified`` is when that file was, in seconds since 1970.
+    that file holds besides pixels and chunks. ``modified`` is its modification time, in seconds since 1970.
     """
 
     width: int

@@ -252,7 +252,7 @@ def count_cells(network: NetworkRecipe) -> int:
 
 
 def match_keys(network: Nvae, state: Mapping[str, Any]) -> dict[str, str]:
-    """Our name of every tensor by its official key; ``state`` tells which normalisations are wrapped."""
+    """Our name of every tensor by its official key; ``state`` shows which normalisations are wrapped."""
     names = {module: name for name, module in network.named_modules()}
     ours = {"prior_ftr0": "hierarchy.start.value"}
     for official, module in match_modules(network):

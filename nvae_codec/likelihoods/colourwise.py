@@ -105,7 +105,7 @@ def mixture_pixels(raw: Tensor, prediction: Tensor, recipe: LikelihoodRecipe, un
 
 
 class ColourwiseCoder(PixelCoder):
-    """Every colour of a pixel has a mixture of its own, where its raw parameters lie."""
+    """Every colour of a pixel has its own mixture; the raw parameters stay on the device that computed them."""
 
     def _read(self, parameters: Tensor, canvas: Canvas) -> None:
         *self.raw, coefficients = split_raw(parameters, self.model.components)
@@ -115,7 +115,7 @@ class ColourwiseCoder(PixelCoder):
         self.block = BLOCK if self.is_here else max(1, self.count)
 
     def distribution(self, colour: int) -> Distribution:
-        """Of the next colour."""
+        """Distributions of the next colour, one for each pixel."""
         if self.is_here:
             return Mixture(self.model, *self.parameters(colour), self.centre(colour))
         mean, log_scale, logit = (part[colour] for part in self.raw)

@@ -172,7 +172,7 @@ class JointCoder(PixelCoder):
         return mixture_bits(logit, mass)
 
     def centre(self, colour: int, at: slice = slice(None)) -> Int32:
-        """What is added to the means of the next colour (K, n): the middle, and what the colours before tell."""
+        """What is added to the means of the next colour (K, n): the middle, and what earlier colours contribute."""
         total = np.zeros((self.model.components, len(self.values[0][at]) if colour else 1), np.int32)
         for before in range(colour):
             coefficient = self.coefficients[colour - 1 + before][:, at]
@@ -195,7 +195,7 @@ class JointCoder(PixelCoder):
         above = _steps(middle + self.unit // 2, inverse)
         below_cost, above_cost = self._log_cosh(below), self._log_cosh(above)
         nats: Int32 = self.tables.log_sinh.take(scale) - below_cost - above_cost
-        # the values at the ends have what lies beyond them, too
+        # the values at both ends also take the mass beyond them
         nats = np.where(values == 0, above - above_cost, nats)
         nats = np.where(values == self.model.top_value, -below - below_cost, nats)
         return nats >> NATS_SHIFT

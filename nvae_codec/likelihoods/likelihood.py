@@ -114,11 +114,11 @@ class PixelCoder(ABC):
 
     @abstractmethod
     def _read(self, parameters: Tensor, canvas: Canvas) -> None:
-        """Take the raw parameters, int32 (R, n), and what the phases before tell."""
+        """Read the raw parameters, int32 (R, n), and the phases before from the canvas."""
 
     @abstractmethod
     def distribution(self, colour: int) -> Distribution:
-        """Of the next colour; :meth:`observe` tells the one before."""
+        """Distributions of the next colour, one for each pixel, after :meth:`observe` of the one before."""
 
     @abstractmethod
     def real_bits(self, colour: int, values: Int32, at: slice) -> Float64:

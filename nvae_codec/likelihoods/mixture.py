@@ -106,7 +106,7 @@ class Mixture:
         self.tables = cast(MixtureTables, model.tables)
         self.bits, self.value_bits = model.pixel_bits, model.value_bits
         self.count, self.unit = mean.shape[1], level_unit(model.value_bits)
-        # half a level is part of the centre: the edge below value k lies at U k - (centre + U / 2)
+        # half a level is part of the centre: the edge below value k is at U k - (centre + U / 2)
         centre = np.add(mean, centre + self.unit // 2, dtype=np.int32)
         self.raw = tuple(np.ascontiguousarray(part, np.int32) for part in (centre, log_scale, logit))
 

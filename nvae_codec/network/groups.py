@@ -74,7 +74,7 @@ class NvaeGroup(Group):
             self.merge = make_convolution(width, encoded, 1, weight_norm=weight_norm)
         self.reads_prior = recipe.posterior_reads_prior and not top
         read = encoded + (2 * latents if self.reads_prior else 0)
-        # ordinary weights: a posterior that starts near zero tells the decoder nothing and dies within a hundred steps
+        # ordinary weights: a posterior that starts near zero has no information for the decoder and soon collapses
         self.posterior_head = make_convolution(read, 2 * latents, 3, weight_norm=weight_norm)
         self.posterior_head.bias = posterior_bias(latents, recipe)
         self.combine = make_convolution(width + latents, width, 1, weight_norm=weight_norm)

@@ -6,7 +6,7 @@ first pixel of each square belongs to the next coarser scale. Each group carries
 one first, as phases do. A group's prior starts at the mean of the known neighbours. All weights are trained from there.
 
 A latent is a pixel's value in decorrelated colours, times a gain. Its posterior starts about as wide as the difference
-between two levels, so that the likelihood codes what lies within that width.
+between two levels, so that the likelihood codes the values within that width.
 """
 
 import math

@@ -61,8 +61,8 @@ def take_shard(
 def merge_shards(paths: Sequence[Path], out: BinaryIO, advance: Callable[[int], None] = lambda length: None) -> int:
     """Write the archive that these shards are the parts of, in any order, and give the number of its images.
 
-    Nothing is decoded; ``advance`` is told of bytes copied. Raises NvaeCodecError where it is not all shards of one
-    archive, each once, or where they have no image; DamagedFileError; OSError.
+    Nothing is decoded; ``advance`` is called with numbers of bytes copied. Raises NvaeCodecError where these are not
+    all shards of one archive, each once, or where they have no image; DamagedFileError; OSError.
     """
     shards = sort_shards([(path, _read_index(path)) for path in paths])
     identity = shards[0][1].identity

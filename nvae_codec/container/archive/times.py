@@ -1,4 +1,4 @@
-"""When the files of a segment's images were last modified, which ``unpack`` gives back, as tar does."""
+"""Modification times of the files of a segment's images, which ``unpack`` restores, as tar does."""
 
 from __future__ import annotations
 
