@@ -230,6 +230,14 @@ def test_rm_keeps_a_jpeg_whose_pixels_alone_are_kept(run: Run, tmp_path: Path) -
     assert (tmp_path / "photo.jpg").read_bytes() == data
 
 
+def test_a_pgm_of_16_bits_that_is_kept_as_a_png_is_not_kept_as_its_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 1 1 65535\n\1\2")
+    result = run("compress", tmp_path / "a.pgm", "--rm", "--method", "stored")
+    assert "1 as pixels, not as the file" in result.err
+    assert "so it is kept" in result.err
+    assert (tmp_path / "a.pgm").exists()
+
+
 def test_rm_keeps_a_jpeg_of_which_more_than_pixels_would_be_lost(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "flat.jpg"
     Image.new("RGB", (64, 64)).save(path, "JPEG", comment=b"By hand")
