@@ -9,6 +9,7 @@ A file with ``extends = "NAME"`` takes the values of another recipe and changes 
     flows = 0
 """
 
+import contextlib
 import difflib
 import tomllib
 from collections.abc import Sequence
@@ -44,8 +45,9 @@ def summarize_recipe(path: Path) -> str:
 def find_recipe(recipe: str | Path, folder: Path | None = None) -> Path:
     """The file of a recipe: a path (relative to ``folder`` where that is given), or a name. Raises RecipeError."""
     path = (folder or Path()) / recipe
-    if path.is_file():
-        return path
+    with contextlib.suppress(OSError):  # a name that is too long
+        if path.is_file():
+            return path
     known = list_recipes()
     if str(recipe) not in known:
         near = difflib.get_close_matches(str(recipe), known, 1, 0)
@@ -102,7 +104,11 @@ def _parse_table(text: str, folder: Path | None, depth: int = 0) -> dict[str, An
     if depth == MOST_EXTENDED:
         raise RecipeError(f"extends {base}, and so on: more than {MOST_EXTENDED} recipes")
     path = find_recipe(base, folder)
-    return merge(_parse_table(path.read_text(encoding="utf-8"), path.parent, depth + 1), table)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"extends {base}: {error}") from None
+    return merge(_parse_table(text, path.parent, depth + 1), table)
 
 
 def _parse_change(change: str) -> dict[str, Any]:

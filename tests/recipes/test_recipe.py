@@ -129,6 +129,8 @@ HOSTILE = {
     "not a string": "extends = 3",
     "nobody": "extends = 'nobody'",
     "a folder": "extends = '.'",
+    "a long name": f"extends = '{300 * 'x'}'",
+    "no text": f"extends = '{Path(__file__).parents[1] / 'golden' / 'tiny.nvae'}'",
 }
 
 
