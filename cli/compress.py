@@ -17,7 +17,7 @@ from nvae_codec.runtime import Runtime
 from . import options
 from .describe import describe_file, show_model
 from .files import Job, Source, check_target, plan_jobs, read_source, remove_source, write_target
-from .report import Outcome, Reporter, run_jobs
+from .report import AS_PIXELS, Outcome, Reporter, run_jobs
 
 if TYPE_CHECKING:
     from nvae_codec.images.raster import RasterImage
@@ -136,7 +136,7 @@ class Compression:
         by_model = f" {show_model(made['model'])}, effort {self.effort}" if made["model"] else ""
         how = made["method"] + by_model
         text = f"{before:,} -> {after:,} bytes, {made['bits_per_dim']:.3f} bits/dim, {how}"
-        note = "" if as_file or is_png else "as pixels, not as the file"
+        note = "" if as_file or is_png else AS_PIXELS
         return Outcome(text, 1, image.width * image.height, before, after, note)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .report import Problem, Reporter
 
 if TYPE_CHECKING:
+    from nvae_codec.container.archive.index import Entry
     from nvae_codec.container.archive.segment import Named
     from nvae_codec.evaluation.inputs import Input
     from nvae_codec.images.find import Findings
@@ -55,6 +56,16 @@ class Reader:
         """``read``: how to read an image, such as for a model that takes only some images."""
         self.found, self._report, self._read = found, report, read
         self.bytes_read = 0
+        self._has_own_file: dict[str, bool] = {}  # of images that came neither as PNGs nor in arrays
+
+    def count_as_pixels(self, entries: Iterable[Entry]) -> int:
+        """How many images came in a file that is no PNG and are not kept as that file."""
+        from nvae_codec.container.header import Kind
+
+        return sum(
+            each.name in self._has_own_file and not (each.kind is Kind.FILE and self._has_own_file[each.name])
+            for each in entries
+        )
 
     def refuse_names(self) -> None:
         """Report the names that conflict with others."""
@@ -75,6 +86,8 @@ class Reader:
 
     def read(self, measured: Iterable[tuple[str, Unread]]) -> Iterator[Named]:
         """Names and images."""
+        from nvae_codec.images.png import SIGNATURE
+
         for name, unread in measured:
             try:
                 image = self._read(unread.item)
@@ -82,4 +95,6 @@ class Reader:
                 self._report.fail(Problem.of(name, error))
             else:
                 self.bytes_read += unread.item.bytes
+                if unread.item.path.suffix.lower() != ".npz" and not (image.file or b"").startswith(SIGNATURE):
+                    self._has_own_file[name] = image.file is not None
                 yield name, image

@@ -20,7 +20,7 @@ from nvae_codec.runtime import Runtime
 from . import options
 from .files import hold, naming
 from .inputs import Reader, Unread, list_inputs
-from .report import Outcome, Problem, Reporter
+from .report import AS_PIXELS, Outcome, Problem, Reporter
 
 if TYPE_CHECKING:
     from nvae_codec.container.archive.index import Shard
@@ -96,6 +96,7 @@ def pack_command(
                     report.fail(Problem(name, reason, ""))
                 pixels = sum(entry.width * entry.height for entry in packed.entries)
                 methods.update(METHOD_NAMES[entry.kind] for entry in packed.entries)
+                report.totals.notes[AS_PIXELS] += reader.count_as_pixels(packed.entries)
                 report.count(str(output), Outcome(_show(methods), len(packed.entries), pixels))
             if not report.totals.images and part is None:
                 raise NvaeCodecError(f"{output}: no image to write")

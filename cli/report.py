@@ -26,6 +26,9 @@ _CONTROLS = re.compile(
 
 Result = TypeVar("Result")
 
+AS_PIXELS = "as pixels, not as the file"
+"""The note of images whose file, other than a PNG's, does not come back."""
+
 SECONDS_BETWEEN_LINES = 10.0
 """With -v and no terminal, progress is a line this often."""
 
@@ -130,7 +133,7 @@ class Totals:
             parts.append(f"{format_bytes(self.bytes_in)} -> {format_bytes(self.bytes_out)} ({ratio})")
         elif self.bytes_in or self.bytes_out:
             parts.append(format_bytes(self.bytes_in or self.bytes_out))
-        parts += [f"{count} {note}" for note, count in self.notes.items()]
+        parts += [f"{count} {note}" for note, count in self.notes.items() if count]
         seconds = time.monotonic() - self.start
         return ", ".join(parts) + self.speed() + (f", {seconds:.1f} s" if seconds < 10 else f", {seconds:.0f} s")
 

@@ -238,6 +238,15 @@ def test_a_pgm_of_16_bits_that_is_kept_as_a_png_is_not_kept_as_its_file(run: Run
     assert (tmp_path / "a.pgm").exists()
 
 
+def test_pack_says_of_how_many_images_the_file_is_not_kept(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a.png")
+    save_jpeg(tmp_path / "in" / "b.jpg")
+    (tmp_path / "in" / "c.pgm").write_bytes(b"P5 1 1 65535\n\1\2")
+    for method, count in (("webp", 1), ("stored", 1)):
+        result = run("pack", tmp_path / "in", "-o", tmp_path / f"{method}.nvae", "--method", method)
+        assert f", {count} as pixels, not as the file" in result.err
+
+
 def test_rm_keeps_a_jpeg_of_which_more_than_pixels_would_be_lost(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "flat.jpg"
     Image.new("RGB", (64, 64)).save(path, "JPEG", comment=b"By hand")
