@@ -85,24 +85,34 @@ class Inputs:
     """The files that a command reads, and those that it has written, none of which it may write over."""
 
     def __init__(self, paths: Iterable[str | Path] = ()) -> None:
-        self._known: set[tuple[int, int]] = set()
-        self._written: set[tuple[int, int]] = set()
+        self._known: dict[tuple[int, int], Path] = {}
+        self._written: dict[tuple[int, int], Path] = {}
         for path in paths:
-            with contextlib.suppress(OSError):
-                self._known.add(_identity(Path(path).stat()))
+            _add(self._known, Path(path))
 
     def refuse(self, target: Path) -> None:
         """Raise NvaeCodecError where ``target`` is one of them."""
-        with contextlib.suppress(OSError):
-            if _identity(target.stat()) in self._known:
-                raise NvaeCodecError(f"{target} is one of the inputs; nothing is written over an input")
-            if _identity(target.stat()) in self._written:
-                raise NvaeCodecError(f"{target} was written just now for another input, by another of its names")
+        if _leads_to_one(target, self._known):
+            raise NvaeCodecError(f"{target} is one of the inputs; nothing is written over an input")
+        if _leads_to_one(target, self._written):
+            raise NvaeCodecError(f"{target} was written just now for another input, by another of its names")
 
     def add_written(self, target: Path) -> None:
         """Count ``target`` among the files that were written: two names may lead to one, by case or through links."""
-        with contextlib.suppress(OSError):
-            self._written.add(_identity(target.stat()))
+        _add(self._written, target)
+
+
+def _add(files: dict[tuple[int, int], Path], path: Path) -> None:
+    with contextlib.suppress(OSError):
+        files[_identity(path.stat())] = path
+
+
+def _leads_to_one(target: Path, files: dict[tuple[int, int], Path]) -> bool:
+    """Whether a target is one of the files: file systems give the number of a file that is gone to a new one."""
+    with contextlib.suppress(OSError):
+        identity = _identity(target.stat())
+        return identity in files and _identity(files[identity].stat()) == identity
+    return False
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

@@ -156,3 +156,16 @@ def test_a_pipe_without_a_reader_is_refused_and_one_with_a_reader_written_to(tmp
     reader.join()
     assert read == [data]
     assert pipe.is_fifo()
+
+
+def test_a_target_is_refused_for_a_written_file_and_not_for_its_reused_number(tmp_path: Path) -> None:
+    first, second, inputs = tmp_path / "first", tmp_path / "second", Inputs()
+    first.write_bytes(b"written")
+    inputs.add_written(first)
+    second.hardlink_to(first)
+    with pytest.raises(NvaeCodecError, match="was written just now for another input"):
+        inputs.refuse(second)
+    # as when another process replaces the first file, and the file system gives its inode to the second
+    first.unlink()
+    first.write_bytes(b"of another process")
+    inputs.refuse(second)
