@@ -97,7 +97,7 @@ def run() -> int:
     code of ``main``.
     """
     gc.set_threshold(COLLECT_AFTER)
-    wait_passively()
+    limit_spinning()
     end_on_signals()
     codes: list[int] = []
     atexit.register(end_at_once, codes)  # the first that is registered is called last
@@ -105,13 +105,14 @@ def run() -> int:
     return codes[0]
 
 
-def wait_passively() -> None:
-    """Let torch's threads sleep while they wait for one another, unless the user has chosen how they wait.
+def limit_spinning() -> None:
+    """Let torch's threads spin briefly and then sleep while they wait for one another, unless the user chose how.
 
-    By default OpenMP's threads spin: on two cores with three busy processes, compressing a Kodak image then took 17 to
-    34 seconds of CPU time, and 3 with sleeping threads. OpenMP reads this when torch is imported.
+    Threads that spin for long are fast on an idle machine and three times as slow where a core is busy; threads that
+    sleep immediately need 1.7 times as long on an idle one (docs/speed.md). libgomp reads this when torch is imported.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "600")
 
 
 def end_on_signals() -> None:

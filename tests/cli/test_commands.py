@@ -245,15 +245,20 @@ sys.exit(any(codes) or "torch" in sys.modules or "rich" in sys.modules)
     assert "--version" in finished.stdout
 
 
-@pytest.mark.parametrize(("chosen", "expected"), [(None, "passive"), ("active", "active")])
-def test_threads_sleep_while_they_wait_unless_the_user_chose(chosen: str | None, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [({}, "600"), ({"OMP_WAIT_POLICY": "active"}, None), ({"GOMP_SPINCOUNT": "7"}, "7")],
+)
+def test_threads_spin_briefly_unless_the_user_chose(chosen: dict[str, str], expected: str | None) -> None:
     code = (
         "import os, sys; from nvae_codec.cli import main\n"
         "sys.argv = ['nvae-codec', '--version']; early = 'torch' in sys.modules; main.run()\n"
-        "print(os.environ['OMP_WAIT_POLICY'], early)"
+        "print(os.environ.get('GOMP_SPINCOUNT'), early)"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    environment |= {} if chosen is None else {"OMP_WAIT_POLICY": chosen}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
+    environment |= chosen
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.splitlines()[-1] == f"{expected} False"
