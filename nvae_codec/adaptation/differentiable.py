@@ -8,7 +8,7 @@ this module.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nvae_codec import ports
 from nvae_codec.adaptation.kernel import raw_nats
-from nvae_codec.adaptation.sample import cut_crops, fill_batch, read_values
+from nvae_codec.adaptation.sample import batch_tiles, cut_crops, fill_batch, read_values
 from nvae_codec.coding.batch import order_colours
 from nvae_codec.coding.canvas import plane_size
 from nvae_codec.integer.graph import Graph
@@ -86,7 +86,7 @@ class PixelNetwork:
         outputs |= {f"known.{index}": name for index, name in enumerate(self.known)}
         seen = dataclasses.replace(self.model, graph=self.model.graph.with_outputs(outputs))
         with exact_inference(device):
-            found = [self._frame(seen, planes, part, device) for part in _together(crops)]
+            found = [self._frame(seen, planes, part, device) for part in batch_tiles(crops, FRAME_PIXELS)]
         # made here, since autograd does not take tensors of inference mode
         return [
             dataclasses.replace(each, values={name: _to_torch(value) for name, value in each.values.items()})
@@ -190,14 +190,3 @@ def _ancestors(graph: Graph, names: Sequence[str]) -> set[str]:
             found.add(name)
             stack += graph.operations[name].inputs
     return found
-
-
-def _together(crops: Sequence[Tile]) -> Iterator[list[Tile]]:
-    """Crops of one size, up to FRAME_PIXELS."""
-    by_size: dict[tuple[int, int], list[Tile]] = {}
-    for crop in crops:
-        by_size.setdefault((crop.height, crop.width), []).append(crop)
-    for (height, width), alike in by_size.items():
-        count = max(1, FRAME_PIXELS // (height * width))
-        for start in range(0, len(alike), count):
-            yield alike[start : start + count]

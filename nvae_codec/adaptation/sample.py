@@ -86,7 +86,7 @@ def sample_experts(
     watched = _watch_features(model, experts)
     batches = []
     with exact_inference(device):
-        for part in _batches(tiles):
+        for part in batch_tiles(tiles, LARGEST_BATCH):
             batch = fill_batch(watched, planes, part, device, experts)
             batches.append([_read(batch, index, phase, experts) for index, phase in enumerate(model.phases)])
     coded = 1 if gray else model.channels
@@ -136,13 +136,13 @@ def cut_crops(
     return picked
 
 
-def _batches(tiles: Sequence[Tile]) -> Iterator[list[Tile]]:
-    """Tiles of one size together, within the memory of a batch."""
+def batch_tiles(tiles: Sequence[Tile], pixels: int) -> Iterator[list[Tile]]:
+    """Tiles of one size together, up to a number of pixels."""
     by_size: dict[tuple[int, int], list[Tile]] = {}
     for tile in tiles:
         by_size.setdefault((tile.height, tile.width), []).append(tile)
     for (height, width), alike in by_size.items():
-        together = max(1, LARGEST_BATCH // (height * width))
+        together = max(1, pixels // (height * width))
         for start in range(0, len(alike), together):
             yield alike[start : start + together]
 
